@@ -1,0 +1,38 @@
+# make run     fresh machine to a trained, evaluated, exported model
+# make test    fresh machine to a green test suite
+# make bench   the table of benchmarks/RESULTS.md that compares speeds (needs the data; see benchmarks/speed.py)
+
+PYTHON ?= python3
+VENV := .venv
+RUN_DIR ?= runs/quickstart
+DATA_DIR ?= .test-data
+
+.PHONY: run test lint bench clean
+
+run: $(VENV)/installed
+	$(VENV)/bin/python -m trainer.main --flagfile=configs/quickstart.cfg --model_dir=$(RUN_DIR)
+
+test: $(VENV)/installed-test
+	$(VENV)/bin/python -m ruff check .
+	$(VENV)/bin/python -m pytest tests
+
+lint: $(VENV)/installed-test
+	$(VENV)/bin/python -m ruff check .
+
+bench: $(VENV)/installed-test
+	$(VENV)/bin/python benchmarks/speed.py --data_dir=$(DATA_DIR)
+
+# pip's own output is long and says little; what matters is the name of what is missing, and it prints that.
+$(VENV)/installed: setup.py trainer/__init__.py
+	$(PYTHON) -c 'import sys; sys.exit("Lockstep needs Python 3.10 or newer; this is " + sys.version.split()[0] + \
+	    "; name another with make PYTHON=python3.12") if sys.version_info < (3, 10) else None'
+	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --editable .
+	touch $@
+
+$(VENV)/installed-test: $(VENV)/installed
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[test]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache

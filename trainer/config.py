@@ -1,0 +1,188 @@
+"""Every setting of a run as one frozen value, with the checks that need no TensorFlow.
+
+The fields of `Config` are the flags of `trainer.main`: flags.py makes a flag of each, so a setting
+is declared, documented and checked here and nowhere else.
+"""
+
+import dataclasses
+import json
+import math
+from pathlib import Path
+
+OPTIMIZERS = ("sgd", "adam", "adamw", "lamb", "lion", "muon")
+MODELS = ("cnn3", "cnn2", "resnet20")
+DATASETS = ("cifar10", "shapes")
+EXPORTS = ("h5", "keras", "saved_model")
+
+
+def option(default, help, *, choices=(), least=-math.inf, above=-math.inf, most=math.inf, another_run=False):
+    """A field that is a flag.
+
+    Args:
+        default: Its value when it isn't given.
+        help: One line for `--help`.
+        choices: The values (for a tuple: its members) that are allowed; empty for any.
+        least, above, most: Bounds of a number: inclusive, exclusive, inclusive.
+        another_run: Whether a stopped run that went on with another value would be another run.
+
+    Returns:
+        A dataclass field.
+    """
+    return dataclasses.field(default=default, metadata={
+        "help": help, "choices": choices, "least": least, "above": above, "most": most, "another_run": another_run})
+
+
+class Checked:
+    """A dataclass of `option`s that can tell what is wrong with its values."""
+
+    def problems(self):
+        """All that is wrong with the values.
+
+        Returns:
+            A list of lines, each with the rule and what was received; empty when all is well.
+        """
+        return [problem for field in dataclasses.fields(self)
+                if (problem := _problem(field, getattr(self, field.name)))]
+
+
+def _problem(field, value):
+    rule, name = field.metadata, field.name
+    if value is None:
+        return None
+    members = value if isinstance(value, tuple) else (value,)
+    if rule["choices"]:
+        wrong = [str(member) for member in members if member not in rule["choices"]]
+        if wrong:
+            return f"--{name} must be {_either(rule['choices'])}; received {', '.join(map(repr, wrong))}"
+    elif isinstance(value, (int, float)) and not isinstance(value, bool):
+        if not math.isfinite(value):
+            return f"--{name} must be a finite number; received {value}"
+        if value < rule["least"]:
+            return f"--{name} must be at least {rule['least']}; received {value}"
+        if value <= rule["above"]:
+            return f"--{name} must be above {rule['above']}; received {value}"
+        if value > rule["most"]:
+            return f"--{name} must be at most {rule['most']}; received {value}"
+    return None
+
+
+def _either(choices):
+    return choices[0] if len(choices) == 1 else f"{', '.join(choices[:-1])} or {choices[-1]}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(Checked):
+    """All that the user decides about a run."""
+
+    # What the run writes, and whether it may go on from what is there.
+    model_dir: str = option("", "everything the run writes; default: runs/DATASET-MODEL")
+    resume: str = option("auto", "auto: go on from the last checkpoint if there is one; never: refuse a used "
+                         "model_dir; require: refuse an unused one", choices=("auto", "never", "require"))
+    seed: int = option(0, "everything random follows from it", least=0, most=2**31 - 1, another_run=True)
+
+    # Devices.
+    num_gpus: int = option(-1, "-1: all visible; 0: CPU; N: exactly N or an error", least=-1)
+    virtual_devices: int = option(0, "split the CPU (or each GPU) into N logical devices, a replica on each",
+                                  least=0, most=64)
+    strategy: str = option("auto", "auto: from TF_CONFIG, then from the device count",
+                           choices=("auto", "one_device", "mirrored", "multi_worker"))
+    precision: str = option("auto", "auto: bfloat16 on GPUs of compute capability 8.0 and up, float16 on 7.x, "
+                            "else float32", choices=("auto", "float32", "bfloat16", "float16"))
+    xla: str = option("auto", "auto: on for GPUs, off for CPUs", choices=("auto", "on", "off"))
+
+    # Data.
+    dataset: str = option("cifar10", "cifar10, or shapes (drawn by the program: nothing to download)",
+                          choices=DATASETS, another_run=True)
+    data_dir: str = option("", "where the data is; default: Keras's cache")
+    batch_size: int = option(128, "global; divisible by the number of replicas", least=1, another_run=True)
+    augment: tuple[str, ...] = option((), "a comma list of flip (left-right, half of the time) and crop (pad by 4, "
+                                      "cut out at random)", choices=("flip", "crop"), another_run=True)
+
+    # Model and optimizer.
+    model: str = option("cnn3", "cnn3 and cnn2 are the reference CNNs", choices=MODELS, another_run=True)
+    optimizer: str = option("adam", "Keras's; sgd is Nesterov's", choices=OPTIMIZERS, another_run=True)
+    learning_rate: float = option(0.001, "the highest of the run", above=0, another_run=True)
+    momentum: float = option(0.9, "of sgd and muon", least=0, most=0.9999, another_run=True)
+    weight_decay: float = option(0.0, "decoupled; on kernels, not on biases and normalization", least=0,
+                                 another_run=True)
+    schedule: str = option("constant", "of the learning rate after the warm-up; step: a tenth at one half and again "
+                           "at three quarters", choices=("constant", "cosine", "linear", "step"), another_run=True)
+    warmup_epochs: float = option(0.0, "the learning rate rises from 0 over these", least=0, another_run=True)
+    label_smoothing: float = option(0.0, "this much of the target is spread over all classes", least=0, most=0.99,
+                                    another_run=True)
+    clip_norm: float = option(0.0, "scale gradients down to this global norm; 0: don't", least=0, another_run=True)
+
+    # How long, and how often.
+    epochs: float = option(10.0, "may be a fraction", above=0)
+    max_steps: int | None = option(None, "ends the run, if sooner than --epochs", least=1)
+    eval_every_epochs: float = option(1.0, "evaluate on the whole test split this often, and at the end", above=0,
+                                      another_run=True)
+    log_every_steps: int = option(50, "a line of metrics.jsonl and a point in TensorBoard this often", least=1,
+                                  another_run=True)
+    patience: int = option(0, "stop after this many evaluations without a better accuracy; 0: don't", least=0)
+    target_accuracy: float = option(0.0, "stop once the test accuracy (0 to 1) reaches this; 0: don't", least=0, most=1)
+    checkpoint_every_steps: int = option(0, "0: don't go by steps", least=0)
+    checkpoint_every_minutes: float = option(5.0, "0: don't go by time", least=0)
+    keep_checkpoints: int = option(3, "the newest; the best one is kept besides", least=1)
+    max_bad_steps: int = option(20, "end the run after this many steps in a row whose gradients aren't finite",
+                                least=1)
+
+    # What comes out.
+    export: tuple[str, ...] = option(EXPORTS, "a comma list of h5, keras, saved_model, or none",
+                                     choices=(*EXPORTS, "none"))
+
+    def __post_init__(self):
+        if not self.model_dir:
+            object.__setattr__(self, "model_dir", str(Path("runs") / f"{self.dataset}-{self.model}"))
+
+    def problems(self):
+        """See `Checked.problems`; adds the rules that involve several settings."""
+        found = super().problems()
+        if "none" in self.export and len(self.export) > 1:
+            found.append(f"--export=none excludes the others; received {','.join(self.export)}")
+        if self.strategy == "one_device" and (self.num_gpus > 1 or self.virtual_devices > 1):
+            found.append(f"--strategy=one_device has one replica; received --num_gpus={self.num_gpus} "
+                         f"--virtual_devices={self.virtual_devices}")
+        if self.strategy == "multi_worker" and self.virtual_devices > 1:
+            found.append("--strategy=multi_worker takes a CPU or whole GPUs per worker; received "
+                         f"--virtual_devices={self.virtual_devices}")
+        replicas = max(1, self.num_gpus) * max(1, self.virtual_devices)
+        if self.batch_size > 0 and replicas > 1 and self.batch_size % replicas:
+            found.append(indivisible(self.batch_size, replicas))
+        return found
+
+    def to_json(self):
+        """The settings as a JSON object's text, for config.json."""
+        return json.dumps(dataclasses.asdict(self), indent=2)
+
+    @classmethod
+    def from_mapping(cls, values):
+        """The inverse of `to_json`, from the parsed object.
+
+        Args:
+            values: Name to value. Names that this version doesn't know are left out, and those that
+                it knows but aren't there get their defaults: an older run stays readable.
+        """
+        known = {field.name for field in dataclasses.fields(cls)}
+        return cls(**{name: tuple(value) if isinstance(value, list) else value
+                      for name, value in values.items() if name in known})
+
+    def differences(self, other):
+        """What another configuration has otherwise.
+
+        Args:
+            other: The `Config` to compare with.
+
+        Returns:
+            A list of (name, value here, value there, whether that makes it another run).
+        """
+        return [(field.name, mine, theirs, field.metadata["another_run"]) for field in dataclasses.fields(self)
+                if (mine := getattr(self, field.name)) != (theirs := getattr(other, field.name))]
+
+
+def indivisible(batch_size, replicas):
+    """The sentence for a global batch that doesn't divide among the replicas, with the nearest that do."""
+    below, above = batch_size // replicas * replicas, -(-batch_size // replicas) * replicas
+    nearest = f"{below} or {above}" if below else f"{above}"
+    return (f"--batch_size must be divisible by the number of replicas, {replicas}; received {batch_size}; "
+            f"the nearest that are: {nearest}")

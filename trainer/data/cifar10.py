@@ -1,0 +1,156 @@
+"""CIFAR-10 (Krizhevsky 2009), from its binary or its Python files.
+
+Both hold pictures as 3,072 bytes, channel by channel: 1,024 of red, of green, of blue. The binary
+files are rows of a label byte and a picture; the Python files are pickles of NumPy arrays, read by an
+unpickler that can make arrays and nothing else.
+"""
+
+import io
+import os
+import pickle
+import socket
+from pathlib import Path
+
+import numpy as np
+
+from trainer.data.source import in_memory
+from trainer.errors import DataError
+
+CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+TRAIN = tuple(f"data_batch_{number}" for number in range(1, 6))
+TEST = ("test_batch",)
+_PICTURE = 3 * 32 * 32
+# Where Keras's own loader keeps the published archive, unpacked, and what it expects of it.
+_KERAS_FOLDER = "cifar-10-batches-py-target"
+_ORIGIN = "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz"
+_SHA256 = "6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce"
+
+
+def load(config):
+    """Reads CIFAR-10 from `--data_dir`, or else through Keras's downloader.
+
+    Args:
+        config: The run's `Config`.
+
+    Returns:
+        A `Dataset`.
+
+    Raises:
+        DataError: naming the file that is missing or damaged, or what to put where.
+    """
+    root = Path(config.data_dir).expanduser() if config.data_dir else _keras_cache()
+    folder, read = _find(root) or _find(_download(root))
+    splits = []
+    for names in (TRAIN, TEST):
+        parts = [read(folder, name) for name in names]
+        images, labels = (np.concatenate([part[i] for part in parts]) for i in (0, 1))
+        splits.append((images.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1), labels))
+    return in_memory("cifar10", CLASSES, *splits)
+
+
+def _keras_cache():
+    home = Path(os.environ.get("KERAS_HOME", Path.home() / ".keras"))
+    return home / "datasets"
+
+
+def _find(root):
+    """(folder, how to read a file of it), or None if no layout that is known lies under `root`."""
+    for inner in ("cifar-10-batches-bin", ""):
+        if (root / inner / f"{TRAIN[0]}.bin").exists():
+            return root / inner, _read_binary
+    for inner in ("cifar-10-batches-py", f"{_KERAS_FOLDER}/cifar-10-batches-py", ""):
+        if (root / inner / TRAIN[0]).exists():
+            return root / inner, _read_python
+    return None
+
+
+def _bytes_of(path):
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror}",
+                        "put the file there, or unpack CIFAR-10 again") from None
+
+
+def _damaged(path, what):
+    return DataError(f"{path} is damaged: {what}", "unpack CIFAR-10 again, or name another --data_dir")
+
+
+def _read_binary(folder, name):
+    """(pictures uint8 [n, 3072], labels uint8 [n]) of a binary file."""
+    path = folder / f"{name}.bin"
+    data, row = _bytes_of(path), 1 + _PICTURE
+    if not data or len(data) % row:
+        raise _damaged(path, f"{len(data):,} bytes are not a whole number of records of {row:,} bytes; "
+                             f"record {len(data) // row} is cut off")
+    rows = np.frombuffer(data, np.uint8).reshape(-1, row)
+    return rows[:, 1:], _checked_labels(path, rows[:, 0])
+
+
+def _read_python(folder, name):
+    """The same of a Python file."""
+    path = folder / name
+    try:
+        batch = _ArraysOnly(io.BytesIO(_bytes_of(path)), encoding="bytes").load()
+    except DataError:
+        raise
+    except Exception as error:  # a damaged pickle raises nearly anything
+        raise _damaged(path, f"not a pickle of arrays ({type(error).__name__}: {error})") from None
+    try:
+        images, labels = np.asarray(batch[b"data"]), np.asarray(batch[b"labels"])
+    except (KeyError, TypeError, ValueError):
+        raise _damaged(path, "it holds no 'data' and 'labels'") from None
+    if images.dtype != np.uint8 or images.ndim != 2 or images.shape[1] != _PICTURE or not len(images):
+        raise _damaged(path, f"its data is {images.dtype} {list(images.shape)}, not uint8 [n, {_PICTURE}]")
+    if labels.shape != images.shape[:1] or labels.dtype.kind not in "iu":
+        raise _damaged(path, f"it holds {len(images):,} pictures and labels of shape {list(labels.shape)}")
+    return images, _checked_labels(path, labels)
+
+
+def _checked_labels(path, labels):
+    wrong = np.flatnonzero((labels < 0) | (labels >= len(CLASSES)))
+    if len(wrong):
+        raise _damaged(path, f"the label of record {wrong[0]} is {labels[wrong[0]]}, not 0 to {len(CLASSES) - 1}")
+    return labels
+
+
+class _ArraysOnly(pickle.Unpickler):
+    """An unpickler that can make NumPy arrays and nothing else: a pickle is a program."""
+
+    _ALLOWED = {("numpy.core.multiarray", "_reconstruct"), ("numpy._core.multiarray", "_reconstruct"),
+                ("numpy", "ndarray"), ("numpy", "dtype")}
+
+    def find_class(self, module, name):
+        if (module, name) in self._ALLOWED:
+            return getattr(np._core.multiarray, name) if name == "_reconstruct" else getattr(np, name)
+        if (module, name) == ("_codecs", "encode"):
+            return _latin1  # how newer protocols below 3 spell bytes
+        raise DataError(f"the pickle asks for {module}.{name}, which a data file has no use for; it was not run",
+                        "don't trust this file; get CIFAR-10 from a source that you know")
+
+
+def _latin1(text, encoding="latin1"):
+    if encoding != "latin1":
+        raise ValueError(f"bytes encoded as {encoding!r}")
+    return text.encode("latin1")
+
+
+def _download(root):
+    """Fetches the published archive into Keras's cache; returns the folder to look in."""
+    import keras
+
+    print("CIFAR-10 is not on this machine; asking Keras to download it (170 MB)", flush=True)
+    timeout = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(30)
+    try:
+        keras.utils.get_file(fname=_KERAS_FOLDER, origin=_ORIGIN, extract=True, file_hash=_SHA256)
+    except Exception as error:  # urllib, ssl, sockets, tarfile and Keras each have their own
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise DataError(
+            f"no CIFAR-10 under {root} (neither cifar-10-batches-bin/ nor cifar-10-batches-py/), and the download "
+            f"failed: {reason[:200]}",
+            "unpack cifar-10-binary.tar.gz or cifar-10-python.tar.gz there, or name its folder with "
+            "--data_dir=FOLDER; or train without any download: --dataset=shapes") from None
+    finally:
+        socket.setdefaulttimeout(timeout)
+    return _keras_cache()

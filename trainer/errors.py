@@ -1,0 +1,135 @@
+"""How a run may end other than well: one exception type per exit code, each with its way out.
+
+Imports no TensorFlow, so that a wrong flag is answered at once.
+"""
+
+import contextlib
+import errno
+import signal
+import sys
+
+
+class LockstepError(Exception):
+    """A stop with a known cause. Subclasses fix the exit code.
+
+    Args:
+        cause: What rule was broken and what was received, in a line.
+        way_out: What the user can do about it, in a line.
+    """
+
+    code = 1
+
+    def __init__(self, cause, way_out):
+        super().__init__(cause)
+        self.cause, self.way_out = cause, way_out
+
+    def __str__(self):
+        return f"{self.cause}\n  way out: {self.way_out}"
+
+
+class UsageError(LockstepError):
+    """Flags or configuration are wrong.
+
+    Args:
+        problems: One line for each thing that is wrong, or a single line.
+        way_out: What the user can do about it.
+    """
+
+    code = 64
+
+    def __init__(self, problems, way_out="correct the above; --help lists every flag"):
+        problems = [problems] if isinstance(problems, str) else list(problems)
+        super().__init__("\n  ".join(problems), way_out)
+        self.problems = problems
+
+
+class DataError(LockstepError):
+    """The data is missing, damaged, or not what it was."""
+
+    code = 65
+
+
+class DeviceError(LockstepError):
+    """A device that was asked for is missing or was lost."""
+
+    code = 69
+
+
+class WorkerError(LockstepError):
+    """Another worker of the job died, hung or was cut off."""
+
+    code = 70
+
+
+class BusyError(LockstepError):
+    """The model_dir or a port belongs to another run."""
+
+    code = 73
+
+
+class StorageError(LockstepError):
+    """Reading or writing failed, and nothing is left to fall back on."""
+
+    code = 74
+
+
+class Stopped(LockstepError):
+    """The run was asked to stop; its state is saved."""
+
+    code = 75
+
+
+class DivergedError(LockstepError):
+    """The loss or the gradients stopped being finite for too long."""
+
+    code = 76
+
+
+_STORAGE_ERRORS = {errno.ENOSPC: "free some room, or choose another --model_dir",
+                   errno.EDQUOT: "free some of your quota, or choose another --model_dir",
+                   errno.EROFS: "choose a --model_dir that can be written",
+                   errno.EACCES: "choose a --model_dir that you may write, or mend its permissions",
+                   errno.EPERM: "choose a --model_dir that you may write, or mend its permissions",
+                   errno.ENOTDIR: "choose a --model_dir whose parents are folders",
+                   errno.EIO: "check the disk; the state before this stop is kept"}
+
+
+def from_os_error(error):
+    """Translates an operating system's refusal into a `StorageError`."""
+    way_out = _STORAGE_ERRORS.get(error.errno, "check the path and the disk, then run the same command again")
+    where = f": {error.filename}" if error.filename else ""
+    return StorageError(f"{error.strerror or error}{where}", way_out)
+
+
+def run_to_exit_code(program, *arguments):
+    """Calls `program` and turns how it ends into an exit code and, where not 0, words on stderr.
+
+    Args:
+        program: A callable; what it returns is ignored.
+        *arguments: Passed on to it.
+
+    Returns:
+        0, or the code of the `LockstepError`. Anything else that was raised is a defect of this
+        program and passes through with its traceback.
+    """
+    try:
+        program(*arguments)
+        return 0
+    except LockstepError as error:
+        return _say(error)
+    except KeyboardInterrupt:
+        return _say(Stopped("stopped by Ctrl-C before there was anything to save", "run the same command again"))
+    except BrokenPipeError:
+        # The reader of our output left (`| head`): not an error, and nobody is there to tell.
+        with contextlib.suppress(OSError):
+            sys.stdout = None
+        return 128 + signal.SIGPIPE
+    except OSError as error:
+        if error.errno not in _STORAGE_ERRORS:
+            raise
+        return _say(from_os_error(error))
+
+
+def _say(error):
+    print(f"lockstep: {error}", file=sys.stderr, flush=True)
+    return error.code

@@ -1,0 +1,203 @@
+"""Writes the trained model as model.h5, model.keras and saved_model/, and measures each.
+
+All are float32, whatever the model trained in. Each is loaded again in a process of its own that
+knows nothing of this package, and run over the test split: an export counts with the accuracy that it
+has, not with the one that it should have.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import absl.logging
+import numpy as np
+import tensorflow as tf
+
+from trainer import files, models
+from trainer.errors import Stopped, StorageError
+
+PATHS = {"h5": "model.h5", "keras": "model.keras", "saved_model": "saved_model/1"}
+TOLERANCE = 0.001  # a tenth of a point
+_SECONDS = 3600
+
+
+class Serving(tf.Module):
+    """What TensorFlow Serving calls: pictures in, probabilities, classes and class names out.
+
+    Args:
+        model: A float32 `keras.Model` from pixels to logits.
+        classes: Names, in the order of the logits.
+    """
+
+    def __init__(self, model, classes):
+        super().__init__()
+        self._shape = model.input_shape[1:]
+        # The variables alone: a tracked Keras model would be stored with all weights twice.
+        self._variables = [variable.value for variable in model.variables]
+        self._call = tf.function(lambda images: model(tf.cast(images, tf.float32), training=False))
+        self._names = tf.constant(classes)
+
+    def signatures(self):
+        """The signatures, by name: serving_default (uint8 pictures) and serve_bytes (JPEG or PNG files)."""
+        pictures = tf.TensorSpec([None, *self._shape], tf.uint8, name="images")
+        encoded = tf.TensorSpec([None], tf.string, name="image_bytes")
+        return {"serving_default": tf.function(self._classify).get_concrete_function(pictures),
+                "serve_bytes": tf.function(self._classify_bytes).get_concrete_function(encoded)}
+
+    def _classify(self, images):
+        probabilities = tf.nn.softmax(self._call(images))
+        best = tf.argmax(probabilities, -1)
+        return {"probabilities": probabilities, "class": best, "class_name": tf.gather(self._names, best)}
+
+    def _classify_bytes(self, image_bytes):
+        height, width, channels = self._shape
+
+        def decode(data):
+            image = tf.io.decode_image(data, channels=channels, expand_animations=False)
+            image.set_shape([None, None, channels])
+            return resize(image, height, width)
+
+        return self._classify(tf.map_fn(decode, image_bytes, fn_output_signature=tf.uint8))
+
+
+def resize(image, height, width):
+    """Brings a picture to the model's size; one that has it already stays as it is, to the last bit.
+
+    Args:
+        image: uint8 [h, w, c].
+        height, width: What the model takes.
+
+    Returns:
+        uint8 [height, width, c], bilinear with anti-aliasing.
+    """
+    resized = tf.image.resize(image, [height, width], antialias=True)
+    return tf.saturate_cast(tf.round(tf.ensure_shape(resized, [height, width, image.shape[-1]])), tf.uint8)
+
+
+def float32_copy(config, classes, image_shape, model):
+    """A float32 model with the weights of another: `model` itself may compute in another precision."""
+    copy = models.build(config.model, classes, image_shape)
+    copy.set_weights(model.get_weights())
+    return copy
+
+
+def export(config, data, model, accuracy, precision, folder, wish=None):
+    """Exports a model in the formats of `--export`.
+
+    Args:
+        config: The run's `Config`.
+        data: The `Dataset`.
+        model: The trained `keras.Model`.
+        accuracy: What it reached on the test split.
+        precision: What it computes in.
+        folder: The run's `export/`; put in place whole.
+        wish: A `StopWish` to look at while measuring, or None.
+
+    Returns:
+        Format to a dict: path (relative to the model_dir), accuracy, examples, bytes.
+
+    Raises:
+        StorageError: if an export can't be loaded, or is not as good as what was exported.
+        Stopped: if somebody wants the run to stop.
+    """
+    folder = Path(folder)
+    staged = folder.with_name(f".{folder.name}.new")
+    shutil.rmtree(staged, ignore_errors=True)
+    staged.mkdir(parents=True)
+    exported = float32_copy(config, len(data.classes), data.image_shape, model)
+    if precision != "float32":
+        # Held against itself in float32: other arithmetic answers a few pictures differently.
+        accuracy = _accuracy(exported, data.test)
+    try:
+        for name in config.export:
+            _write(name, exported, data.classes, staged / PATHS[name])
+        measured = _measure(staged, config.export, data.test, wish)
+        _check(measured, accuracy, data.test.size)
+        result = {name: {"path": f"{folder.name}/{PATHS[name]}", "accuracy": measured[name],
+                         "examples": data.test.size, "bytes": _size(staged / PATHS[name])} for name in config.export}
+        files.seal(staged, {"classes": list(data.classes), "image_shape": list(data.image_shape), "exports": result})
+        files.replace_folder(staged, folder)
+    finally:
+        shutil.rmtree(staged, ignore_errors=True)
+    return result
+
+
+def _accuracy(model, split, rows=500):
+    right = 0
+    for begin in range(0, split.size, rows):
+        part = slice(begin, begin + rows)
+        logits = model(tf.cast(split.images[part], tf.float32), training=False)
+        right += int(np.sum(np.argmax(logits, -1) == split.labels[part]))
+    return right / split.size
+
+
+def _write(name, model, classes, path):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if name == "saved_model":
+        serving = Serving(model, classes)
+        tf.saved_model.save(serving, str(path), signatures=serving.signatures())
+        return
+    verbosity = absl.logging.get_verbosity()
+    absl.logging.set_verbosity(absl.logging.ERROR)  # Keras finds .h5 old-fashioned; users ask for it all the same
+    try:
+        model.save(path)
+    finally:
+        absl.logging.set_verbosity(verbosity)
+
+
+def _measure(staged, names, split, wish):
+    """The accuracy of each export over a split, each in a process of its own, side by side."""
+    with tempfile.TemporaryDirectory(prefix="lockstep-") as scratch:
+        np.save(Path(scratch) / "images.npy", split.images)
+        np.save(Path(scratch) / "labels.npy", split.labels)
+        # A copy, started from its own folder: the package isn't on that process's path.
+        script = shutil.copy(Path(__file__).with_name("measure_export.py"), scratch)
+        environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "-1", "TF_CPP_MIN_LOG_LEVEL": "3"}
+        running = {name: subprocess.Popen([sys.executable, script, name, str((staged / PATHS[name]).resolve())],
+                                          cwd=scratch, env=environment, stdin=subprocess.DEVNULL,
+                                          stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+                   for name in names}
+        try:
+            return {name: _answer(name, process, wish) for name, process in running.items()}
+        finally:
+            for process in running.values():
+                process.kill()
+                process.communicate()
+
+
+def _answer(name, process, wish):
+    deadline = time.monotonic() + _SECONDS
+    while True:
+        try:
+            out, err = process.communicate(timeout=0.2)
+            break
+        except subprocess.TimeoutExpired:
+            if wish and wish.signal:
+                raise Stopped(f"asked to stop ({wish.signal}) while exporting; the training is done and saved",
+                              "run the same command again; it exports then") from None
+            if time.monotonic() > deadline:
+                raise StorageError(f"loading and measuring the {name} export took over {_SECONDS} s",
+                                   f"leave {name} out of --export, or look why its process hangs") from None
+    if process.returncode:
+        last = (err.strip().splitlines() or ["no message"])[-1]
+        raise StorageError(f"the {name} export can't be loaded again (exit {process.returncode}): {last[:300]}",
+                           f"leave {name} out of --export; the checkpoints hold the model")
+    return json.loads(out.strip().splitlines()[-1])["accuracy"]
+
+
+def _check(measured, accuracy, examples):
+    """Fails if an export differs by more than a tenth of a point, or by more than one example of a small split."""
+    allowed = max(TOLERANCE, 1 / examples) + 1e-9
+    wrong = [f"{name} {value:.4%}" for name, value in measured.items() if abs(value - accuracy) > allowed]
+    if wrong:
+        raise StorageError(f"exports differ from the model's test accuracy of {accuracy:.4%}: {', '.join(wrong)}",
+                           "don't use them; the checkpoints hold the model. This should not happen: please report it")
+
+
+def _size(path):
+    return sum(inner.stat().st_size for inner in [path, *path.rglob("*")] if inner.is_file())

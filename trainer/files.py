@@ -1,0 +1,127 @@
+"""Files that survive: flushed to the disk, renamed into place, and known by their hash."""
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+from pathlib import Path
+
+
+def sha256(path):
+    """The SHA-256 of a file, in hexadecimal."""
+    with open(path, "rb") as file:
+        digest = hashlib.sha256()
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def flush(path):
+    """Waits until a file's or a folder's content is on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_durably(path, text):
+    """Writes a text file so that after a crash either the old content is there or all of the new.
+
+    Args:
+        path: Where.
+        text: What.
+    """
+    path = Path(path)
+    staged = path.with_name(f".{path.name}.new")
+    with open(staged, "w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(staged, path)
+    flush(path.parent)
+
+
+def list_files(folder):
+    """The files below a folder but for its manifest and unfinished ones: relative paths, sorted."""
+    return sorted(str(path.relative_to(folder)) for path in Path(folder).rglob("*")
+                  if path.is_file() and path.name not in ("manifest.json", ".manifest.json.new"))
+
+
+def seal(folder, facts):
+    """Makes a folder's content durable and then says so in its manifest.json.
+
+    A folder without a manifest never counts, so this is the moment from which it does.
+
+    Args:
+        folder: The folder, all its files written.
+        facts: What else the manifest holds, a JSON object.
+    """
+    folder = Path(folder)
+    files = {}
+    for name in list_files(folder):
+        flush(folder / name)
+        files[name] = {"sha256": sha256(folder / name), "bytes": (folder / name).stat().st_size}
+    for inner in [path for path in folder.rglob("*") if path.is_dir()] + [folder]:
+        flush(inner)
+    write_durably(folder / "manifest.json", json.dumps({**facts, "files": files}, indent=2))
+    flush(folder.parent)
+
+
+def peek_manifest(folder):
+    """As `read_manifest`, but looks at no other file."""
+    try:
+        manifest = json.loads((Path(folder) / "manifest.json").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None, "it has no manifest: it was never finished"
+    except (OSError, ValueError) as error:
+        return None, f"its manifest can't be read ({type(error).__name__})"
+    return (manifest, None) if isinstance(manifest, dict) else (None, "its manifest is no JSON object")
+
+
+def read_manifest(folder):
+    """Reads the manifest of a sealed folder and holds every file against it.
+
+    Args:
+        folder: The folder.
+
+    Returns:
+        (manifest, fault): the parsed manifest and None, or None and what is wrong, in a few words.
+    """
+    folder = Path(folder)
+    manifest, fault = peek_manifest(folder)
+    if fault:
+        return None, fault
+    try:
+        expected = {name: (entry["sha256"], entry["bytes"]) for name, entry in manifest["files"].items()}
+    except (KeyError, TypeError, AttributeError) as error:
+        return None, f"its manifest lacks what it must hold ({type(error).__name__}: {error})"
+    for name, (digest, size) in expected.items():
+        path = folder / name
+        try:
+            if path.stat().st_size != size:
+                return None, f"{name} has {path.stat().st_size:,} bytes, not {size:,}"
+            if sha256(path) != digest:
+                return None, f"{name} is not what was written: its SHA-256 differs"
+        except OSError as error:
+            return None, f"{name} can't be read: {error.strerror}"
+    return manifest, None
+
+
+def remove_sealed(folder):
+    """Removes a sealed folder, its manifest first, so that what is left of it after a crash doesn't count."""
+    with contextlib.suppress(FileNotFoundError):
+        os.remove(Path(folder) / "manifest.json")
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def replace_folder(staged, final):
+    """Puts a finished folder in the place of an older one."""
+    old = Path(final).with_name(f".{Path(final).name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    with contextlib.suppress(FileNotFoundError):
+        os.rename(final, old)
+    os.rename(staged, final)
+    flush(Path(final).parent)
+    shutil.rmtree(old, ignore_errors=True)

@@ -1,0 +1,244 @@
+"""A run from its first step to its exports: the page to read first.
+
+    data, plan, state ← configuration
+    go on from the newest sound checkpoint, if there is one
+    until the last step:
+        N steps on the device           N so that a call takes about a second
+        report them
+        evaluate, where an epoch ends   keep the best
+        save, when it is time           or when somebody wants the run to stop
+    export, and measure what was exported
+"""
+
+import dataclasses
+import json
+import time
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from trainer import __version__, export, files
+from trainer.checkpoint import Checkpoints
+from trainer.data.pipeline import training_iterators
+from trainer.data.source import load
+from trainer.errors import DataError, DivergedError, Stopped
+from trainer.evaluation import Evaluator
+from trainer.pace import Pace
+from trainer.plan import make_plan
+from trainer.progress import Progress
+from trainer.reporting import Reporter
+from trainer.runtime import device_errors
+from trainer.state import TrainState
+from trainer.step import make_train_loop
+
+
+def train_and_evaluate(config, runtime, model_dir, console, wish):
+    """Trains as configured, going on where an earlier start stopped.
+
+    Args:
+        config: The run's `Config`.
+        runtime: The `Runtime`.
+        model_dir: The run's `ModelDir`, claimed.
+        console: The `Console`.
+        wish: The `StopWish`.
+
+    Returns:
+        What result.json holds; None on workers that aren't the chief.
+
+    Raises:
+        LockstepError: a subclass for each way to end other than well.
+    """
+    data = load(config)
+    plan = make_plan(config, data.train.size, runtime.replicas)
+    console.say(f"{runtime.sentence()}; {plan.sentence()}")
+    run = _Run(config, runtime, model_dir, console, wish, data, plan)
+    try:
+        with device_errors(config):
+            run.train()
+        run.stop_if_wished()
+        result = run.finish() if runtime.is_chief else None
+        runtime.agree([0])  # the others must not leave while the chief is still at work
+        return result
+    finally:
+        run.close()
+
+
+class _Run:
+    """One start of a run: everything that `train_and_evaluate` holds together."""
+
+    def __init__(self, config, runtime, model_dir, console, wish, data, plan):
+        self.config, self.runtime, self.model_dir = config, runtime, model_dir
+        self.console, self.wish, self.data, self.plan = console, wish, data, plan
+        self.began = time.monotonic()
+        self.state = TrainState(config, plan, runtime, len(data.classes), data.image_shape)
+        self.checkpoints = Checkpoints(model_dir.checkpoints, config.keep_checkpoints)
+        self.progress = Progress()
+        valid = self._restore()
+        self.step = int(self.state.step.numpy())
+        self.reporter = None
+        if runtime.is_chief:
+            self.checkpoints.clear_leftovers()
+            self.checkpoints.forget_after(self.step)
+            model_dir.write_config(config, _resolved(config, runtime, plan, data))
+            self.reporter = Reporter(model_dir, console, valid, self.step, plan.total_steps)
+        self.evaluate = Evaluator(self.state.model, data.test, plan.rows, runtime)
+        self.saved_at, self.saved_time = self.step, time.monotonic()
+
+    def _restore(self):
+        """Goes back to the newest sound checkpoint. Returns how far the reports are valid, or None."""
+        found = self.checkpoints.newest_sound(self.console.warn) if self.runtime.is_chief else None
+        # The chief chooses: another worker may see the shared folder a moment later.
+        (number,) = self.runtime.agree([found["step"] + 1 if found else 0])
+        if number == 0:
+            return None
+        manifest = found or self.checkpoints.find(str(number - 1))
+        if manifest["data"] != self.data.fingerprint:
+            raise DataError(f"the data is not what it was when this run began: its fingerprint is "
+                            f"{self.data.fingerprint[:23]}…, the checkpoint's {manifest['data'][:23]}…",
+                            "put the old data back, or start anew with another --model_dir")
+        self.checkpoints.restore(self.state.checkpoint(), manifest).assert_consumed()
+        self.progress = Progress.from_json(manifest["progress"])
+        self.console.say(f"going on from step {manifest['step']:,}")
+        return manifest["reports"]
+
+    def train(self):
+        """Trains and evaluates until the last step, or until the run ends early."""
+        if not self._done():
+            iterators = training_iterators(self.data.train, self.plan, self.config.seed, self.step, self.runtime)
+            steps_on_device = make_train_loop(self.state, self.config, self.plan, self.runtime, iterators)
+            self.model_dir.result.unlink(missing_ok=True)
+            self.console.start(self.step, self.plan.total_steps)
+        pace = Pace()
+        while True:
+            stop, count, save = self._agree(pace)
+            if stop:
+                self.stop_if_wished(stop)
+            if self._evaluation_due():
+                self._evaluate()
+                continue
+            if save or (self._done() and self.saved_at != self.step):
+                self._save()
+            if self._done():
+                break
+            self._train_call(steps_on_device, count, pace)
+        self.console.stop()
+
+    def _agree(self, pace):
+        """(whether to stop, how many steps come next, whether to save): the same on all workers."""
+        save = self._checkpoint_due()
+        count = min(pace.steps, max(1, self.plan.next_stop(self.step) - self.step)) if self.runtime.is_chief else 0
+        wished = 1 if self.wish.signal else 0
+        stop, count, save = self.runtime.agree([wished, count, int(save and self.runtime.is_chief)])
+        return stop, count, save
+
+    def _train_call(self, steps_on_device, count, pace):
+        with pace.measure(count):
+            records = steps_on_device(tf.constant(count, tf.int32))
+            records = type(records)(*(np.asarray(part) for part in records))
+        if pace.last_seconds is not None:
+            self.progress.images += count * self.plan.batch_size
+            self.progress.train_seconds += pace.last_seconds
+        speed = pace.steps_per_second and pace.steps_per_second * self.plan.batch_size
+        for record in self.progress.absorb(records, self.step, self.plan):
+            if self.reporter:
+                self.reporter.train(record, speed)
+        self.step += count
+        if self.reporter:
+            self.reporter.progress(self.step, self.plan.epoch(self.step), speed)
+        self._check_divergence()
+
+    def _check_divergence(self):
+        bad = int(self.state.bad_in_row.numpy())
+        if bad >= self.config.max_bad_steps:
+            raise DivergedError(
+                f"the gradients were not finite in the last {bad} steps, up to step {self.step:,}; their updates "
+                "were skipped",
+                "lower --learning_rate, add --warmup_epochs or --clip_norm=1; the checkpoints before it are kept")
+
+    def _evaluation_due(self):
+        done = self.progress.evaluation and self.progress.evaluation["step"]
+        return self.plan.evaluates_at(self.step) and done != self.step
+
+    def _evaluate(self):
+        began = time.monotonic()
+        evaluation = self.evaluate()
+        seconds = time.monotonic() - began
+        record, is_best = self.progress.note_evaluation(self.step, evaluation, self.plan)
+        record["learning_rate"] = float(self.state.optimizer.learning_rate)
+        record["images_per_second"] = round(evaluation.examples / seconds, 1)
+        if self.reporter:
+            self.reporter.evaluation(record, is_best)
+        if is_best:
+            self._save()
+
+    def _done(self):
+        return self.step >= self.plan.total_steps or self.progress.ended_early(self.config) is not None
+
+    def _checkpoint_due(self):
+        if self.saved_at == self.step:
+            return False
+        every = self.plan.checkpoint_every
+        minutes = self.config.checkpoint_every_minutes
+        return bool((every and self.step % every == 0)
+                    or (minutes and time.monotonic() - self.saved_time > 60 * minutes))
+
+    def _save(self):
+        if self.runtime.is_chief:
+            progress = dataclasses.replace(self.progress, wall_seconds=self._wall_seconds())
+            evaluated = self.progress.evaluation
+            self.checkpoints.save(self.state, {
+                "epoch": self.plan.epoch(self.step), "data": self.data.fingerprint,
+                "evaluation": evaluated if evaluated and evaluated["step"] == self.step else None,
+                "progress": dataclasses.asdict(progress), "reports": self.reporter.settle()})
+        self.saved_at, self.saved_time = self.step, time.monotonic()
+
+    def _wall_seconds(self):
+        return self.progress.wall_seconds + time.monotonic() - self.began
+
+    def stop_if_wished(self, stop=None):
+        """Saves and ends the start, if somebody wants it to stop."""
+        if not (self.wish.signal if stop is None else stop):
+            return
+        if self.saved_at != self.step or not self.checkpoints.steps():
+            self._save()
+        why = self.wish.signal or "another worker was"
+        raise Stopped(f"asked to stop ({why}); step {self.step:,} is saved in {self.model_dir.checkpoints}",
+                      "run the same command again; it goes on from there")
+
+    def finish(self):
+        """Exports the model, measures the exports, writes result.json and the report."""
+        early = self.progress.ended_early(self.config)
+        if early:
+            self.console.say(f"ended at step {self.step:,}: {early}")
+        exports = {}
+        if self.config.export != ("none",):
+            exports = export.export(self.config, self.data, self.state.model, self.progress.evaluation["accuracy"],
+                                    self.runtime.precision, self.model_dir.export, self.wish)
+        evaluation, speed = self.progress.evaluation, self.progress.images_per_second
+        result = {"eval_accuracy": evaluation["accuracy"], "eval_loss": evaluation["loss"],
+                  "step": self.step, "epoch": self.plan.epoch(self.step), "best": self.progress.best,
+                  "images_per_second": speed and round(speed, 1), "replicas": self.runtime.replicas,
+                  "wall_seconds": round(self._wall_seconds(), 1), "skipped_steps": int(self.state.skipped.numpy()),
+                  "ended_early": early, "exports": exports}
+        files.write_durably(self.model_dir.result, json.dumps(result, indent=2))
+        self.reporter.draw()
+        return result
+
+    def close(self):
+        """Ends all output of the run."""
+        self.console.stop()
+        if self.reporter:
+            self.reporter.close()
+
+
+def _resolved(config, runtime, plan, data):
+    """What became of the settings, for config.json."""
+    return {"strategy": type(runtime.strategy).__name__, "devices": list(runtime.devices),
+            "replicas": runtime.replicas, "workers": runtime.workers, "precision": runtime.precision,
+            "xla": "on" if runtime.xla else "off", "total_steps": plan.total_steps,
+            "versions": {"lockstep": __version__, "tensorflow": tf.__version__, "keras": keras.__version__,
+                         "numpy": np.__version__},
+            "data": {"name": data.name, "fingerprint": data.fingerprint, "classes": list(data.classes),
+                     "image_shape": list(data.image_shape), "train_examples": data.train.size,
+                     "test_examples": data.test.size}}

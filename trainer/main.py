@@ -1,0 +1,46 @@
+"""`python -m trainer.main --flags`: trains."""
+
+import sys
+
+from trainer import flags
+from trainer.config import Config
+from trainer.errors import run_to_exit_code
+from trainer.model_dir import ModelDir
+
+
+def main(argv=None):
+    """Trains as the command line says.
+
+    Args:
+        argv: The words after the program's name; None for the process's own.
+
+    Returns:
+        The exit code; see errors.py.
+    """
+    return run_to_exit_code(_train, sys.argv[1:] if argv is None else argv)
+
+
+def _train(argv):
+    config = flags.parse(Config, argv)
+    # From here on TensorFlow is needed; before, a wrong flag is answered at once.
+    from trainer import runtime
+    from trainer.loop import train_and_evaluate
+    from trainer.reporting.console import Console
+    from trainer.reporting.summary import summary
+    from trainer.signals import StopWish
+
+    model_dir = ModelDir(config.model_dir)
+    with StopWish() as wish:
+        devices = runtime.start(config)
+        changed = model_dir.claim(config) if devices.is_chief else []
+        console = Console(model_dir.log if devices.is_chief else None, quiet=not devices.is_chief)
+        for name, mine, theirs, _ in changed:
+            console.say(f"--{name} was {theirs!r}, now {mine!r}")
+        result = train_and_evaluate(config, devices, model_dir, console, wish)
+        if result:
+            console.say(summary(model_dir, result))
+        console.close()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,107 @@
+"""A run's folder: who may use it, and what is where."""
+
+import fcntl
+import json
+import os
+from pathlib import Path
+
+from trainer import files
+from trainer.config import Config
+from trainer.errors import BusyError, DataError, UsageError
+
+
+class ModelDir:
+    """The names of what lies in a model_dir.
+
+    Args:
+        root: The folder.
+    """
+
+    def __init__(self, root):
+        self.root = Path(root).expanduser()
+        self.config = self.root / "config.json"
+        self.metrics = self.root / "metrics.jsonl"
+        self.checkpoints = self.root / "checkpoints"
+        self.tensorboard = self.root / "tensorboard"
+        self.export = self.root / "export"
+        self.report = self.root / "report"
+        self.result = self.root / "result.json"
+        self.log = self.root / "log.txt"
+
+    def read_config(self):
+        """What config.json holds.
+
+        Returns:
+            The parsed object.
+
+        Raises:
+            DataError: if there is none, or it can't be read.
+        """
+        try:
+            value = json.loads(self.config.read_text(encoding="utf-8"))
+            Config.from_mapping(value["given"])
+            return value
+        except FileNotFoundError:
+            raise DataError(f"{self.root} is no run: it has no config.json",
+                            "name the --model_dir of a run, or train one first") from None
+        except (ValueError, KeyError, TypeError) as error:
+            raise DataError(f"{self.config} can't be read ({type(error).__name__}: {error})",
+                            "restore the file, or start anew with another --model_dir") from None
+
+    def claim(self, config):
+        """Makes the folder this run's, before anything is written into it.
+
+        Args:
+            config: The run's `Config`.
+
+        Returns:
+            The differences to the settings that the folder's run had, as `Config.differences` gives
+            them; empty for a new run.
+
+        Raises:
+            BusyError: if another process is using it.
+            UsageError: if `--resume` forbids it, or the settings would make it another run.
+        """
+        self._lock()
+        used = self.config.exists() or any(self.checkpoints.glob("step-*/manifest.json"))
+        if used and config.resume == "never":
+            raise UsageError(f"--resume=never refuses a used model_dir; {self.root} holds a run already",
+                             "name another --model_dir, or leave --resume out to go on with this run")
+        if config.resume == "require" and not any(self.checkpoints.glob("step-*/manifest.json")):
+            raise UsageError(f"--resume=require needs a checkpoint; {self.root} has none",
+                             "name the --model_dir of a run that has one, or leave --resume out")
+        if not self.config.exists():
+            return []
+        differences = config.differences(Config.from_mapping(self.read_config()["given"]))
+        other = [f"--{name}: the run has {theirs!r}, received {mine!r}"
+                 for name, mine, theirs, another_run in differences if another_run]
+        if other:
+            raise UsageError([f"{self.root} holds a run with other settings:", *other],
+                             "use its settings to go on with it, or name another --model_dir")
+        return differences
+
+    def write_config(self, config, resolved):
+        """Writes config.json.
+
+        Args:
+            config: The run's `Config`, kept as it was given.
+            resolved: What became of it: settings with every `auto` resolved, versions, data.
+        """
+        given = json.loads(config.to_json())
+        files.write_durably(self.config, json.dumps({**given, **resolved, "given": given}, indent=2))
+
+    def _lock(self):
+        """One run per folder; the operating system forgets the lock when the process ends, however it ends."""
+        self.root.mkdir(parents=True, exist_ok=True)
+        # Kept open for as long as this object lives.
+        self._lock_file = open(self.root / ".lock", "a+", encoding="utf-8")  # noqa: SIM115
+        try:
+            fcntl.flock(self._lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self._lock_file.seek(0)
+            owner = self._lock_file.read().strip() or "another process"
+            raise BusyError(f"{self.root} is in use by {owner}",
+                            "wait for it or stop it, or name another --model_dir") from None
+        self._lock_file.truncate(0)
+        self._lock_file.write(f"process {os.getpid()} on {os.uname().nodename}\n")
+        self._lock_file.flush()

@@ -1,0 +1,115 @@
+"""Epochs, fractions and replicas as whole steps. Integers only; no TensorFlow.
+
+The examples of a run are one stream: the first epoch's in its order, the second's in its own, and so
+on. A step takes the next `batch_size` of the stream, so none is skipped and every batch is full,
+also where an epoch ends inside a batch. Epoch e is over at the first step that has seen all of it.
+"""
+
+import dataclasses
+from fractions import Fraction
+
+from trainer.config import indivisible
+from trainer.errors import DataError, UsageError
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What a run does at which step. Steps count from 0; "at step s" means: after s steps.
+
+    Args:
+        examples: Size of the training split.
+        batch_size: Examples per step, over all replicas.
+        replicas: Number of replicas that share a batch.
+        total_steps: Where the run ends.
+        warmup_steps: Where the learning rate's warm-up ends.
+        eval_every: Epochs from one evaluation to the next.
+        log_every: Steps from one line of metrics to the next.
+        checkpoint_every: Steps from one checkpoint to the next; 0: none by steps.
+    """
+
+    examples: int
+    batch_size: int
+    replicas: int
+    total_steps: int
+    warmup_steps: int
+    eval_every: Fraction
+    log_every: int
+    checkpoint_every: int
+
+    @property
+    def rows(self):
+        """Examples per step and replica."""
+        return self.batch_size // self.replicas
+
+    def epoch(self, step):
+        """How often the training split has been seen at `step`; a float."""
+        return step * self.batch_size / self.examples
+
+    def evaluates_at(self, step):
+        """Whether the test split is evaluated at `step`."""
+        return step > 0 and (step == self.total_steps or step == self._next_evaluation(step - 1))
+
+    def logs_at(self, step):
+        """Whether a window of training metrics ends at `step`."""
+        return step % self.log_every == 0 or step == self.total_steps
+
+    def next_stop(self, step):
+        """The next step after `step` at which the host has something to do: evaluate, save or end."""
+        stops = [self.total_steps, self._next_evaluation(step)]
+        if self.checkpoint_every:
+            stops.append((step // self.checkpoint_every + 1) * self.checkpoint_every)
+        return min(stop for stop in stops if stop > step)
+
+    def _next_evaluation(self, step):
+        period = self.eval_every * self.examples / self.batch_size
+        number = step / period
+        number = number.numerator // number.denominator + 1
+        # The ceiling of the k-th multiple; a period under one step makes several fall on one.
+        while (candidate := -(-(number * period).numerator // (number * period).denominator)) <= step:
+            number += 1
+        return candidate
+
+    def sentence(self):
+        """The arithmetic of the batch, for people."""
+        share = f" = {self.replicas} replicas × {self.rows}" if self.replicas > 1 else ""
+        per_epoch = self.examples / self.batch_size
+        return (f"global batch {self.batch_size:,}{share}; {self.examples:,} examples make {per_epoch:,.6g} steps an "
+                f"epoch; {self.epoch(self.total_steps):.3g} epochs are {self.total_steps:,} steps")
+
+
+def make_plan(config, examples, replicas):
+    """Turns a configuration into steps.
+
+    Args:
+        config: The run's `Config`.
+        examples: Size of the training split.
+        replicas: Number of replicas.
+
+    Returns:
+        The `Plan`.
+
+    Raises:
+        UsageError: if the batch doesn't divide among the replicas.
+        DataError: if there are no examples.
+    """
+    if config.batch_size % replicas:
+        raise UsageError(indivisible(config.batch_size, replicas))
+    if examples < 1:
+        raise DataError("the training split is empty", "put at least one example into it")
+    steps_per_epoch = Fraction(examples, config.batch_size)
+    total = _steps(config.epochs, steps_per_epoch)
+    if config.max_steps is not None:
+        total = min(total, config.max_steps)
+    return Plan(examples=examples, batch_size=config.batch_size, replicas=replicas, total_steps=total,
+                warmup_steps=_steps(config.warmup_epochs, steps_per_epoch),
+                eval_every=_exact(config.eval_every_epochs), log_every=config.log_every_steps,
+                checkpoint_every=config.checkpoint_every_steps)
+
+
+def _exact(number):
+    """0.1 as a user means it: a tenth, not the nearest binary fraction."""
+    return Fraction(str(number))
+
+
+def _steps(epochs, steps_per_epoch):
+    return -(-(_exact(epochs) * steps_per_epoch).numerator // (_exact(epochs) * steps_per_epoch).denominator)

@@ -1,0 +1,128 @@
+"""What the host knows about a run between steps: sums for the metrics, the best so far, time spent.
+
+It goes into every checkpoint's manifest, so a resumed run writes the same metrics as one that nothing
+disturbed. Sums are over steps in their order, so where the device loop's calls begin and end doesn't
+matter to them.
+"""
+
+import dataclasses
+import math
+
+
+@dataclasses.dataclass
+class Sums:
+    """Training metrics over a stretch of steps.
+
+    Args:
+        skipped: Steps whose update was not applied.
+        counted: Steps whose loss was finite.
+        loss: Sum over those of the batch's mean loss.
+        correct: Sum over those of the number of right answers.
+    """
+
+    skipped: int = 0
+    counted: int = 0
+    loss: float = 0.0
+    correct: float = 0.0
+
+    def add(self, loss, correct, applied):
+        """Counts a step in."""
+        self.skipped += not applied
+        if math.isfinite(loss):
+            self.counted += 1
+            self.loss += loss
+            self.correct += correct
+
+    def means(self, batch_size):
+        """loss and accuracy over the stretch; None each if no step in it had a finite loss."""
+        if not self.counted:
+            return {"loss": None, "accuracy": None}
+        return {"loss": self.loss / self.counted, "accuracy": self.correct / (self.counted * batch_size)}
+
+
+@dataclasses.dataclass
+class Progress:
+    """See the module.
+
+    Args:
+        window: Since the last line of training metrics.
+        period: Since the last evaluation.
+        evaluation: The last one: step, loss, accuracy; None before the first.
+        best: The best one, likewise.
+        stale: Evaluations since the best one.
+        images: Training examples in `train_seconds`, for the mean speed.
+        train_seconds: Time in training calls, but for the first of each start, which compiles.
+        wall_seconds: Time in all, over all starts.
+    """
+
+    window: Sums = dataclasses.field(default_factory=Sums)
+    period: Sums = dataclasses.field(default_factory=Sums)
+    evaluation: dict | None = None
+    best: dict | None = None
+    stale: int = 0
+    images: int = 0
+    train_seconds: float = 0.0
+    wall_seconds: float = 0.0
+
+    @classmethod
+    def from_json(cls, values):
+        """The inverse of `dataclasses.asdict`."""
+        return cls(**{**values, "window": Sums(**values["window"]), "period": Sums(**values["period"])})
+
+    @property
+    def images_per_second(self):
+        """The mean training speed of the run so far, or None."""
+        return self.images / self.train_seconds if self.train_seconds else None
+
+    def absorb(self, records, first_step, plan):
+        """Counts the steps of a call of the device loop in.
+
+        Args:
+            records: The `StepRecords`, as NumPy arrays.
+            first_step: Steps done before them.
+            plan: The run's `Plan`.
+
+        Yields:
+            For each window that ends in them a dict with step, epoch, loss, accuracy, learning_rate and
+            skipped_steps.
+        """
+        for number, (loss, correct, rate, applied) in enumerate(zip(*records, strict=True)):
+            step = first_step + number + 1
+            for sums in (self.window, self.period):
+                sums.add(float(loss), float(correct), bool(applied))
+            if plan.logs_at(step):
+                yield {"step": step, "epoch": plan.epoch(step), **self.window.means(plan.batch_size),
+                       "learning_rate": float(rate), "skipped_steps": self.window.skipped}
+                self.window = Sums()
+
+    def note_evaluation(self, step, evaluation, plan):
+        """Remembers an evaluation.
+
+        Args:
+            step: When.
+            evaluation: The `Evaluation`.
+            plan: The run's `Plan`.
+
+        Returns:
+            (a dict as `absorb` yields it, with the training means since the last evaluation beside it;
+            whether this is the best evaluation so far).
+        """
+        self.evaluation = {"step": step, "loss": evaluation.loss, "accuracy": evaluation.accuracy}
+        means = self.period.means(plan.batch_size)
+        self.period = Sums()
+        is_best = self.best is None or evaluation.accuracy > self.best["accuracy"]
+        if is_best:
+            self.best, self.stale = self.evaluation, 0
+        else:
+            self.stale += 1
+        return {"step": step, "epoch": plan.epoch(step), "loss": evaluation.loss, "accuracy": evaluation.accuracy,
+                "examples": evaluation.examples, "train_loss": means["loss"], "train_accuracy": means["accuracy"]
+                }, is_best
+
+    def ended_early(self, config):
+        """Why the run ends before its last step, in a few words; None if it doesn't."""
+        if self.evaluation and config.target_accuracy and self.evaluation["accuracy"] >= config.target_accuracy:
+            return f"the test accuracy reached --target_accuracy={config.target_accuracy:g}"
+        if config.patience and self.stale >= config.patience:
+            return f"no better test accuracy in {self.stale} evaluations (--patience={config.patience})"
+        return None

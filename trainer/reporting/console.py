@@ -1,0 +1,97 @@
+"""What a run says on the terminal, and in log.txt."""
+
+import sys
+import time
+from datetime import datetime
+
+from rich.console import Console as RichConsole
+from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn
+from rich.text import Text
+
+_PLAIN_EVERY_SECONDS = 5.0
+
+
+class Console:
+    """A progress line while a run trains, and sentences above it. Plain lines where there is no terminal.
+
+    Args:
+        log: Path of log.txt, or None to write none (workers that aren't the chief).
+        quiet: Say nothing on the terminal.
+    """
+
+    def __init__(self, log=None, quiet=False):
+        self._log = open(log, "a", encoding="utf-8") if log else None  # noqa: SIM115  closed by `close`
+        self._rich = RichConsole(highlight=False, quiet=quiet, soft_wrap=True)
+        self._bar = None
+        self._last_plain = 0.0
+
+    def say(self, sentence):
+        """Prints a line and logs it with the time."""
+        self._rich.print(sentence, markup=False)
+        self._write(sentence)
+
+    def warn(self, sentence):
+        """As `say`, on stderr, marked as a warning."""
+        print(f"lockstep: warning: {sentence}", file=sys.stderr, flush=True)
+        self._write(f"warning: {sentence}")
+
+    def start(self, step, total):
+        """Starts the progress line at a step."""
+        if self._rich.is_terminal and not self._rich.quiet:
+            self._bar = Progress(TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>4.0f}%"),
+                                 TextColumn("{task.fields[figures]}"), _Remaining(), console=self._rich,
+                                 refresh_per_second=4, transient=True)
+            self._task = self._bar.add_task("step", total=total, completed=step, figures="compiling …")
+            self._bar.start()
+
+    def progress(self, step, total, epoch, images_per_second, loss, accuracy, seconds_left):
+        """Moves the progress line on.
+
+        Args:
+            step, total: Steps done and in all.
+            epoch: Epochs done.
+            images_per_second: Training speed, or None if it isn't known yet.
+            loss, accuracy: Of the steps just done, or None.
+            seconds_left: Of the whole run, evaluations included; None if it isn't known yet.
+        """
+        figures = [f"epoch {epoch:.2f}"]
+        figures += [f"loss {loss:.4f}"] if loss is not None else []
+        figures += [f"accuracy {accuracy:.1%}"] if accuracy is not None else []
+        figures += [f"{images_per_second:,.0f} images/s"] if images_per_second else []
+        if self._bar:
+            self._bar.update(self._task, completed=step, description=f"step {step:,}/{total:,}",
+                             figures="  ".join(figures), seconds_left=seconds_left)
+        elif time.monotonic() - self._last_plain > _PLAIN_EVERY_SECONDS:
+            self._last_plain = time.monotonic()
+            left = f"  {_clock(seconds_left)} left" if seconds_left is not None else ""
+            self.say(f"step {step:,}/{total:,}  {'  '.join(figures)}{left}")
+
+    def stop(self):
+        """Takes the progress line away."""
+        if self._bar:
+            self._bar.stop()
+            self._bar = None
+
+    def close(self):
+        """Ends all output."""
+        self.stop()
+        if self._log:
+            self._log.close()
+
+    def _write(self, sentence):
+        if self._log:
+            self._log.write(f"{datetime.now().astimezone().isoformat(timespec='seconds')}  {sentence}\n")
+            self._log.flush()
+
+
+class _Remaining(ProgressColumn):
+    """Time left of the whole run, as the loop works it out; not rich's, which sees only the last steps."""
+
+    def render(self, task):
+        left = task.fields.get("seconds_left")
+        return Text("" if left is None else f"{_clock(left)} left", style="progress.remaining")
+
+
+def _clock(seconds):
+    hours, rest = divmod(int(seconds), 3600)
+    return f"{hours}:{rest // 60:02d}:{rest % 60:02d}"

@@ -1,0 +1,49 @@
+"""The picture of a run: loss and accuracy on train and test, drawn from metrics.jsonl."""
+
+import os
+from pathlib import Path
+
+from trainer.reporting import metrics
+
+_TRAIN, _TEST = "#7a8ca3", "#d1495b"
+
+
+def draw(metrics_file, picture):
+    """Draws curves.png.
+
+    Args:
+        metrics_file: The run's metrics.jsonl.
+        picture: Where to write the PNG; put in place whole.
+    """
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    lines = metrics.read(metrics_file)
+    train = [line for line in lines if line["split"] == "train" and line["loss"] is not None]
+    test = [line for line in lines if line["split"] == "eval"]
+    figure, axes = pyplot.subplots(1, 2, figsize=(10.5, 4), layout="constrained")
+    for axis, name, factor, label in ((axes[0], "loss", 1, "loss (nats)"), (axes[1], "accuracy", 100, "accuracy (%)")):
+        axis.plot([line["epoch"] for line in train], [factor * line[name] for line in train],
+                  color=_TRAIN, linewidth=1, alpha=0.45)
+        averages = [line for line in test if line[f"train_{name}"] is not None]
+        axis.plot([line["epoch"] for line in averages], [factor * line[f"train_{name}"] for line in averages],
+                  color=_TRAIN, linewidth=2, marker="o", markersize=4, label="train, mean since the last test")
+        axis.plot([line["epoch"] for line in test], [factor * line[name] for line in test],
+                  color=_TEST, linewidth=2, marker="o", markersize=4, label="test")
+        axis.set_xlabel("epoch")
+        axis.set_ylabel(label)
+        axis.grid(alpha=0.25)
+        axis.spines[["top", "right"]].set_visible(False)
+        axis.legend(frameon=False)
+    if test:
+        best = max(test, key=lambda line: line["accuracy"])
+        axes[1].set_title(f"best test accuracy {best['accuracy']:.2%}, epoch {best['epoch']:.3g}", fontsize=10)
+        axes[0].set_title(f"last test loss {test[-1]['loss']:.4f}", fontsize=10)
+    picture = Path(picture)
+    picture.parent.mkdir(parents=True, exist_ok=True)
+    staged = picture.with_name(f".{picture.name}.new")
+    figure.savefig(staged, dpi=120, format="png")
+    pyplot.close(figure)
+    os.replace(staged, picture)

@@ -1,0 +1,27 @@
+"""The last words of a run."""
+
+
+def summary(model_dir, result):
+    """What came out and where it is.
+
+    Args:
+        model_dir: The run's `ModelDir`.
+        result: What result.json holds.
+
+    Returns:
+        A text of several lines.
+    """
+    best, root = result["best"], model_dir.root
+    lines = ["", f"test accuracy {result['eval_accuracy']:.2%} (loss {result['eval_loss']:.4f}) after "
+             f"{result['epoch']:.3g} epochs, {result['step']:,} steps; best {best['accuracy']:.2%} at step "
+             f"{best['step']:,}"]
+    if result["images_per_second"]:
+        lines.append(f"{result['images_per_second']:,.0f} images/s on {result['replicas']} "
+                     f"replica{'s' if result['replicas'] > 1 else ''}, {result['wall_seconds']:.0f} s in all")
+    for export in result["exports"].values():
+        lines.append(f"  {str(root / export['path']):<50} accuracy {export['accuracy']:.2%}, "
+                     f"{export['bytes'] / 1e6:.2f} MB")
+    lines += [f"  {model_dir.report / 'curves.png'!s:<50} loss and accuracy on train and test",
+              f"  {model_dir.result!s:<50} all of this, for programs", "",
+              f"  tensorboard --logdir={model_dir.tensorboard}", ""]
+    return "\n".join(lines)

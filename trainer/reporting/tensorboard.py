@@ -1,0 +1,61 @@
+"""TensorBoard's event files, one folder a split, cut back like metrics.jsonl when a run goes on."""
+
+from pathlib import Path
+
+import tensorflow as tf
+
+from trainer import files
+
+SPLITS = ("train", "eval")
+
+
+class TensorBoardWriter:
+    """Writes scalars as event files.
+
+    Every start of a run writes new files; the ones before it are cut back to the sizes that the
+    checkpoint knows, and later ones are removed, so that no step is there twice.
+
+    Args:
+        folder: The run's `tensorboard/`.
+        sizes: Relative path to size in bytes of what is valid.
+    """
+
+    def __init__(self, folder, sizes):
+        self._folder = Path(folder)
+        for path in self._files():
+            size = sizes.get(str(path.relative_to(self._folder)))
+            if size is None:
+                path.unlink()
+            elif path.stat().st_size > size:
+                with open(path, "r+b") as file:
+                    file.truncate(size)
+        self._writers = {split: tf.summary.create_file_writer(str(self._folder / split)) for split in SPLITS}
+
+    def write(self, split, step, scalars):
+        """Writes scalars at a step.
+
+        Args:
+            split: train or eval.
+            step: The step.
+            scalars: Tag to number; None is left out.
+        """
+        with self._writers[split].as_default():
+            for tag, value in scalars.items():
+                if value is not None:
+                    tf.summary.scalar(tag, value, step=step)
+
+    def settle(self):
+        """Waits until all is on the disk. Returns the sizes, as the constructor takes them."""
+        for writer in self._writers.values():
+            writer.flush()
+        for path in self._files():
+            files.flush(path)
+        return {str(path.relative_to(self._folder)): path.stat().st_size for path in self._files()}
+
+    def close(self):
+        """Closes the files."""
+        for writer in self._writers.values():
+            writer.close()
+
+    def _files(self):
+        return sorted(self._folder.glob("*/events.out.tfevents.*"))

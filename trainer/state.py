@@ -1,0 +1,58 @@
+"""The state of a run: exactly what a checkpoint must hold, and nothing that can be worked out again."""
+
+import keras
+import tensorflow as tf
+
+from trainer import models, optimizers
+
+_FIRST_LOSS_SCALE = 2.0**15
+
+
+class TrainState:
+    """Model, optimizer and counters, created and built for a strategy.
+
+    Not in here, because it follows from (seed, step): the place in the data, its order, augmentation.
+
+    Attributes:
+        model: The `keras.Model` that trains.
+        optimizer: Its optimizer, built.
+        step: int64, steps done.
+        skipped: int64, steps whose update was skipped because gradients weren't finite.
+        bad_in_row: int64, how many of them came last, one after the other.
+        loss_scale: float32, what the loss is multiplied by before float16's backward pass; else 1.
+        good_in_row: int64, steps since the loss scale changed last.
+    """
+
+    def __init__(self, config, plan, runtime, classes, image_shape):
+        """Creates the state of step 0; all of it follows from the configuration's seed.
+
+        Args:
+            config: The run's `Config`.
+            plan: The run's `Plan`.
+            runtime: The `Runtime`.
+            classes: Number of classes.
+            image_shape: (height, width, channels).
+        """
+        keras.utils.set_random_seed(config.seed)
+        with runtime.strategy.scope():
+            self.model = models.build(config.model, classes, image_shape, runtime.precision)
+            self.optimizer = optimizers.make_optimizer(config, plan)
+            self.optimizer.build(self.model.trainable_variables)
+            self.step = tf.Variable(0, dtype=tf.int64, trainable=False, name="step")
+            self.skipped = tf.Variable(0, dtype=tf.int64, trainable=False, name="skipped")
+            self.bad_in_row = tf.Variable(0, dtype=tf.int64, trainable=False, name="bad_in_row")
+            self.good_in_row = tf.Variable(0, dtype=tf.int64, trainable=False, name="good_in_row")
+            self.loss_scale = tf.Variable(_FIRST_LOSS_SCALE if runtime.precision == "float16" else 1.0,
+                                          trainable=False, name="loss_scale")
+
+    @property
+    def statistics(self):
+        """What the model learns otherwise than by gradients: batch norm's moving averages."""
+        return [variable for variable in self.model.non_trainable_variables
+                if tf.as_dtype(variable.dtype).is_floating]
+
+    def checkpoint(self):
+        """All of it as one object for TensorFlow to write and read."""
+        return tf.train.Checkpoint(model=self.model, optimizer=self.optimizer, step=self.step, skipped=self.skipped,
+                                   bad_in_row=self.bad_in_row, good_in_row=self.good_in_row,
+                                   loss_scale=self.loss_scale)

@@ -1,0 +1,164 @@
+"""The training step on every replica, and the loop over steps on the device. No input or output.
+
+One step, on replica r of R:
+
+    1. forward and backward on its rows of the global batch            one XLA program where XLA is on
+    2. one all-reduce that sums everything that crosses replicas       outside XLA
+    3. unscale, look whether all is finite, clip                       the same on every replica
+    4. update, if it is                                                another XLA program
+
+What crosses replicas travels as one vector: all gradients, batch norm's statistics, the sums for the
+metrics. The loss of a replica is its sum over its own rows divided by the *global* batch, so the sum
+over replicas is the gradient of the global mean. Statistics are averaged every step, so they are the
+same everywhere whenever somebody evaluates, saves or exports.
+"""
+
+from typing import NamedTuple
+
+import tensorflow as tf
+
+from trainer.data.augment import augment
+
+_GROW_LOSS_SCALE_AFTER = 2_000  # steps, as in Micikevicius et al. 2018, "Mixed precision training"
+
+
+class StepRecords(NamedTuple):
+    """What n steps did, in order.
+
+    loss float32 [n], the mean over the global batch; correct float32 [n], how many of its examples;
+    learning_rate float32 [n]; finite bool [n], whether the update was applied.
+    """
+
+    loss: tf.Tensor
+    correct: tf.Tensor
+    learning_rate: tf.Tensor
+    finite: tf.Tensor
+
+
+class _Packing:
+    """Tensors of fixed shapes to one float32 vector and back."""
+
+    def __init__(self, shapes):
+        self._shapes = [tuple(shape) for shape in shapes]
+        self._sizes = [tf.TensorShape(shape).num_elements() for shape in self._shapes]
+
+    def pack(self, tensors):
+        return tf.concat([tf.reshape(tf.cast(tensor, tf.float32), [-1]) for tensor in tensors], 0)
+
+    def unpack(self, vector):
+        parts = tf.split(vector, self._sizes)
+        return [tf.reshape(part, shape) for part, shape in zip(parts, self._shapes, strict=True)]
+
+
+def make_train_loop(state, config, plan, runtime, iterators):
+    """Makes the function that trains.
+
+    Args:
+        state: The `TrainState`.
+        config: The run's `Config`.
+        plan: The run's `Plan`.
+        runtime: The `Runtime`.
+        iterators: One iterator over `Batch` for each local replica.
+
+    Returns:
+        A function of a number of steps (int32 scalar tensor) that does so many and returns `StepRecords`.
+    """
+    replica_step = _make_replica_step(state, config, plan, runtime, iterators)
+
+    @tf.function
+    def train(steps):
+        rows = tf.TensorArray(tf.float32, steps, element_shape=[4])
+        for number in tf.range(steps):
+            results = runtime.strategy.run(replica_step)
+            # The same on every replica, so the first local one speaks for all.
+            rows = rows.write(number, runtime.strategy.experimental_local_results(results)[0])
+        loss, correct, learning_rate, finite = tf.unstack(rows.stack(), axis=1)
+        return StepRecords(loss, correct, learning_rate, finite > 0)
+
+    return train
+
+
+def _make_replica_step(state, config, plan, runtime, iterators):
+    model, optimizer = state.model, state.optimizer
+    weights, statistics = model.trainable_variables, state.statistics
+    packing = _Packing([*(v.shape for v in weights), *(v.shape for v in statistics), (2,)])
+
+    @tf.function(jit_compile=runtime.xla)
+    def forward_backward(batch, loss_scale):
+        images = augment(batch.images, batch.seeds, config.augment)
+        with tf.GradientTape() as tape:
+            logits = model(tf.cast(images, tf.float32), training=True)
+            each = cross_entropy(batch.labels, logits, config.label_smoothing)
+            loss = tf.reduce_sum(each) / plan.batch_size
+            # Keras's regularizers know nothing of replicas: each would add them whole.
+            objective = loss + tf.add_n([tf.zeros([]), *model.losses]) / plan.replicas
+            scaled = objective * loss_scale
+        gradients = tape.gradient(scaled, weights, unconnected_gradients="zero")
+        correct = tf.math.count_nonzero(tf.equal(tf.argmax(logits, 1, tf.int32), batch.labels), dtype=tf.float32)
+        shares = [tf.convert_to_tensor(statistic) / plan.replicas for statistic in statistics]
+        return packing.pack([*gradients, *shares, tf.stack([loss, correct])])
+
+    @tf.function(jit_compile=runtime.xla)
+    def update(gradients):
+        optimizer.update(gradients, weights)
+
+    def replica_step():
+        context = tf.distribute.get_replica_context()
+        # A constant while tracing: under a strategy this function is traced once per replica.
+        number = tf.get_static_value(context.replica_id_in_sync_group) or 0
+        batch = next(iterators[number % len(iterators)])
+        before = [tf.identity(statistic) for statistic in statistics]
+        summed = forward_backward(batch, tf.identity(state.loss_scale))
+        if plan.replicas > 1:
+            summed = context.all_reduce("SUM", summed)
+        *tensors, sums = packing.unpack(summed)
+        gradients = [tensor / state.loss_scale for tensor in tensors[:len(weights)]]
+        # Of what was reduced: every replica comes to the same answer and skips the same steps.
+        finite = tf.reduce_all(tf.math.is_finite(summed))
+        learning_rate = tf.identity(optimizer.learning_rate)
+        if config.clip_norm:
+            gradients, _ = tf.clip_by_global_norm(gradients, config.clip_norm)
+        if finite:  # nothing in this branch crosses replicas
+            update(gradients)
+        for statistic, old, new in zip(statistics, before, tensors[len(weights):], strict=True):
+            statistic.value.assign(tf.where(finite, new, old))
+        optimizer.iterations.assign_add(tf.cast(finite, optimizer.iterations.dtype))
+        _count(state, finite, runtime.precision == "float16")
+        return tf.stack([sums[0], sums[1], learning_rate, tf.cast(finite, tf.float32)])
+
+    return replica_step
+
+
+def _count(state, finite, scales):
+    """Moves the counters on by a step, and the loss scale: halved after overflow, doubled after long peace."""
+    one = tf.constant(1, tf.int64)
+    bad = tf.cast(not finite, tf.int64)
+    state.step.assign_add(one)
+    state.skipped.assign_add(bad)
+    state.bad_in_row.assign((state.bad_in_row + one) * bad)
+    if scales:
+        good = (state.good_in_row + one) * (one - bad)
+        grown = good >= _GROW_LOSS_SCALE_AFTER
+        scale = tf.where(finite, state.loss_scale * tf.where(grown, 2.0, 1.0), state.loss_scale / 2.0)
+        state.loss_scale.assign(tf.clip_by_value(scale, 1.0, 2.0**24))
+        state.good_in_row.assign(tf.where(grown, tf.zeros_like(good), good))
+
+
+def cross_entropy(labels, logits, smoothing=0.0):
+    """Cross-entropy of each example against its label, part of the target spread over all classes.
+
+    H = (1 - s) · (−log p[label]) + s · mean over classes of (−log p), as in Szegedy et al. 2016, §7.
+
+    Args:
+        labels: int32 [n].
+        logits: float32 [n, classes].
+        smoothing: s, from 0 to 1.
+
+    Returns:
+        float32 [n], in nats.
+    """
+    each = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
+    if smoothing:
+        uniform = -tf.reduce_mean(tf.nn.log_softmax(logits), -1)
+        each = (1.0 - smoothing) * each + smoothing * uniform
+    return each
