@@ -7,21 +7,24 @@ is declared, documented and checked here and nowhere else.
 import dataclasses
 import json
 import math
+import re
 from pathlib import Path
 
 OPTIMIZERS = ("sgd", "adam", "adamw", "lamb", "lion", "muon")
 MODELS = ("cnn3", "cnn2", "resnet20")
 DATASETS = ("cifar10", "shapes")
 EXPORTS = ("h5", "keras", "saved_model")
+FUNCTION = (r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", "package.module:function")
 
 
-def option(default, help, *, choices=(), least=-math.inf, above=-math.inf, most=math.inf, another_run=False):
+def option(default, help, *, choices=(), pattern=None, least=-math.inf, above=-math.inf, most=math.inf, another_run=False):
     """A field that is a flag.
 
     Args:
         default: Its value when it isn't given.
         help: One line for `--help`.
         choices: The values (for a tuple: its members) that are allowed; empty for any.
+        pattern: (regular expression, its name for people) of further values that are allowed.
         least, above, most: Bounds of a number: inclusive, exclusive, inclusive.
         another_run: Whether a stopped run that went on with another value would be another run.
 
@@ -29,7 +32,8 @@ def option(default, help, *, choices=(), least=-math.inf, above=-math.inf, most=
         A dataclass field.
     """
     return dataclasses.field(default=default, metadata={
-        "help": help, "choices": choices, "least": least, "above": above, "most": most, "another_run": another_run})
+        "help": help, "choices": choices, "pattern": pattern, "least": least, "above": above, "most": most,
+        "another_run": another_run})
 
 
 class Checked:
@@ -51,9 +55,12 @@ def _problem(field, value):
         return None
     members = value if isinstance(value, tuple) else (value,)
     if rule["choices"]:
-        wrong = [str(member) for member in members if member not in rule["choices"]]
+        expression, called = rule["pattern"] or ("(?!)", None)
+        wrong = [str(member) for member in members
+                 if member not in rule["choices"] and not re.fullmatch(expression, str(member))]
+        allowed = (*rule["choices"], *([called] if called else []))
         if wrong:
-            return f"--{name} must be {_either(rule['choices'])}; received {', '.join(map(repr, wrong))}"
+            return f"--{name} must be {_either(allowed)}; received {', '.join(map(repr, wrong))}"
     elif isinstance(value, (int, float)) and not isinstance(value, bool):
         if not math.isfinite(value):
             return f"--{name} must be a finite number; received {value}"
@@ -99,7 +106,9 @@ class Config(Checked):
                                       "cut out at random)", choices=("flip", "crop"), another_run=True)
 
     # Model and optimizer.
-    model: str = option("cnn3", "cnn3 and cnn2 are the reference CNNs", choices=MODELS, another_run=True)
+    model: str = option("cnn3", "cnn3 and cnn2 are the reference CNNs; a function gets (classes, image_shape) and "
+                        "returns a functional keras.Model from pixels of 0 to 255 to logits", choices=MODELS,
+                        pattern=FUNCTION, another_run=True)
     optimizer: str = option("adam", "Keras's; sgd is Nesterov's", choices=OPTIMIZERS, another_run=True)
     learning_rate: float = option(0.001, "the highest of the run", above=0, another_run=True)
     momentum: float = option(0.9, "of sgd and muon", least=0, most=0.9999, another_run=True)
@@ -133,7 +142,7 @@ class Config(Checked):
 
     def __post_init__(self):
         if not self.model_dir:
-            object.__setattr__(self, "model_dir", str(Path("runs") / f"{self.dataset}-{self.model}"))
+            object.__setattr__(self, "model_dir", str(Path("runs") / f"{self.dataset}-{self.model.split(':')[-1]}"))
 
     def problems(self):
         """See `Checked.problems`; adds the rules that involve several settings."""

@@ -86,15 +86,14 @@ def float32_copy(config, classes, image_shape, model):
     return copy
 
 
-def export(config, data, model, accuracy, precision, folder, wish=None):
+def export(config, data, model, accuracy, folder, wish=None):
     """Exports a model in the formats of `--export`.
 
     Args:
         config: The run's `Config`.
         data: The `Dataset`.
         model: The trained `keras.Model`.
-        accuracy: What it reached on the test split.
-        precision: What it computes in.
+        accuracy: What it reached on the test split in float32; None if that isn't known.
         folder: The run's `export/`; put in place whole.
         wish: A `StopWish` to look at while measuring, or None.
 
@@ -110,8 +109,7 @@ def export(config, data, model, accuracy, precision, folder, wish=None):
     shutil.rmtree(staged, ignore_errors=True)
     staged.mkdir(parents=True)
     exported = float32_copy(config, len(data.classes), data.image_shape, model)
-    if precision != "float32":
-        # Held against itself in float32: other arithmetic answers a few pictures differently.
+    if accuracy is None:
         accuracy = _accuracy(exported, data.test)
     try:
         for name in config.export:

@@ -124,6 +124,8 @@ def _help(options, positional):
     lines = [(options.__doc__ or "").strip(), ""]
     for field in dataclasses.fields(options):
         default, choices = field.default, field.metadata["choices"]
+        if field.metadata["pattern"]:
+            choices = (*choices, field.metadata["pattern"][1])
         shown = ",".join(default) if isinstance(default, tuple) else default
         title = field.name.upper() if field.name == positional else f"--{field.name}"
         lines.append(title + (f"={'|'.join(choices)}" if choices else "")

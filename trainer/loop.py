@@ -213,8 +213,10 @@ class _Run:
             self.console.say(f"ended at step {self.step:,}: {early}")
         exports = {}
         if self.config.export != ("none",):
-            exports = export.export(self.config, self.data, self.state.model, self.progress.evaluation["accuracy"],
-                                    self.runtime.precision, self.model_dir.export, self.wish)
+            # In another precision a few pictures are answered differently: then the float32 copy is the measure.
+            reached = self.progress.evaluation["accuracy"] if self.runtime.precision == "float32" else None
+            exports = export.export(self.config, self.data, self.state.model, reached, self.model_dir.export,
+                                    self.wish)
         evaluation, speed = self.progress.evaluation, self.progress.images_per_second
         result = {"eval_accuracy": evaluation["accuracy"], "eval_loss": evaluation["loss"],
                   "step": self.step, "epoch": self.plan.epoch(self.step), "best": self.progress.best,

@@ -163,6 +163,11 @@ def start(config):
                    xla=config.xla == "on" or (config.xla == "auto" and bool(gpus)))
 
 
+def gpu_count():
+    """How many GPUs TensorFlow can see."""
+    return len(tf.config.list_physical_devices("GPU"))
+
+
 def _choose_gpus(wanted):
     """The GPUs to use, all others hidden from TensorFlow; empty for the CPU."""
     visible = tf.config.list_physical_devices("GPU")

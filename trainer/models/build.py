@@ -1,7 +1,12 @@
 """Builds a model by its name."""
 
+import importlib
+import os
+import sys
+
 import keras
 
+from trainer.errors import UsageError
 from trainer.models import reference, resnet
 
 _BODIES = {"cnn2": reference.cnn2, "cnn3": reference.cnn3, "resnet20": resnet.resnet20}
@@ -22,13 +27,42 @@ def build(name, classes, image_shape, precision="float32"):
 
     Returns:
         A functional `keras.Model`: float32 [n, height, width, channels] of 0 to 255 → float32 [n, classes].
+
+    Raises:
+        UsageError: if the name is of a function that can't be had, or doesn't make such a model.
     """
     outer = keras.config.dtype_policy()
     keras.config.set_dtype_policy(_POLICIES[precision])
     try:
-        pixels = keras.Input(image_shape, dtype="float32", name="pixels")
-        features = _BODIES[name](keras.layers.Rescaling(1 / 255, name="scale")(pixels))
-        logits = keras.layers.Dense(classes, dtype="float32", name="logits")(features)
-        return keras.Model(pixels, logits, name=name)
+        return _users(name, classes, image_shape) if ":" in name else _ours(name, classes, image_shape)
     finally:
         keras.config.set_dtype_policy(outer)
+
+
+def _ours(name, classes, image_shape):
+    pixels = keras.Input(image_shape, dtype="float32", name="pixels")
+    features = _BODIES[name](keras.layers.Rescaling(1 / 255, name="scale")(pixels))
+    logits = keras.layers.Dense(classes, dtype="float32", name="logits")(features)
+    return keras.Model(pixels, logits, name=name)
+
+
+def _users(name, classes, image_shape):
+    module, function = name.split(":")
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())  # as `python -m` does; the `lockstep` command doesn't
+    try:
+        make = getattr(importlib.import_module(module), function)
+    except (ImportError, AttributeError) as error:
+        raise UsageError(f"--model={name} can't be imported: {error}",
+                         "name a function of a module that lies in this folder or is installed") from None
+    model = make(classes, image_shape)
+    if not isinstance(model, keras.Model) or not hasattr(model, "input_shape"):
+        raise UsageError(f"--model={name} must return a functional keras.Model; it returned {type(model).__name__}",
+                         "build it with keras.Input and keras.Model, so that it can be exported and loaded again")
+    shapes = model.input_shape, model.output_shape
+    if shapes != ((None, *image_shape), (None, classes)) or model.outputs[0].dtype != "float32":
+        raise UsageError(
+            f"--model={name} must map {(None, *image_shape)} to {(None, classes)} in float32; its model maps "
+            f"{shapes[0]} to {shapes[1]} in {model.outputs[0].dtype}",
+            'use the arguments (classes, image_shape), and dtype="float32" in the last layer')
+    return model

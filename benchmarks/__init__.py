@@ -1,0 +1,1 @@
+"""Side-by-side measurements; RESULTS.md holds what they gave."""

@@ -1,0 +1,49 @@
+"""`python -m trainer COMMAND`, also installed as `lockstep COMMAND`."""
+
+import importlib
+import sys
+
+from trainer import flags
+from trainer.errors import UsageError, run_to_exit_code
+
+COMMANDS = {
+    "train": "train, or go on training (the same as python -m trainer.main)",
+    "evaluate": "the test split, every example once",
+    "predict": "class and probability of pictures",
+    "export": "write the exports again, from any checkpoint",
+    "verify": "check every checkpoint and export against its manifest",
+    "bench": "images/s on synthetic and real input, for 1, 2, 4 replicas, and where the time goes",
+}
+
+
+def main(argv=None):
+    """Runs a command.
+
+    Args:
+        argv: The command and its words; None for the process's own.
+
+    Returns:
+        The exit code; see errors.py.
+    """
+    argv = sys.argv[1:] if argv is None else list(argv)
+    if not argv or argv[0] in ("-h", "--help", "help"):
+        print("lockstep COMMAND --flags      (COMMAND --help lists its flags)\n")
+        print("\n".join(f"  {name:<10} {does}" for name, does in COMMANDS.items()))
+        return 0 if argv else UsageError.code
+    if argv[0] == "train":
+        from trainer import main as trainer_main
+
+        return trainer_main.main(argv[1:])
+    return run_to_exit_code(_run, argv[0], argv[1:])
+
+
+def _run(name, argv):
+    if name not in COMMANDS:
+        raise UsageError(f"there is no command {name!r}; there are: {', '.join(COMMANDS)}",
+                         "lockstep --help says what each does")
+    command = importlib.import_module(f"trainer.commands.{name}")
+    command.run(flags.parse(command.Options, argv, positional=getattr(command, "POSITIONAL", None)))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,165 @@
+"""`bench`: images/s on synthetic and real input, for several replica counts, and where the time goes."""
+
+import dataclasses
+import json
+import statistics
+import subprocess
+import sys
+import time
+
+from trainer.config import Checked, Config, option
+from trainer.errors import DeviceError
+
+_NOT_MEASURED = ("replicas", "seconds", "repeats", "json")
+
+
+@dataclasses.dataclass(frozen=True)
+class Options(Checked):
+    """python -m trainer bench: the training step as `trainer.main` runs it, timed; each count in its own process."""
+
+    replicas: tuple[str, ...] = option(("1", "2", "4"), "a comma list: GPUs, or logical devices where there is none")
+    dataset: str = Config.__dataclass_fields__["dataset"]
+    data_dir: str = Config.__dataclass_fields__["data_dir"]
+    model: str = Config.__dataclass_fields__["model"]
+    batch_size: int = Config.__dataclass_fields__["batch_size"]
+    augment: tuple[str, ...] = Config.__dataclass_fields__["augment"]
+    optimizer: str = Config.__dataclass_fields__["optimizer"]
+    num_gpus: int = Config.__dataclass_fields__["num_gpus"]
+    precision: str = Config.__dataclass_fields__["precision"]
+    xla: str = Config.__dataclass_fields__["xla"]
+    seconds: float = option(1.0, "of each timed stretch", above=0)
+    repeats: int = option(5, "timed stretches; the median, the least and the most are printed", least=1)
+    json: bool = option(False, "print a JSON object per replica count and line")
+
+    def problems(self):
+        """See `Checked.problems`."""
+        wrong = [text for text in self.replicas if not text.isdecimal() or int(text) < 1]
+        found = [f"--replicas is a comma list of whole numbers above 0; received {','.join(wrong)!r}"] if wrong else []
+        return super().problems() + found + ([] if self.replicas else ["--replicas names no number"])
+
+
+def run(options):
+    """Prints a table, a row per replica count.
+
+    Args:
+        options: The `Options`.
+    """
+    if len(options.replicas) == 1:
+        _show([_measure(options, int(options.replicas[0]))], options)
+        return
+    rows = []
+    for count in options.replicas:
+        # Logical devices can't change once TensorFlow has started.
+        answer = subprocess.run([sys.executable, "-m", "trainer", "bench", *_words(options), f"--replicas={count}",
+                                 "--json"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        if answer.returncode == DeviceError.code and rows:
+            print(answer.stderr.strip(), file=sys.stderr)
+            break
+        if answer.returncode:
+            sys.stderr.write(answer.stderr)
+            sys.exit(answer.returncode)
+        rows.append(json.loads(answer.stdout.strip().splitlines()[-1]))
+    _show(rows, options)
+
+
+def _words(options):
+    """The options as words of a command line."""
+    values = {name: value for name, value in dataclasses.asdict(options).items() if name not in ("replicas", "json")}
+    return [f"--{name}={','.join(value) if isinstance(value, (list, tuple)) else value}"
+            for name, value in values.items()]
+
+
+def _measure(options, count):
+    from trainer import runtime
+
+    gpus = options.num_gpus != 0 and runtime.gpu_count() > 0
+    shared = {name: value for name, value in dataclasses.asdict(options).items() if name not in _NOT_MEASURED}
+    devices = {"num_gpus": count} if gpus else {"num_gpus": 0, "virtual_devices": count if count > 1 else 0}
+    config = Config(**{**shared, **devices}, epochs=1e6)
+    return _measure_on(runtime.start(config), config, options)
+
+
+def _measure_on(devices, config, options):
+    """Times the step on real input, on one batch again and again, and the input alone.
+
+    Args:
+        devices: The `Runtime`.
+        config: The `Config`.
+        options: The `Options`.
+
+    Returns:
+        A dict of what was measured.
+    """
+    import tensorflow as tf
+
+    from trainer.data.pipeline import training_iterators
+    from trainer.data.source import load
+    from trainer.plan import make_plan
+    from trainer.state import TrainState
+    from trainer.step import make_train_loop
+
+    data = load(config)
+    plan = make_plan(config, data.train.size, devices.replicas)
+    state = TrainState(config, plan, devices, len(data.classes), data.image_shape)
+    real = training_iterators(data.train, plan, config.seed, 0, devices)
+    synthetic = [iter(tf.data.Dataset.from_tensors(next(iterator)).repeat().prefetch(4)) for iterator in real]
+
+    @tf.function
+    def draw(steps):
+        for _ in tf.range(steps):
+            for iterator in real:
+                next(iterator)
+        return steps
+
+    began = time.perf_counter()
+    steps = {name: make_train_loop(state, config, plan, devices, iterators)
+             for name, iterators in (("real", real), ("synthetic", synthetic))}
+    steps["input_alone"] = draw
+    times = {name: _time(function, options) for name, function in steps.items()}
+    result = {"replicas": devices.replicas, "devices": devices.sentence(), "model": config.model,
+              "batch_size": config.batch_size, "dataset": config.dataset}
+    for name, seconds in times.items():
+        result[f"{name}_step_ms"] = [round(1e3 * value, 4) for value in sorted(seconds)]
+        result[f"{name}_images_per_second"] = round(config.batch_size / statistics.median(seconds), 1)
+    return {**result, "wall_seconds": round(time.perf_counter() - began, 1)}
+
+
+def _time(function, options):
+    """Seconds per step of several stretches, after one that compiles and one that finds their length."""
+    import tensorflow as tf
+
+    def stretch(count):
+        began = time.perf_counter()
+        tf.nest.map_structure(lambda tensor: tensor.numpy(), function(tf.constant(count, tf.int32)))
+        return (time.perf_counter() - began) / count
+
+    stretch(1)
+    count = max(1, min(5, int(options.seconds / stretch(2))))
+    count = max(1, min(100_000, int(options.seconds / stretch(count))))
+    return [stretch(count) for _ in range(options.repeats)]
+
+
+def _show(rows, options):
+    if options.json:
+        for row in rows:
+            print(json.dumps(row))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    console, first = Console(highlight=False), rows[0]
+    table = Table("replicas", "images/s", "least", "most", "synthetic", "step ms", "input ms", "waits",
+                  title=f"{first['model']}, batch {first['batch_size']}, {first['dataset']}",
+                  caption="synthetic: images/s on one batch again and again; input: reading alone; waits: the share "
+                  "of a step that better input could save")
+    for column in table.columns:
+        column.justify = "right"
+    for row in rows:
+        step, bare, alone = (statistics.median(row[f"{name}_step_ms"]) for name in ("real", "synthetic", "input_alone"))
+        slowest, fastest = (1e3 * row["batch_size"] / row["real_step_ms"][end] for end in (-1, 0))
+        table.add_row(str(row["replicas"]), f"{row['real_images_per_second']:,.0f}", f"{slowest:,.0f}",
+                      f"{fastest:,.0f}", f"{row['synthetic_images_per_second']:,.0f}", f"{step:.3g}", f"{alone:.3g}",
+                      f"{max(0.0, step - bare) / step:.0%}")
+    console.print(table)
+    for row in rows:
+        console.print(f"{row['replicas']}: {row['devices']}")

@@ -1,0 +1,36 @@
+"""`evaluate`: the whole test split, every example once."""
+
+import dataclasses
+import json
+
+from trainer.commands.trained import TrainedOptions, TrainedRun
+from trainer.config import option
+
+
+@dataclasses.dataclass(frozen=True)
+class Options(TrainedOptions):
+    """python -m trainer evaluate --model_dir=D: loss and accuracy on the whole test split."""
+
+    virtual_devices: int = option(0, "split the CPU (or each GPU) into N logical devices", least=0, most=64)
+    json: bool = option(False, "print a JSON object")
+
+
+def run(options):
+    """Prints loss and accuracy.
+
+    Args:
+        options: The `Options`.
+    """
+    trained = TrainedRun(options, virtual_devices=options.virtual_devices)
+    from trainer.evaluation import Evaluator
+
+    data, runtime = trained.data(), trained.runtime
+    rows = max(1, trained.config.batch_size // runtime.replicas)
+    result = Evaluator(trained.model(), data.test, rows, runtime)()
+    step = trained.manifest["step"]
+    if options.json:
+        print(json.dumps({"step": step, "epoch": trained.manifest["epoch"], "eval_accuracy": result.accuracy,
+                          "eval_loss": result.loss, "examples": result.examples}))
+    else:
+        print(f"step {step:,}: test accuracy {result.accuracy:.2%}, loss {result.loss:.4f}, over "
+              f"{result.examples:,} examples ({runtime.sentence()})")

@@ -1,0 +1,33 @@
+"""`export`: writes the exports of a run again, from any checkpoint."""
+
+import dataclasses
+
+from trainer.commands.trained import TrainedOptions, TrainedRun
+from trainer.config import EXPORTS, option
+
+
+@dataclasses.dataclass(frozen=True)
+class Options(TrainedOptions):
+    """python -m trainer export --model_dir=D: writes export/ again and measures each format."""
+
+    export: tuple[str, ...] = option(EXPORTS, "a comma list", choices=EXPORTS)
+
+    def problems(self):
+        """See `Checked.problems`."""
+        return super().problems() + ([] if self.export else ["--export names no format"])
+
+
+def run(options):
+    """Writes the exports and prints where they are.
+
+    Args:
+        options: The `Options`.
+    """
+    trained = TrainedRun(options)
+    from trainer.export import export
+
+    config = dataclasses.replace(trained.config, export=options.export)
+    results = export(config, trained.data(), trained.model("float32"), None, trained.model_dir.export)
+    for name, result in results.items():
+        print(f"{name:<12} {trained.model_dir.root / result['path']}   accuracy {result['accuracy']:.2%}, "
+              f"{result['bytes'] / 1e6:.2f} MB")

@@ -1,0 +1,48 @@
+"""`verify`: every checkpoint and export of a run against its manifest. Needs no TensorFlow."""
+
+import dataclasses
+
+from trainer import files
+from trainer.config import Checked, option
+from trainer.errors import DataError, StorageError
+from trainer.model_dir import ModelDir
+
+
+@dataclasses.dataclass(frozen=True)
+class Options(Checked):
+    """python -m trainer verify --model_dir=D: finds accidents (not attackers) by SHA-256."""
+
+    model_dir: str = option("", "of the run")
+
+    def problems(self):
+        """See `Checked.problems`."""
+        return super().problems() + ([] if self.model_dir else ["--model_dir is needed: the folder of a run"])
+
+
+def run(options):
+    """Prints a line per checkpoint and export.
+
+    Args:
+        options: The `Options`.
+
+    Raises:
+        StorageError: if one of them is damaged.
+    """
+    model_dir = ModelDir(options.model_dir)
+    folders = sorted(model_dir.checkpoints.glob("step-*"))
+    folders += [model_dir.export] if model_dir.export.exists() else []
+    if not folders:
+        raise DataError(f"{model_dir.root} holds no checkpoint and no export", "name the --model_dir of a run")
+    damaged = []
+    for folder in folders:
+        manifest, fault = files.read_manifest(folder)
+        print(f"{'damaged' if fault else 'sound':<8} {folder}   "
+              + (fault or f"{len(manifest['files'])} files, {_megabytes(manifest):.2f} MB"))
+        damaged += [folder.name] if fault else []
+    if damaged:
+        raise StorageError(f"{len(damaged)} of {len(folders)} are damaged: {', '.join(damaged)}",
+                           "training goes on from the newest sound checkpoint; `export` writes export/ again")
+
+
+def _megabytes(manifest):
+    return sum(entry["bytes"] for entry in manifest["files"].values()) / 1e6
