@@ -17,7 +17,8 @@ EXPORTS = ("h5", "keras", "saved_model")
 FUNCTION = (r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", "package.module:function")
 
 
-def option(default, help, *, choices=(), pattern=None, least=-math.inf, above=-math.inf, most=math.inf, another_run=False):
+def option(default, help, *, choices=(), pattern=None, least=-math.inf, above=-math.inf, most=math.inf,
+           another_run=False):
     """A field that is a flag.
 
     Args:

@@ -58,11 +58,14 @@ def make_optimizer(config, plan):
         A Keras optimizer with one method more: `update(gradients, variables)`. See `_replica_local`.
     """
     rate = Schedule(config.schedule, config.learning_rate, plan.warmup_steps, plan.total_steps)
-    extra = {"sgd": {"momentum": config.momentum, "nesterov": config.momentum > 0},
-             "muon": {"momentum": config.momentum}}.get(config.optimizer, {})
+    momentum = float(config.momentum)
+    extra = {"sgd": {"momentum": momentum, "nesterov": momentum > 0}, "muon": {"momentum": momentum},
+             # AdamW alone insists on a number; no decay is 0 there.
+             "adamw": {"weight_decay": config.weight_decay}}.get(config.optimizer, {})
     kind = {"sgd": keras.optimizers.SGD, "adam": keras.optimizers.Adam, "adamw": keras.optimizers.AdamW,
             "lamb": keras.optimizers.Lamb, "lion": keras.optimizers.Lion, "muon": keras.optimizers.Muon}
-    return _replica_local(kind[config.optimizer])(learning_rate=rate, weight_decay=config.weight_decay or None, **extra)
+    return _replica_local(kind[config.optimizer])(
+        **{"learning_rate": rate, "weight_decay": config.weight_decay or None, **extra})
 
 
 @functools.cache

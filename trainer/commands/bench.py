@@ -51,7 +51,7 @@ def run(options):
     for count in options.replicas:
         # Logical devices can't change once TensorFlow has started.
         answer = subprocess.run([sys.executable, "-m", "trainer", "bench", *_words(options), f"--replicas={count}",
-                                 "--json"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+                                 "--json"], capture_output=True, text=True)
         if answer.returncode == DeviceError.code and rows:
             print(answer.stderr.strip(), file=sys.stderr)
             break

@@ -1,0 +1,107 @@
+"""What tests share: four logical CPU devices, runtimes on some of them, small data, real processes."""
+
+import dataclasses
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from trainer import runtime as runtime_module
+from trainer.config import Config
+from trainer.data import shapes
+from trainer.plan import make_plan
+
+ROOT = Path(__file__).parent.parent
+CIFAR10 = Path(os.environ.get("LOCKSTEP_TEST_CIFAR10", ROOT / ".test-data"))
+
+
+def pytest_sessionstart(session):
+    tf = runtime_module.tf
+    cpu = tf.config.list_physical_devices("CPU")[0]
+    tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 4)
+
+
+def make_runtime(replicas, precision="float32", xla=False):
+    """A `Runtime` on the first logical devices of this process."""
+    tf = runtime_module.tf
+    names = tuple(f"/device:CPU:{number}" for number in range(replicas))
+    strategy = (tf.distribute.OneDeviceStrategy(names[0]) if replicas == 1 else
+                tf.distribute.MirroredStrategy(names, cross_device_ops=tf.distribute.ReductionToOneDevice()))
+    return runtime_module.Runtime(strategy, names, replicas, 0, 1, precision, xla)
+
+
+@pytest.fixture(scope="session")
+def small():
+    """240 and 50 drawn pictures."""
+    return shapes.draw_dataset(0, train=240, test=50)
+
+
+class Trainable:
+    """All that a training loop needs, for tests that look inside."""
+
+    def __init__(self, data, replicas=1, *, xla=False, precision="float32", first_step=0, **settings):
+        import tensorflow as tf
+
+        from trainer.data.pipeline import training_iterators
+        from trainer.state import TrainState
+        from trainer.step import make_train_loop
+
+        self.config = Config(**{"dataset": "shapes", "batch_size": 24, "epochs": 100, **settings})
+        assert not self.config.problems()
+        self.runtime = make_runtime(replicas, precision, xla)
+        self.data, self.plan = data, make_plan(self.config, data.train.size, replicas)
+        self.state = TrainState(self.config, self.plan, self.runtime, len(data.classes), data.image_shape)
+        self.iterators = training_iterators(data.train, self.plan, self.config.seed, first_step, self.runtime)
+        self.loop = make_train_loop(self.state, self.config, self.plan, self.runtime, self.iterators)
+        self._tf = tf
+
+    def train(self, steps):
+        """Does some steps; returns their records as NumPy arrays."""
+        records = self.loop(self._tf.constant(steps))
+        return type(records)(*(part.numpy() for part in records))
+
+    def weights(self):
+        return self.state.model.get_weights()
+
+
+@pytest.fixture
+def trainable(small):
+    """Makes a `Trainable` on the small data."""
+    return lambda *arguments, **settings: Trainable(small, *arguments, **settings)
+
+
+@dataclasses.dataclass
+class Ended:
+    """How a process ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+def environment(**more):
+    """The environment of a test's processes: nothing of an outer cluster, no GPU surprises."""
+    cleaned = {name: value for name, value in os.environ.items() if name not in ("TF_CONFIG", "TF_CPP_MIN_LOG_LEVEL")}
+    return {**cleaned, "PYTHONPATH": str(ROOT), **more}
+
+
+@pytest.fixture
+def run(tmp_path):
+    """Runs `python -m MODULE WORDS…` in an empty folder to its end."""
+    def run_module(module, *words, timeout=300, **more):
+        done = subprocess.run([sys.executable, "-m", module, *map(str, words)], cwd=tmp_path, text=True,
+                              capture_output=True, timeout=timeout, stdin=subprocess.DEVNULL, env=environment(**more))
+        return Ended(done.returncode, done.stdout, done.stderr)
+
+    return run_module
+
+
+@pytest.fixture
+def cifar10():
+    """The folder of the real CIFAR-10."""
+    if not (CIFAR10 / "cifar-10-batches-bin" / "test_batch.bin").exists():
+        pytest.skip(f"needs CIFAR-10's binary files: unpack cifar-10-binary.tar.gz into {CIFAR10}, or name the folder "
+                    "in LOCKSTEP_TEST_CIFAR10")
+    return CIFAR10

@@ -1,0 +1,27 @@
+import numpy as np
+import pytest
+
+from trainer.evaluation import Evaluator
+
+
+@pytest.mark.parametrize("replicas, rows", [(1, 50), (1, 7), (2, 8), (4, 13), (4, 3)])
+def test_every_example_counts_once(trainable, small, replicas, rows):
+    made = trainable(replicas)
+    made.train(20)
+    evaluator = Evaluator(made.state.model, small.test, rows, made.runtime)
+    logits = made.state.model(small.test.images.astype(np.float32), training=False).numpy()
+    log_p = logits - np.log(np.exp(logits).sum(1, keepdims=True))
+    for _ in range(2):
+        result = evaluator()
+        assert result.examples == 50
+        assert result.accuracy == np.mean(logits.argmax(1) == small.test.labels)
+        assert result.loss == pytest.approx(-log_p[np.arange(50), small.test.labels].mean(), rel=1e-5)
+
+
+def test_it_sees_later_weights_without_compiling_again(trainable, small):
+    made = trainable(2)
+    evaluator = Evaluator(made.state.model, small.test, 10, made.runtime)
+    before = evaluator()
+    made.train(30)
+    assert evaluator().loss != before.loss
+    assert evaluator._function.experimental_get_tracing_count() == 1

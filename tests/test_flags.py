@@ -1,0 +1,84 @@
+import dataclasses
+
+import pytest
+
+from trainer import flags
+from trainer.config import Config
+from trainer.errors import UsageError
+
+
+def problems(*words):
+    with pytest.raises(UsageError) as caught:
+        flags.parse(Config, words)
+    return caught.value.problems
+
+
+def test_defaults_are_the_configs():
+    assert flags.parse(Config, []) == Config()
+    assert Config().model_dir == "runs/cifar10-cnn3"
+
+
+def test_every_flag_reaches_the_config():
+    words = ["--model_dir=x", "--resume=never", "--seed=3", "--num_gpus=0", "--virtual_devices=2", "--strategy=mirrored",
+             "--precision=bfloat16", "--xla=on", "--dataset=shapes", "--data_dir=d", "--batch_size=64",
+             "--augment=flip,crop", "--model=cnn2", "--optimizer=sgd", "--learning_rate=0.5", "--momentum=0.8",
+             "--weight_decay=0.1", "--schedule=cosine", "--warmup_epochs=0.5", "--label_smoothing=0.1", "--clip_norm=2",
+             "--epochs=0.5", "--max_steps=9", "--eval_every_epochs=2", "--log_every_steps=7", "--patience=4",
+             "--target_accuracy=0.9", "--checkpoint_every_steps=11", "--checkpoint_every_minutes=0",
+             "--keep_checkpoints=2", "--max_bad_steps=5", "--export=h5"]
+    config = flags.parse(Config, words)
+    assert len(words) == len(dataclasses.fields(Config))
+    for field in dataclasses.fields(Config):
+        assert getattr(config, field.name) != getattr(Config(), field.name), field.name
+    assert config.augment == ("flip", "crop") and config.max_steps == 9 and config.learning_rate == 0.5
+
+
+def test_all_that_is_wrong_is_said_at_once():
+    found = problems("--batch_size=abc", "--lerning_rate=1", "--epochs=-1", "--model=vgg", "--augment=flip,blur",
+                     "--momentum=nan", "what")
+    text = "\n".join(found)
+    assert len(found) == 7
+    for part in ("--batch_size must be a whole number; received 'abc'", "did you mean --learning_rate?",
+                 "--epochs must be above 0; received -1.0", "'vgg'", "'blur'", "finite number; received nan", "'what'"):
+        assert part in text
+
+
+@pytest.mark.parametrize("words, part", [
+    (["--epochs"], "Missing value"), (["--flagfile=nowhere.cfg"], "nowhere.cfg"),
+    (["--num_gpus=4", "--batch_size=127"], "124 or 128"), (["--export=none,h5"], "excludes"),
+    (["--strategy=one_device", "--virtual_devices=2"], "one replica"), (["--seed=-1"], "at least 0"),
+    (["--max_steps=0"], "at least 1"), (["--batch_size="], "a whole number"), (["--xla"], "Missing value"),
+    (["--model=a b:c"], "package.module:function")])
+def test_wrong_values(words, part):
+    assert part in "\n".join(problems(*words))
+
+
+def test_a_flagfile_and_what_comes_after_it(tmp_path):
+    (tmp_path / "a.cfg").write_text("# a comment\n--epochs=3\n--model=cnn2\n")
+    config = flags.parse(Config, [f"--flagfile={tmp_path}/a.cfg", "--epochs", "4"])
+    assert config.model == "cnn2" and config.epochs == 4
+
+
+def test_help_names_every_flag(capsys):
+    with pytest.raises(SystemExit) as ended:
+        flags.parse(Config, ["--help"])
+    assert not ended.value.code
+    out = capsys.readouterr().out
+    assert all(f"--{field.name}" in out for field in dataclasses.fields(Config))
+
+
+def test_a_config_survives_json():
+    import json
+
+    config = Config(augment=("crop",), max_steps=3, model_dir="somewhere")
+    assert Config.from_mapping(json.loads(config.to_json())) == config
+
+
+def test_differences_say_what_makes_another_run():
+    assert Config().differences(Config(batch_size=64, epochs=3)) == [
+        ("batch_size", 128, 64, True), ("epochs", 10.0, 3, False)]
+
+
+def test_the_shipped_configs_are_valid(request):
+    for path in (request.config.rootpath / "configs").glob("*.cfg"):
+        flags.parse(Config, [f"--flagfile={path}"])

@@ -1,0 +1,63 @@
+"""Who may import whom: read from the source, and once for real."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+HEAVY = {"tensorflow", "keras", "matplotlib"}
+
+
+def imports(path, everywhere=True):
+    """Names that a file imports: in the whole file, or only when it is loaded."""
+    tree = ast.parse(path.read_text())
+    nodes = ast.walk(tree) if everywhere else tree.body
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def heads(path, everywhere=True):
+    return {name.split(".")[0] for name in imports(path, everywhere)}
+
+
+@pytest.mark.parametrize("name", ["config", "plan", "errors", "data/order", "flags", "model_dir", "files", "progress",
+                                  "pace", "signals"])
+def test_these_import_no_tensorflow_at_all(name):
+    assert not heads(ROOT / "trainer" / f"{name}.py") & HEAVY
+
+
+def test_entry_points_and_commands_import_no_tensorflow_when_they_are_loaded():
+    for path in [ROOT / "trainer/main.py", ROOT / "trainer/__main__.py", *(ROOT / "trainer/commands").glob("*.py")]:
+        assert not heads(path, everywhere=False) & HEAVY, path
+    code = ("import sys, trainer.main, trainer.__main__, trainer.commands.evaluate, trainer.commands.bench\n"
+            "assert not {'tensorflow', 'keras', 'matplotlib'} & set(sys.modules)")
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+
+
+def test_only_flags_and_the_commands_see_absls_flags():
+    for path in (ROOT / "trainer").rglob("*.py"):
+        if path.name != "flags.py":
+            assert not {"absl.flags", "absl.app"} & set(imports(path)), path
+
+
+def test_reporting_touches_no_state():
+    for path in (ROOT / "trainer/reporting").glob("*.py"):
+        assert not {"trainer.step", "trainer.state"} & set(imports(path)), path
+
+
+def test_the_step_does_no_input_or_output():
+    tree = ast.parse((ROOT / "trainer/step.py").read_text())
+    called = {node.func.id for node in ast.walk(tree) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)}
+    assert not {"print", "open"} & called
+    assert not {"os", "pathlib", "sys", "trainer"} & (heads(ROOT / "trainer/step.py") - {"trainer"})
+
+
+def test_an_export_is_measured_without_this_package():
+    assert heads(ROOT / "trainer/measure_export.py") <= {"json", "sys", "numpy", "tensorflow", "keras"}

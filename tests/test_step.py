@@ -1,0 +1,162 @@
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from trainer.step import cross_entropy
+
+
+def relative(a, b):
+    return np.max(np.abs(a - b) / np.abs(b))
+
+
+@pytest.mark.parametrize("replicas, settings", [
+    (2, {}), (4, {}), (4, {"clip_norm": 0.05}), (2, {"label_smoothing": 0.1, "augment": ("flip", "crop")}),
+    (4, {"schedule": "cosine", "warmup_epochs": 1, "weight_decay": 0.01})])
+def test_any_replica_count_has_the_same_losses(trainable, replicas, settings):
+    # SGD, not Adam, which hides a wrong scale.
+    settings = {"model": "smooth_model:build", "optimizer": "sgd", "learning_rate": 0.05, **settings}
+    one, many = (trainable(count, **settings).train(50) for count in (1, replicas))
+    assert one.loss[-10:].mean() < one.loss[:10].mean() - 0.02
+    assert relative(many.loss, one.loss) < 1e-5
+    np.testing.assert_array_equal(many.correct, one.correct)
+
+
+@pytest.mark.parametrize("replicas", [2, 4])
+def test_any_replica_count_has_the_same_losses_on_a_reference_model(trainable, replicas):
+    one, many, faster = (trainable(count, optimizer="sgd", learning_rate=rate).train(50)
+                         for count, rate in ((1, 0.001), (replicas, 0.001), (1, 0.002)))
+    assert relative(many.loss, one.loss) < 1e-5
+    assert relative(faster.loss, one.loss) > 1e-4  # so a wrong scale would show
+
+
+def test_xla_changes_rounding_only(trainable):
+    settings = {"model": "smooth_model:build", "optimizer": "sgd", "learning_rate": 0.05}
+    plain, compiled = (trainable(2, xla=xla, **settings).train(20) for xla in (False, True))
+    assert relative(compiled.loss, plain.loss) < 1e-5
+
+
+def test_the_first_loss_and_update_are_those_of_plain_keras(trainable, small):
+    import keras
+
+    made = trainable(2, optimizer="sgd", learning_rate=0.1, momentum=0)
+    copy = keras.models.clone_model(made.state.model)
+    copy.set_weights(made.weights())
+    from trainer.data import order
+
+    ids = order.batches(0, 240, 24, 1, 0, 0, 1)[0][0]
+    x, y = small.train.images[ids].astype(np.float32), small.train.labels[ids]
+    copy.compile(keras.optimizers.SGD(0.1), keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    loss = copy.train_on_batch(x, y)
+    records = made.train(1)
+    assert records.loss[0] == pytest.approx(float(loss), rel=1e-6)
+    for ours, theirs in zip(made.weights(), copy.get_weights(), strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-6)
+
+
+def test_repeats_to_the_last_bit(trainable):
+    one, again = (trainable(2) for _ in range(2))
+    np.testing.assert_array_equal(one.train(20).loss, again.train(20).loss)
+    for a, b in zip(one.weights(), again.weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_how_many_steps_a_call_takes_changes_nothing_and_compiles_nothing(trainable):
+    at_once, in_parts = trainable(2), trainable(2)
+    whole = at_once.train(12)
+    parts = [in_parts.train(count) for count in (1, 4, 7)]
+    np.testing.assert_array_equal(np.concatenate([part.loss for part in parts]), whole.loss)
+    assert in_parts.loop.experimental_get_tracing_count() == 1
+
+
+def test_statistics_are_the_same_on_every_replica_and_their_mean(trainable):
+    one, many = (trainable(count, model="resnet20", optimizer="sgd", learning_rate=0.01) for count in (1, 4))
+    for made in (one, many):
+        made.train(1)
+    for alone, together in zip(one.state.statistics, many.state.statistics, strict=True):
+        copies = [copy.numpy() for copy in many.runtime.strategy.experimental_local_results(together.value)]
+        for copy in copies[1:]:
+            np.testing.assert_array_equal(copy, copies[0])
+        if "mean" in alone.path:
+            # The mean of a quarter's means is the mean of the whole; only the first layer's input is the same.
+            np.testing.assert_allclose(copies[0], alone.numpy(), atol=0.02)
+    first = [v for v in many.state.statistics if "mean" in v.path][0]
+    alone = [v for v in one.state.statistics if "mean" in v.path][0]
+    np.testing.assert_allclose(first.numpy(), alone.numpy(), atol=1e-6)
+    assert np.abs(first.numpy()).max() > 1e-4
+
+
+def everything(made):
+    return [v.numpy() for v in [*made.state.model.variables, *made.state.optimizer.variables]]
+
+
+@pytest.mark.parametrize("replica", [0, 1])
+def test_a_poisoned_example_skips_the_step_on_every_replica(trainable, replica):
+    made = trainable(2, model="resnet20", optimizer="adam")
+    made.train(3)
+    before = everything(made)
+    poison_next(made, replica)
+    records = made.train(1)
+    assert not records.finite[0] and not np.isfinite(records.loss[0])
+    for old, new in zip(before, everything(made), strict=True):
+        np.testing.assert_array_equal(old, new)
+    assert made.state.step.numpy() == 4 and made.state.skipped.numpy() == made.state.bad_in_row.numpy() == 1
+    assert made.train(2).finite.all()
+    assert made.state.bad_in_row.numpy() == 0 and made.state.skipped.numpy() == 1
+
+
+def poison_next(made, replica):
+    """Makes the first step of the next training call non-finite on one replica: the model's input has a NaN there."""
+    from trainer.step import make_train_loop
+
+    state, model = made.state, made.state.model
+    poison = tf.Variable(np.where(np.arange(made.runtime.replicas) == replica, np.nan, 0.0), dtype=tf.float32)
+
+    class Poisoned:
+        """The model, with something wrong on one replica in its first call."""
+
+        def __getattr__(self, name):
+            return getattr(model, name)
+
+        def __call__(self, images, training):
+            context = tf.distribute.get_replica_context()
+            step = tf.cast(state.step, tf.float32)
+            number = tf.get_static_value(context.replica_id_in_sync_group)
+            return model(images + tf.where(step < 3.5, poison[number], 0.0), training=training)
+
+    try:
+        state.model = Poisoned()
+        made.loop = make_train_loop(state, made.config, made.plan, made.runtime, made.iterators)
+    finally:
+        state.model = model
+
+
+def test_float16_scales_the_loss_and_finds_a_scale_that_fits(trainable):
+    made = trainable(2, precision="float16", optimizer="sgd", learning_rate=0.02)
+    made.state.loss_scale.assign(2.0**24)
+    records = made.train(30)
+    scale, skipped = float(made.state.loss_scale.numpy()), int(made.state.skipped.numpy())
+    assert skipped > 0 and scale == 2.0 ** (24 - skipped) and not records.finite[0] and records.finite[-1]
+    assert made.state.optimizer.iterations.numpy() == 30 - skipped
+    plain = trainable(2, optimizer="sgd", learning_rate=0.02)
+    assert abs(records.loss[0] - plain.train(1).loss[0]) < 0.01
+
+
+def test_the_loss_scale_doubles_after_long_peace(trainable, monkeypatch):
+    monkeypatch.setattr("trainer.step._GROW_LOSS_SCALE_AFTER", 5)
+    made = trainable(1, precision="float16", optimizer="sgd", learning_rate=0.01)
+    made.state.loss_scale.assign(8.0)
+    assert made.train(11).finite.all()
+    assert made.state.loss_scale.numpy() == 32.0 and made.state.good_in_row.numpy() == 1
+
+
+def test_bfloat16_computes_otherwise_and_about_the_same(trainable):
+    settings = {"model": "smooth_model:build", "optimizer": "sgd", "learning_rate": 0.05}
+    full, half = (trainable(2, precision=precision, **settings).train(50).loss for precision in ("float32", "bfloat16"))
+    assert 1e-5 < relative(half, full) < 0.02
+
+
+def test_cross_entropy_with_smoothing():
+    logits, labels = tf.constant([[2.0, 0.0, -1.0]]), tf.constant([0])
+    log_p = np.log(np.exp([2, 0, -1]) / np.exp([2, 0, -1]).sum())
+    target = np.array([0.9 + 0.1 / 3, 0.1 / 3, 0.1 / 3])
+    assert cross_entropy(labels, logits, 0.1).numpy()[0] == pytest.approx(-(target * log_p).sum(), rel=1e-6)
