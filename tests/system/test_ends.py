@@ -1,0 +1,94 @@
+"""Every stop has a code, a cause and a way out, and never a traceback."""
+
+import time
+
+import numpy as np
+import pytest
+
+
+def ended(done, code, *parts):
+    assert done.code == code, done.out + done.err
+    for part in (*parts, "way out: "):
+        assert part in done.err
+    assert "Traceback" not in done.out + done.err
+
+
+def test_wrong_flags_are_answered_at_once_and_all_together(run):
+    began = time.monotonic()
+    done = run("trainer.main", "--batch_size=x", "--modle=cnn3", "--epochs=0", PYTHONPROFILEIMPORTTIME="1")
+    assert time.monotonic() - began < 2
+    ended(done, 64, "--batch_size must be a whole number", "did you mean --model?", "--epochs must be above 0")
+    assert "tensorflow" not in done.err  # where every import is listed
+
+
+def test_more_gpus_than_there_are(run):
+    done = run("trainer.main", "--num_gpus=4", "--dataset=shapes")
+    ended(done, 69, "--num_gpus=4 asks for 4 GPUs; visible to TensorFlow: none")
+
+
+def test_a_missing_file(run, tmp_path):
+    folder = tmp_path / "cifar-10-batches-bin"
+    folder.mkdir()
+    np.zeros((10, 3073), np.uint8).tofile(folder / "data_batch_1.bin")
+    ended(run("trainer.main", f"--data_dir={tmp_path}"), 65, "data_batch_2.bin")
+
+
+def test_a_truncated_file(run, tmp_path):
+    for number in range(1, 6):
+        np.zeros(3073 * 2 - (number == 3), np.uint8).tofile(tmp_path / f"data_batch_{number}.bin")
+    ended(run("trainer.main", f"--data_dir={tmp_path}"), 65, "data_batch_3.bin is damaged", "record 1 is cut off")
+
+
+def test_no_data_and_no_network(run, tmp_path):
+    # A proxy on a port where nobody listens: no download, wherever this test runs.
+    done = run("trainer.main", f"--data_dir={tmp_path}", KERAS_HOME=str(tmp_path / "keras"),
+               https_proxy="http://127.0.0.1:9", HTTPS_PROXY="http://127.0.0.1:9")
+    ended(done, 65, "download failed", "--dataset=shapes")
+
+
+def test_used_and_unused_folders(run, tmp_path):
+    flags = ("--dataset=shapes", "--max_steps=2", "--export=none", "--model_dir=run")
+    ended(run("trainer.main", *flags, "--resume=require"), 64, "--resume=require needs a checkpoint")
+    assert run("trainer.main", *flags).code == 0
+    ended(run("trainer.main", *flags, "--resume=never"), 64, "refuses a used model_dir")
+    ended(run("trainer.main", *flags, "--batch_size=64", "--seed=2"), 64, "--batch_size: the run has 128, received 64",
+          "--seed: the run has 0, received 2")
+
+
+def test_a_model_dir_that_cannot_be_made(run, tmp_path):
+    (tmp_path / "file").write_text("")
+    ended(run("trainer.main", "--dataset=shapes", "--model_dir=file/run"), 74, "file")
+
+
+def test_a_batch_that_does_not_divide(run):
+    ended(run("trainer.main", "--dataset=shapes", "--virtual_devices=3"), 64, "126 or 129")
+
+
+@pytest.mark.parametrize("model", ["nowhere:build", "math:nothing"])
+def test_models_that_cannot_be_had(run, model):
+    ended(run("trainer.main", "--dataset=shapes", f"--model={model}"), 64, "can't be imported")
+
+
+def test_a_model_of_the_wrong_shape(run, tmp_path):
+    (tmp_path / "mine.py").write_text("import keras\ndef build(classes, image_shape):\n"
+                                      "    x = keras.Input(image_shape)\n"
+                                      "    return keras.Model(x, keras.layers.Flatten()(x))\n")
+    ended(run("trainer.main", "--dataset=shapes", "--model=mine:build"), 64, "must map (None, 32, 32, 3) to (None, 10)")
+
+
+def test_gradients_that_stay_infinite(run):
+    done = run("trainer.main", "--dataset=shapes", "--optimizer=sgd", "--learning_rate=1e30", "--momentum=0",
+               "--max_steps=200", "--max_bad_steps=5", "--export=none")
+    ended(done, 76, "were not finite in the last", "--learning_rate")
+
+
+def test_unknown_commands(run):
+    ended(run("trainer", "trian"), 64, "there is no command 'trian'")
+    ended(run("trainer", "evaluate", "--model_dir=nowhere"), 65, "is no run")
+    ended(run("trainer", "verify", "--model_dir=nowhere"), 65, "holds no checkpoint")
+
+
+def test_help(run):
+    for words in (("trainer.main", "--help"), ("trainer", "--help"), ("trainer", "bench", "--help")):
+        done = run(*words)
+        assert done.code == 0 and "--" in done.out

@@ -1,0 +1,161 @@
+"""The real command in real processes, disturbed by real signals."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from conftest import environment
+from reporting.test_reporting import scalars
+from trainer.reporting import metrics
+
+# Batch norm, momentum, augmentation, two replicas; evaluations, logs and checkpoints that fall on different steps.
+FLAGS = ("--dataset=shapes", "--model=resnet20", "--batch_size=16", "--max_steps=40", "--optimizer=sgd",
+         "--learning_rate=0.05", "--augment=flip,crop", "--eval_every_epochs=0.02", "--log_every_steps=4",
+         "--checkpoint_every_steps=9", "--num_gpus=0", "--virtual_devices=2", "--export=none")
+
+
+def start(folder, *more):
+    return subprocess.Popen([sys.executable, "-m", "trainer.main", *FLAGS, "--model_dir=run", *more], cwd=folder,
+                            text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment())
+
+
+def finish(process, code):
+    out, err = process.communicate(timeout=200)
+    assert process.returncode == code, out + err
+    return out, err
+
+
+def wait_for_step(process, folder, step):
+    """Waits until the metrics of a step are written."""
+    path = folder / "run/metrics.jsonl"
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and process.poll() is None:
+        if path.exists() and any(line["step"] >= step for line in metrics.read(path)):
+            return
+        time.sleep(0.02)
+    raise AssertionError(f"step {step} never came: {process.communicate()}")
+
+
+def state(folder):
+    """Every variable of the last checkpoint."""
+    import tensorflow as tf
+
+    last = max((folder / "run/checkpoints").glob("step-*"))
+    reader = tf.train.load_checkpoint(str(last / "state"))
+    names = [name for name in reader.get_variable_to_shape_map() if "OBJECT_GRAPH" not in name and "save_counter" not in name]
+    assert len(names) > 100
+    return last.name, {name: reader.get_tensor(name) for name in names}
+
+
+def reported(folder):
+    """All of metrics.jsonl but what depends on the clock."""
+    return [{name: value for name, value in line.items() if name not in ("time", "images_per_second")}
+            for line in metrics.read(folder / "run/metrics.jsonl")]
+
+
+def assert_equal_runs(folder, other):
+    (name, mine), (other_name, theirs) = state(folder), state(other)
+    assert name == other_name == "step-00000040" and mine.keys() == theirs.keys()
+    for variable, value in mine.items():
+        np.testing.assert_array_equal(value, theirs[variable], err_msg=variable)
+    assert reported(folder) == reported(other)
+    for split in ("train", "eval"):
+        steps = scalars(folder / "run/tensorboard", split)
+        assert steps == scalars(other / "run/tensorboard", split) and len(steps) == len(set(steps)) > 2
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("undisturbed")
+    finish(start(folder), 0)
+    return folder
+
+
+def test_a_run_that_was_killed_ends_like_one_that_was_not(undisturbed, tmp_path):
+    for step in (4, 20, 32):
+        process = start(tmp_path)
+        wait_for_step(process, tmp_path, step)
+        process.kill()
+        process.communicate()
+    out, _ = finish(start(tmp_path), 0)
+    assert "going on from step" in out
+    assert_equal_runs(tmp_path, undisturbed)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT])
+def test_a_signal_saves_and_exits_75(undisturbed, tmp_path, number):
+    process = start(tmp_path)
+    wait_for_step(process, tmp_path, 12)
+    process.send_signal(number)
+    _, err = finish(process, 75)
+    assert f"asked to stop ({number.name})" in err and "run the same command again" in err and "Traceback" not in err
+    finish(start(tmp_path), 0)
+    assert_equal_runs(tmp_path, undisturbed)
+
+
+def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(undisturbed, tmp_path):
+    process = start(tmp_path)
+    wait_for_step(process, tmp_path, 32)
+    process.kill()
+    process.communicate()
+    last = max(path.parent for path in (tmp_path / "run/checkpoints").glob("step-*/manifest.json"))
+    data = bytearray((last / "state.data-00000-of-00001").read_bytes())
+    data[1000] ^= 1
+    (last / "state.data-00000-of-00001").write_bytes(data)
+    _, err = finish(start(tmp_path), 0)
+    assert "is damaged: state.data-00000-of-00001 is not what was written" in err
+    assert_equal_runs(tmp_path, undisturbed)
+
+
+def test_more_epochs_go_on_from_a_finished_run(undisturbed, tmp_path):
+    finish(start(tmp_path, "--max_steps=22"), 0)
+    out, _ = finish(start(tmp_path), 0)
+    assert "--max_steps was 22, now 40" in out and "going on from step 22" in out
+    assert state(tmp_path)[0] == state(undisturbed)[0]
+    for variable, value in state(tmp_path)[1].items():
+        np.testing.assert_array_equal(value, state(undisturbed)[1][variable])
+
+
+def test_another_replica_count_goes_on_with_the_same_examples(undisturbed, tmp_path):
+    finish(start(tmp_path, "--virtual_devices=4", "--max_steps=20"), 0)
+    finish(start(tmp_path, "--virtual_devices=0"), 0)
+    losses = [[line["loss"] for line in reported(folder) if line["split"] == "train" and line["step"] <= 40]
+              for folder in (tmp_path, undisturbed)]
+    # Batch norm normalizes over a replica's rows, so losses are near, not equal.
+    assert np.max(np.abs(np.subtract(losses[0][:5], losses[1][:5]))) < 0.3
+
+
+def test_a_second_run_in_the_same_folder_is_refused(tmp_path):
+    process = start(tmp_path)
+    wait_for_step(process, tmp_path, 4)
+    before = sorted(path.name for path in (tmp_path / "run").iterdir())
+    _, err = finish(start(tmp_path), 73)
+    assert f"is in use by process {process.pid}" in err
+    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == before
+    process.terminate()
+    finish(process, 75)
+
+
+def test_what_a_run_leaves(undisturbed):
+    run = undisturbed / "run"
+    result = json.loads((run / "result.json").read_text())
+    assert {"eval_accuracy", "eval_loss", "step", "epoch", "best", "images_per_second", "replicas", "wall_seconds",
+            "exports"} <= set(result)
+    assert result["step"] == 40 and result["replicas"] == 2
+    evaluations = [line for line in reported(undisturbed) if line["split"] == "eval"]
+    assert [line["step"] for line in evaluations] == [15, 30, 40]
+    assert result["eval_accuracy"] == evaluations[-1]["accuracy"] and evaluations[-1]["examples"] == 2000
+    assert result["best"]["accuracy"] == max(line["accuracy"] for line in evaluations)
+    config = json.loads((run / "config.json").read_text())
+    assert config["batch_size"] == 16 and config["precision"] == "float32" and config["xla"] == "off"
+    assert config["versions"]["tensorflow"].startswith("2.21") and config["data"]["fingerprint"].startswith("sha256:")
+    assert (run / "report/curves.png").read_bytes().startswith(b"\x89PNG")
+    assert "going on" not in (run / "log.txt").read_text()
+    assert scalars(run / "tensorboard", "train", "learning_rate") == list(range(4, 41, 4))
+    for tag in ("loss", "accuracy", "learning_rate", "images_per_second"):
+        assert scalars(run / "tensorboard", "eval", tag) == [15, 30, 40]

@@ -1,0 +1,90 @@
+"""Two workers on this machine, as TF_CONFIG describes them."""
+
+import json
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import numpy as np
+
+from conftest import environment
+from trainer.reporting import metrics
+
+FLAGS = ("--dataset=shapes", "--model=smooth_model:build", "--batch_size=32", "--max_steps=50", "--optimizer=sgd",
+         "--learning_rate=0.05", "--eval_every_epochs=0.05", "--log_every_steps=1", "--num_gpus=0")
+
+
+def free_ports(count):
+    sockets = [socket.socket() for _ in range(count)]
+    for one in sockets:
+        one.bind(("127.0.0.1", 0))
+    ports = [one.getsockname()[1] for one in sockets]
+    for one in sockets:
+        one.close()
+    return ports
+
+
+def start(folder, workers, *more):
+    """Starts all workers of a job."""
+    addresses = [f"127.0.0.1:{port}" for port in free_ports(workers)]
+    jobs = []
+    for index in range(workers):
+        config = {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": index}}
+        jobs.append(subprocess.Popen(
+            [sys.executable, "-m", "trainer.main", *FLAGS, "--model_dir=run", *more], cwd=folder, text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment(
+                TF_CONFIG=json.dumps(config), PYTHONPATH=f"{environment()['PYTHONPATH']}:{environment()['TESTS']}")))
+    return jobs
+
+
+def finish(jobs, code):
+    ends = [job.communicate(timeout=200) for job in jobs]
+    assert [job.returncode for job in jobs] == [code] * len(jobs), ends
+    return ends
+
+
+def losses(folder):
+    return {(line["split"], line["step"]): (line["loss"], line["accuracy"])
+            for line in metrics.read(folder / "run/metrics.jsonl")}
+
+
+def test_two_workers_train_like_one_process(tmp_path, run, monkeypatch, request):
+    monkeypatch.setenv("TESTS", str(request.config.rootpath / "tests"))
+    folder = tmp_path / "two"
+    folder.mkdir()
+    ends = finish(start(folder, 2, "--export=h5"), 0)
+    assert "on 2 workers" in ends[0][0] and not ends[1][0]  # the chief alone speaks
+    alone = run("trainer.main", *FLAGS, "--model_dir=run", "--export=none", PYTHONPATH=ends_path(request))
+    assert alone.code == 0, alone.err
+    together, single = losses(folder), losses(tmp_path)
+    assert together.keys() == single.keys() and len(together) == 50 + 3
+    for key, (loss, accuracy) in single.items():
+        assert abs(together[key][0] - loss) / loss < 1e-5
+        assert together[key][1] == accuracy
+    result = json.loads((folder / "run/result.json").read_text())
+    assert result["replicas"] == 2 and result["exports"]["h5"]["examples"] == 2000
+
+
+def ends_path(request):
+    return f"{request.config.rootpath}:{request.config.rootpath / 'tests'}"
+
+
+def test_a_signal_to_any_worker_stops_all_and_they_go_on_equal(tmp_path, monkeypatch, request):
+    monkeypatch.setenv("TESTS", str(request.config.rootpath / "tests"))
+    folders = [tmp_path / name for name in ("through", "stopped")]
+    for folder in folders:
+        folder.mkdir()
+    flags = ("--export=none", "--max_steps=400", "--eval_every_epochs=0.4")
+    finish(start(folders[0], 2, *flags), 0)
+    jobs = start(folders[1], 2, *flags)
+    path, deadline = folders[1] / "run/metrics.jsonl", time.monotonic() + 100
+    while not (path.exists() and path.stat().st_size) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    jobs[1].send_signal(signal.SIGTERM)
+    finish(jobs, 75)
+    finish(start(folders[1], 2, *flags), 0)
+    through, stopped = (losses(folder) for folder in folders)
+    assert through.keys() == stopped.keys()
+    assert np.array_equal(list(through.values()), list(stopped.values()))

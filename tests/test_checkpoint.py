@@ -1,0 +1,127 @@
+import json
+import os
+
+import numpy as np
+import pytest
+
+from trainer.checkpoint import Checkpoints
+from trainer.errors import DataError, StorageError
+
+
+def values(made):
+    checkpoint = made.state
+    return [v.numpy() for v in [*checkpoint.model.variables, *checkpoint.optimizer.variables, checkpoint.step,
+                                checkpoint.skipped, checkpoint.loss_scale]]
+
+
+@pytest.fixture
+def saved(trainable, tmp_path):
+    """A training loop with three checkpoints, at steps 2, 4 and 6, and what the state was at each."""
+    made = trainable(2)
+    checkpoints, states = Checkpoints(tmp_path / "checkpoints"), {}
+    for step in (2, 4, 6):
+        made.train(2)
+        states[step] = values(made)
+        checkpoints.save(made.state, {"evaluation": {"accuracy": {2: 0.3, 4: 0.5, 6: 0.4}[step]}})
+    return made, checkpoints, states
+
+
+def newest(checkpoints):
+    warnings = []
+    return checkpoints.newest_sound(warnings.append), warnings
+
+
+@pytest.mark.parametrize("replicas", [1, 2, 4])
+def test_all_of_the_state_comes_back_on_any_replica_count(saved, trainable, replicas):
+    _, checkpoints, states = saved
+    other = trainable(replicas, seed=1)
+    manifest, warnings = newest(checkpoints)
+    checkpoints.restore(other.state.checkpoint(), manifest).assert_consumed()
+    assert not warnings and manifest["step"] == 6
+    for was, now in zip(states[6], values(other), strict=True):
+        np.testing.assert_array_equal(was, now)
+
+
+def test_training_on_equals_training_through(saved, trainable):
+    made, checkpoints, _ = saved
+    through = made.train(3).loss
+    resumed = trainable(2, seed=0, first_step=4)
+    checkpoints.restore(resumed.state.checkpoint(), checkpoints.find("4")).assert_consumed()
+    resumed.train(2)
+    np.testing.assert_array_equal(resumed.train(3).loss, through)
+    for was, now in zip(values(made), values(resumed), strict=True):
+        np.testing.assert_array_equal(was, now)
+
+
+def every_file(saved):
+    return sorted(path.name for path in saved[1].path(6).iterdir())
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "state.index", "state.data-00000-of-00001"])
+@pytest.mark.parametrize("damage", ["flip", "cut", "empty", "remove"])
+def test_a_damaged_checkpoint_is_found_and_the_one_before_is_used(saved, name, damage):
+    _, checkpoints, _ = saved
+    assert name in every_file(saved) and len(every_file(saved)) == 3
+    path = checkpoints.path(6) / name
+    data = bytearray(path.read_bytes())
+    if damage == "flip" and name != "manifest.json":
+        data[len(data) // 2] ^= 4
+    elif damage == "flip":
+        data[data.index(b'sha256": "') + 12] ^= 1
+    else:
+        data = data[:{"cut": len(data) - 1, "empty": 0, "remove": 0}[damage]]
+    path.write_bytes(data)
+    if damage == "remove":
+        path.unlink()
+    manifest, warnings = newest(checkpoints)
+    assert manifest["step"] == 4
+    if (name, damage) != ("manifest.json", "remove"):  # without a manifest it never was a checkpoint
+        assert len(warnings) == 1 and "step 6 is damaged" in warnings[0]
+
+
+def test_nothing_sound_is_left(saved):
+    _, checkpoints, _ = saved
+    for step in checkpoints.steps():
+        (checkpoints.path(step) / "state.index").write_bytes(b"")
+    with pytest.raises(StorageError, match="all 3 checkpoints"):
+        newest(checkpoints)
+
+
+def test_no_checkpoints(tmp_path):
+    assert newest(Checkpoints(tmp_path / "none")) == (None, [])
+
+
+def test_the_newest_and_the_best_are_kept(saved):
+    made, checkpoints, _ = saved
+    for accuracy in (0.1, 0.2, 0.3, 0.45):
+        made.train(1)
+        checkpoints.save(made.state, {"evaluation": {"accuracy": accuracy}})
+    assert checkpoints.steps() == [4, 8, 9, 10] and checkpoints.best_step() == 4
+    made.train(1)
+    checkpoints.save(made.state, {"evaluation": {"accuracy": 0.6}})
+    assert checkpoints.steps() == [9, 10, 11] and checkpoints.best_step() == 11
+
+
+def test_names_of_checkpoints(saved):
+    _, checkpoints, _ = saved
+    assert [checkpoints.find(name)["step"] for name in ("latest", "best", "2")] == [6, 4, 2]
+    for name in ("3", "newest"):
+        with pytest.raises(DataError, match="there are: 2, 4, 6"):
+            checkpoints.find(name)
+
+
+def test_leftovers_are_cleared(saved):
+    _, checkpoints, _ = saved
+    os.remove(checkpoints.path(6) / "manifest.json")
+    checkpoints.clear_leftovers()
+    assert not checkpoints.path(6).exists() and checkpoints.steps() == [2, 4]
+
+
+def test_the_manifest_names_every_file_and_its_hash(saved):
+    import hashlib
+
+    _, checkpoints, _ = saved
+    manifest = json.loads((checkpoints.path(6) / "manifest.json").read_text())
+    assert set(manifest["files"]) == {"state.index", "state.data-00000-of-00001"}
+    for name, entry in manifest["files"].items():
+        assert entry["sha256"] == hashlib.sha256((checkpoints.path(6) / name).read_bytes()).hexdigest()

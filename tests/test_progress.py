@@ -1,0 +1,52 @@
+import dataclasses
+import json
+
+import numpy as np
+
+from trainer.config import Config
+from trainer.evaluation import Evaluation
+from trainer.plan import make_plan
+from trainer.progress import Progress
+from trainer.step import StepRecords
+
+
+def records(first, last):
+    steps = np.arange(first + 1, last + 1)
+    loss = np.where(steps == 7, np.nan, 1 / steps).astype(np.float32)
+    return StepRecords(loss, steps % 5, np.full(len(steps), 0.1), np.isfinite(loss))
+
+
+def lines(cuts, through_json=False):
+    plan = make_plan(Config(batch_size=10, epochs=2.3, log_every_steps=5), 100, 1)
+    progress, found = Progress(), []
+    for first, last in zip((0, *cuts), (*cuts, plan.total_steps), strict=True):
+        found += progress.absorb(records(first, last), first, plan)
+        if through_json:
+            progress = Progress.from_json(json.loads(json.dumps(dataclasses.asdict(progress))))
+    return found
+
+
+def test_windows_do_not_depend_on_where_calls_end():
+    whole = lines(())
+    assert [line["step"] for line in whole] == [5, 10, 15, 20, 23]
+    for cuts in ((1, 2, 3), (5, 10), (7, 22)):
+        assert lines(cuts) == lines(cuts, through_json=True) == whole
+
+
+def test_a_step_without_a_finite_loss_is_counted_and_left_out_of_the_mean():
+    window = lines(())[1]
+    assert window["skipped_steps"] == 1
+    assert window["loss"] == np.mean([np.float32(1 / step) for step in (6, 8, 9, 10)], dtype=np.float64)
+
+
+def test_best_and_patience():
+    plan, progress = make_plan(Config(), 1000, 1), Progress()
+    config = Config(patience=2, target_accuracy=0.9)
+    best = [progress.note_evaluation(step, Evaluation(1.0, accuracy, 10), plan)[1]
+            for step, accuracy in enumerate((0.5, 0.5, 0.6, 0.4))]
+    assert best == [True, False, True, False] and progress.best["step"] == 2
+    assert progress.ended_early(config) is None
+    progress.note_evaluation(9, Evaluation(1.0, 0.6, 10), plan)
+    assert "--patience=2" in progress.ended_early(config)
+    progress.note_evaluation(10, Evaluation(1.0, 0.9, 10), plan)
+    assert "--target_accuracy=0.9" in progress.ended_early(config)

@@ -1,0 +1,83 @@
+import json
+
+import pytest
+
+from trainer import runtime
+from trainer.config import Config
+from trainer.errors import DeviceError, UsageError, WorkerError, run_to_exit_code
+
+
+def test_more_gpus_than_there_are_names_what_is_visible(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "7")
+    with pytest.raises(DeviceError) as caught:
+        runtime.start(Config(num_gpus=1000))
+    assert "visible to TensorFlow: " in str(caught.value) and "CUDA_VISIBLE_DEVICES is '7'" in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "{}", '{"cluster": {"worker": ["a:1"]}, "task": {"type": "ps", "index": 0}}',
+                                  '{"cluster": {"worker": ["a:1"]}, "task": {"type": "worker", "index": 1}}'])
+def test_a_broken_tf_config(monkeypatch, text):
+    monkeypatch.setenv("TF_CONFIG", text)
+    with pytest.raises(UsageError, match="TF_CONFIG can't be read"):
+        runtime.start(Config())
+
+
+def test_multi_worker_without_tf_config(monkeypatch):
+    monkeypatch.delenv("TF_CONFIG", raising=False)
+    with pytest.raises(UsageError, match="needs TF_CONFIG"):
+        runtime.start(Config(strategy="multi_worker"))
+
+
+class Gpu:
+    """A device of the kind that TensorFlow would list."""
+
+    device_type = "GPU"
+
+    def __init__(self, capability):
+        self.capability = capability
+
+
+@pytest.mark.parametrize("capabilities, precision", [
+    ([], "float32"), ([(8, 0)], "bfloat16"), ([(9, 0), (8, 6)], "bfloat16"), ([(7, 0)], "float16"),
+    ([(9, 0), (7, 5)], "float16"), ([(6, 1)], "float32")])
+def test_precision_follows_from_the_oldest_gpu(monkeypatch, capabilities, precision):
+    # No GPU here: what TensorFlow says of one is put in its place, and only that.
+    monkeypatch.setattr(runtime.tf.config.experimental, "get_device_details",
+                        lambda gpu: {"compute_capability": gpu.capability})
+    assert runtime._precision("auto", [Gpu(capability) for capability in capabilities]) == precision
+    assert runtime._precision("float32", [Gpu((9, 0))]) == "float32"
+
+
+def test_memory_for_logical_gpus_needs_nvidia_smi(monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(DeviceError, match="nvidia-smi did not tell it"):
+        runtime._gpu_memory_mib()
+    (tmp_path / "nvidia-smi").write_text("#!/bin/sh\necho 1000\necho 2000\n")
+    (tmp_path / "nvidia-smi").chmod(0o755)
+    assert runtime._gpu_memory_mib() == 900
+
+
+def test_device_errors_become_ours():
+    errors = runtime.tf.errors
+    for theirs, ours in ((errors.ResourceExhaustedError, UsageError), (errors.UnavailableError, WorkerError)):
+        with pytest.raises(ours), runtime.device_errors(Config()):
+            raise theirs(None, None, "first line\nsecond line")
+
+
+def test_exit_codes(capsys):
+    def fails():
+        raise UsageError(["one", "two"])
+
+    assert run_to_exit_code(lambda: None) == 0
+    assert run_to_exit_code(fails) == 64
+    assert capsys.readouterr().err == "lockstep: one\n  two\n  way out: correct the above; --help lists every flag\n"
+    assert run_to_exit_code(lambda: (_ for _ in ()).throw(OSError(28, "No space left on device", "x"))) == 74
+    with pytest.raises(ZeroDivisionError):
+        run_to_exit_code(lambda: 1 / 0)
+
+
+def test_tf_config_says_which_worker_this_is(monkeypatch):
+    cluster = {"cluster": {"worker": ["a:1", "b:1", "c:1"]}, "task": {"type": "worker", "index": 2}}
+    monkeypatch.setenv("TF_CONFIG", json.dumps(cluster))
+    assert runtime._cluster("auto") == {"worker": 2, "workers": 3}
+    assert runtime._cluster("mirrored") is None
