@@ -29,7 +29,8 @@ def test_the_sooner_of_epochs_and_max_steps_ends_the_run():
     assert plan(100, batch_size=10, epochs=2, max_steps=70).total_steps == 20
 
 
-@pytest.mark.parametrize("examples, batch, every", [(100, 10, 1), (101, 10, 1), (97, 13, 0.5), (10, 64, 1), (50, 7, 2.5)])
+@pytest.mark.parametrize("examples, batch, every", [
+    (100, 10, 1), (101, 10, 1), (97, 13, 0.5), (10, 64, 1), (50, 7, 2.5)])
 def test_evaluations_are_where_epochs_end(examples, batch, every):
     made = plan(examples, batch_size=batch, epochs=6, eval_every_epochs=every)
     expected, multiple = set(), Fraction(str(every))

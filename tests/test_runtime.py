@@ -3,6 +3,7 @@ import json
 import pytest
 
 from trainer import runtime
+from trainer.cluster import Cluster, read_cluster
 from trainer.config import Config
 from trainer.errors import DeviceError, UsageError, WorkerError, run_to_exit_code
 
@@ -10,22 +11,23 @@ from trainer.errors import DeviceError, UsageError, WorkerError, run_to_exit_cod
 def test_more_gpus_than_there_are_names_what_is_visible(monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "7")
     with pytest.raises(DeviceError) as caught:
-        runtime.start(Config(num_gpus=1000))
+        runtime.start(Config(num_gpus=1000), Cluster())
     assert "visible to TensorFlow: " in str(caught.value) and "CUDA_VISIBLE_DEVICES is '7'" in str(caught.value)
 
 
-@pytest.mark.parametrize("text", ["{", "[]", "{}", '{"cluster": {"worker": ["a:1"]}, "task": {"type": "ps", "index": 0}}',
+@pytest.mark.parametrize("text", ["{", "[]", "{}",
+                                  '{"cluster": {"worker": ["a:1"]}, "task": {"type": "ps", "index": 0}}',
                                   '{"cluster": {"worker": ["a:1"]}, "task": {"type": "worker", "index": 1}}'])
 def test_a_broken_tf_config(monkeypatch, text):
     monkeypatch.setenv("TF_CONFIG", text)
     with pytest.raises(UsageError, match="TF_CONFIG can't be read"):
-        runtime.start(Config())
+        read_cluster("auto")
 
 
 def test_multi_worker_without_tf_config(monkeypatch):
     monkeypatch.delenv("TF_CONFIG", raising=False)
     with pytest.raises(UsageError, match="needs TF_CONFIG"):
-        runtime.start(Config(strategy="multi_worker"))
+        read_cluster("multi_worker")
 
 
 class Gpu:
@@ -79,5 +81,5 @@ def test_exit_codes(capsys):
 def test_tf_config_says_which_worker_this_is(monkeypatch):
     cluster = {"cluster": {"worker": ["a:1", "b:1", "c:1"]}, "task": {"type": "worker", "index": 2}}
     monkeypatch.setenv("TF_CONFIG", json.dumps(cluster))
-    assert runtime._cluster("auto") == {"worker": 2, "workers": 3}
-    assert runtime._cluster("mirrored") is None
+    assert read_cluster("auto") == Cluster(2, 3, True)
+    assert read_cluster("mirrored") == Cluster()

@@ -1,6 +1,5 @@
 """Evaluates a model on every example of a split once, whatever the batch and the replicas."""
 
-import dataclasses
 from typing import NamedTuple
 
 import tensorflow as tf
@@ -17,7 +16,6 @@ class Evaluation(NamedTuple):
     examples: int
 
 
-@dataclasses.dataclass
 class Evaluator:
     """Evaluates a model again and again; compiled at the first call.
 

@@ -27,7 +27,7 @@ from trainer.evaluation import Evaluator
 from trainer.pace import Pace
 from trainer.plan import make_plan
 from trainer.progress import Progress
-from trainer.reporting import Reporter
+from trainer.reporting.reporter import Reporter
 from trainer.runtime import device_errors
 from trainer.state import TrainState
 from trainer.step import make_train_loop
@@ -56,10 +56,7 @@ def train_and_evaluate(config, runtime, model_dir, console, wish):
     try:
         with device_errors(config):
             run.train()
-        run.stop_if_wished()
-        result = run.finish() if runtime.is_chief else None
-        runtime.agree([0])  # the others must not leave while the chief is still at work
-        return result
+            return run.finish_together()
     finally:
         run.close()
 
@@ -82,6 +79,8 @@ class _Run:
             self.checkpoints.forget_after(self.step)
             model_dir.write_config(config, _resolved(config, runtime, plan, data))
             self.reporter = Reporter(model_dir, console, valid, self.step, plan.total_steps)
+            if self.step < plan.total_steps:
+                model_dir.result.unlink(missing_ok=True)
         self.evaluate = Evaluator(self.state.model, data.test, plan.rows, runtime)
         self.saved_at, self.saved_time = self.step, time.monotonic()
 
@@ -107,13 +106,12 @@ class _Run:
         if not self._done():
             iterators = training_iterators(self.data.train, self.plan, self.config.seed, self.step, self.runtime)
             steps_on_device = make_train_loop(self.state, self.config, self.plan, self.runtime, iterators)
-            self.model_dir.result.unlink(missing_ok=True)
             self.console.start(self.step, self.plan.total_steps)
         pace = Pace()
         while True:
             stop, count, save = self._agree(pace)
             if stop:
-                self.stop_if_wished(stop)
+                self._stop()
             if self._evaluation_due():
                 self._evaluate()
                 continue
@@ -196,17 +194,30 @@ class _Run:
     def _wall_seconds(self):
         return self.progress.wall_seconds + time.monotonic() - self.began
 
-    def stop_if_wished(self, stop=None):
-        """Saves and ends the start, if somebody wants it to stop."""
-        if not (self.wish.signal if stop is None else stop):
-            return
+    def _stop(self):
         if self.saved_at != self.step or not self.checkpoints.steps():
             self._save()
         why = self.wish.signal or "another worker was"
         raise Stopped(f"asked to stop ({why}); step {self.step:,} is saved in {self.model_dir.checkpoints}",
                       "run the same command again; it goes on from there")
 
-    def finish(self):
+    def finish_together(self):
+        """Lets the chief finish the run while the other workers wait for it.
+
+        Returns:
+            What result.json holds; None on workers that aren't the chief.
+        """
+        result = stopped = None
+        try:
+            result = self._finish() if self.runtime.is_chief else None
+        except Stopped as wish:
+            stopped = wish
+        (stop,) = self.runtime.agree([int(stopped is not None)])
+        if stop:
+            raise stopped or Stopped("the chief was asked to stop while it exported", "start all workers again")
+        return result
+
+    def _finish(self):
         """Exports the model, measures the exports, writes result.json and the report."""
         early = self.progress.ended_early(self.config)
         if early:

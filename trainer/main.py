@@ -3,9 +3,13 @@
 import sys
 
 from trainer import flags
+from trainer.cluster import read_cluster
 from trainer.config import Config
 from trainer.errors import run_to_exit_code
 from trainer.model_dir import ModelDir
+from trainer.reporting.console import Console
+from trainer.reporting.summary import summary
+from trainer.signals import StopWish
 
 
 def main(argv=None):
@@ -22,21 +26,18 @@ def main(argv=None):
 
 def _train(argv):
     config = flags.parse(Config, argv)
-    # From here on TensorFlow is needed; before, a wrong flag is answered at once.
-    from trainer import runtime
-    from trainer.loop import train_and_evaluate
-    from trainer.reporting.console import Console
-    from trainer.reporting.summary import summary
-    from trainer.signals import StopWish
-
-    model_dir = ModelDir(config.model_dir)
+    cluster, model_dir = read_cluster(config.strategy), ModelDir(config.model_dir)
     with StopWish() as wish:
-        devices = runtime.start(config)
-        changed = model_dir.claim(config) if devices.is_chief else []
-        console = Console(model_dir.log if devices.is_chief else None, quiet=not devices.is_chief)
+        is_chief = cluster.worker == 0
+        changed = model_dir.claim(config) if is_chief else []
+        console = Console(model_dir.log if is_chief else None, quiet=not is_chief)
         for name, mine, theirs, _ in changed:
             console.say(f"--{name} was {theirs!r}, now {mine!r}")
-        result = train_and_evaluate(config, devices, model_dir, console, wish)
+        # TensorFlow is imported from here on; what a user got wrong has been answered by now.
+        from trainer import runtime
+        from trainer.loop import train_and_evaluate
+
+        result = train_and_evaluate(config, runtime.start(config, cluster), model_dir, console, wish)
         if result:
             console.say(summary(model_dir, result))
         console.close()

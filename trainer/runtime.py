@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import json
 import os
 import subprocess
 import sys
@@ -136,30 +135,30 @@ def device_errors(config):
                           "start all workers again; they go on from the last checkpoint") from None
 
 
-def start(config):
+def start(config, cluster):
     """Makes the devices ready. Once per process, before anything else of TensorFlow.
 
     Args:
         config: The run's `Config`.
+        cluster: The `Cluster`.
 
     Returns:
         The `Runtime`.
 
     Raises:
         DeviceError: if a device that was asked for isn't there.
-        UsageError: if TF_CONFIG can't be read, or contradicts `--strategy`.
+        UsageError: if there are more devices than the strategy takes.
     """
-    cluster = _cluster(config.strategy)
     gpus = _choose_gpus(config.num_gpus)
     physical = gpus or tf.config.list_physical_devices("CPU")[:1]
     _split(physical, config.virtual_devices)
     kind = "GPU" if gpus else "CPU"
-    strategy, devices, worker, workers = _strategy(config, cluster, kind)
+    strategy, devices = _strategy(config, cluster, kind)
     if config.strategy == "one_device" and strategy.num_replicas_in_sync != 1:
         raise UsageError(f"--strategy=one_device has one replica; {len(devices)} devices were chosen",
                          "add --num_gpus=1")
-    return Runtime(strategy=strategy, devices=devices, replicas=strategy.num_replicas_in_sync, worker=worker,
-                   workers=workers, precision=_precision(config.precision, gpus),
+    return Runtime(strategy=strategy, devices=devices, replicas=strategy.num_replicas_in_sync,
+                   worker=cluster.worker, workers=cluster.workers, precision=_precision(config.precision, gpus),
                    xla=config.xla == "on" or (config.xla == "auto" and bool(gpus)))
 
 
@@ -209,39 +208,18 @@ def _gpu_memory_mib():
                           "leave --virtual_devices out, or put nvidia-smi on the PATH") from None
 
 
-def _cluster(strategy):
-    """The parsed TF_CONFIG, or None for a job of one process."""
-    text = os.environ.get("TF_CONFIG")
-    if not text or strategy in ("one_device", "mirrored"):
-        if strategy == "multi_worker" and not text:
-            raise UsageError("--strategy=multi_worker needs TF_CONFIG, which isn't set",
-                             "set TF_CONFIG on every worker, or leave --strategy out")
-        return None
-    try:
-        value = json.loads(text)
-        workers, index = value["cluster"]["worker"], int(value["task"]["index"])
-        if value["task"]["type"] != "worker" or not 0 <= index < len(workers):
-            raise ValueError(f"task {value['task']} is not one of {len(workers)} workers")
-        return {"worker": index, "workers": len(workers)}
-    except (ValueError, KeyError, TypeError) as error:
-        raise UsageError(f"TF_CONFIG can't be read: {type(error).__name__}: {error}; received {text[:200]!r}",
-                         'it looks like {"cluster": {"worker": ["host:port", …]}, '
-                         '"task": {"type": "worker", "index": 0}}') from None
-
-
 def _strategy(config, cluster, kind):
-    """(strategy, local device names, worker, workers)."""
-    if cluster:
+    """(strategy, names of this process's devices)."""
+    if cluster.distributed:
         strategy = tf.distribute.MultiWorkerMirroredStrategy()
-        devices = strategy.extended.worker_devices
-        return strategy, tuple(devices), cluster["worker"], cluster["workers"]
+        return strategy, tuple(name[name.index("/device:"):] for name in strategy.extended.worker_devices)
     names = [f"/device:{kind}:{number}" for number in range(len(tf.config.list_logical_devices(kind)))]
     if config.strategy == "one_device" or (config.strategy == "auto" and len(names) == 1):
-        return tf.distribute.OneDeviceStrategy(names[0]), (names[0],), 0, 1
+        return tf.distribute.OneDeviceStrategy(names[0]), (names[0],)
     # NCCL refuses two replicas on one GPU; a reduction on one device serves logical devices of both kinds.
     shared = kind == "CPU" or config.virtual_devices > 1
     reduction = tf.distribute.ReductionToOneDevice() if shared else None
-    return tf.distribute.MirroredStrategy(names, cross_device_ops=reduction), tuple(names), 0, 1
+    return tf.distribute.MirroredStrategy(names, cross_device_ops=reduction), tuple(names)
 
 
 def _precision(wanted, gpus):

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
-
 from conftest import make_runtime
+
 from trainer.config import Config
 from trainer.data import order
 from trainer.data.pipeline import evaluation_iterators, training_iterators

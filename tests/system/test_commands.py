@@ -9,9 +9,9 @@ import time
 
 import numpy as np
 import pytest
+from conftest import ROOT, Ended, environment
 from PIL import Image
 
-from conftest import ROOT, Ended, environment
 from trainer.data import shapes
 
 

@@ -8,9 +8,9 @@ import time
 
 import numpy as np
 import pytest
-
 from conftest import environment
 from reporting.test_reporting import scalars
+
 from trainer.reporting import metrics
 
 # Batch norm, momentum, augmentation, two replicas; evaluations, logs and checkpoints that fall on different steps.
@@ -47,7 +47,8 @@ def state(folder):
 
     last = max((folder / "run/checkpoints").glob("step-*"))
     reader = tf.train.load_checkpoint(str(last / "state"))
-    names = [name for name in reader.get_variable_to_shape_map() if "OBJECT_GRAPH" not in name and "save_counter" not in name]
+    names = [name for name in reader.get_variable_to_shape_map()
+             if "OBJECT_GRAPH" not in name and "save_counter" not in name]
     assert len(names) > 100
     return last.name, {name: reader.get_tensor(name) for name in names}
 

@@ -8,8 +8,8 @@ import sys
 import time
 
 import numpy as np
-
 from conftest import environment
+
 from trainer.reporting import metrics
 
 FLAGS = ("--dataset=shapes", "--model=smooth_model:build", "--batch_size=32", "--max_steps=50", "--optimizer=sgd",

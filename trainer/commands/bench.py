@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 
+from trainer.cluster import Cluster
 from trainer.config import Checked, Config, option
 from trainer.errors import DeviceError
 
@@ -76,7 +77,7 @@ def _measure(options, count):
     shared = {name: value for name, value in dataclasses.asdict(options).items() if name not in _NOT_MEASURED}
     devices = {"num_gpus": count} if gpus else {"num_gpus": 0, "virtual_devices": count if count > 1 else 0}
     config = Config(**{**shared, **devices}, epochs=1e6)
-    return _measure_on(runtime.start(config), config, options)
+    return _measure_on(runtime.start(config, Cluster()), config, options)
 
 
 def _measure_on(devices, config, options):

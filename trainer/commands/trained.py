@@ -2,6 +2,7 @@
 
 import dataclasses
 
+from trainer.cluster import Cluster
 from trainer.config import Checked, Config, option
 from trainer.errors import DataError
 from trainer.model_dir import ModelDir
@@ -52,7 +53,7 @@ class TrainedRun:
         self.classes, self.image_shape = facts["data"]["classes"], tuple(facts["data"]["image_shape"])
         self.checkpoints = Checkpoints(self.model_dir.checkpoints)
         self.manifest = self.checkpoints.find(options.checkpoint)
-        self.runtime = runtime.start(self.config)
+        self.runtime = runtime.start(self.config, Cluster())
 
     def model(self, precision=None):
         """The model with the checkpoint's weights.

@@ -1,5 +1,1 @@
 """What people and programs see of a run. Reads metrics, never touches state."""
-
-from trainer.reporting.reporter import Reporter
-
-__all__ = ["Reporter"]
