@@ -1,6 +1,5 @@
 """Residual networks (He, Zhang, Ren & Sun 2015, "Deep residual learning", arXiv:1512.03385)."""
 
-import keras
 from keras import layers
 
 
@@ -26,6 +25,10 @@ def _convolution(x, filters, stride=1, activation=True):
 def _block(x, filters, stride):
     residual = _convolution(_convolution(x, filters, stride), filters, activation=False)
     if stride > 1:
-        missing = filters - x.shape[-1]
-        x = keras.ops.pad(x[:, ::stride, ::stride], [[0, 0], [0, 0], [0, 0], [missing // 2, missing - missing // 2]])
+        before = (filters - x.shape[-1]) // 2
+        after = filters - x.shape[-1] - before
+        # Layers, not `x[:, ::2, ::2]` and `ops.pad`, which an .h5 file can't hold. A window of one pixel takes
+        # every other one; called channels_first, a padding of the second spatial axis pads the channels.
+        x = layers.MaxPooling2D(1, strides=stride)(x)
+        x = layers.ZeroPadding2D(((0, 0), (before, after)), data_format="channels_first")(x)
     return layers.ReLU()(layers.Add()([x, residual]))
