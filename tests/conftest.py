@@ -84,7 +84,8 @@ class Ended:
 def environment(**more):
     """The environment of a test's processes: nothing of an outer cluster, no GPU surprises."""
     cleaned = {name: value for name, value in os.environ.items() if name not in ("TF_CONFIG", "TF_CPP_MIN_LOG_LEVEL")}
-    return {**cleaned, "PYTHONPATH": str(ROOT), **more}
+    return {**cleaned, "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}",
+            **more}
 
 
 @pytest.fixture

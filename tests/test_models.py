@@ -29,10 +29,11 @@ def test_resnet20_shortcuts_take_every_other_pixel_and_pad_channels():
     model = models.build("resnet20", 10, (32, 32, 3))
     x = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3)).astype(np.float32)
 
-    def first(kind, end):
-        return keras.Model(model.input, getattr(next(layer for layer in model.layers if isinstance(layer, kind)), end))(x)
+    def first(kind):
+        return next(layer for layer in model.layers if isinstance(layer, kind))
 
-    before, padded = first(keras.layers.MaxPooling2D, "input"), first(keras.layers.ZeroPadding2D, "output")
+    ends = [first(keras.layers.MaxPooling2D).input, first(keras.layers.ZeroPadding2D).output]
+    before, padded = keras.Model(model.input, ends)(x)
     np.testing.assert_array_equal(padded[..., 8:24], before[:, ::2, ::2])
     assert not np.any(padded[..., :8]) and not np.any(padded[..., 24:])
 
@@ -48,9 +49,9 @@ def test_weights_carry_over_between_precisions(name, precision):
 
 
 def test_a_users_model():
-    assert models.build("smooth_model:build", 4, (16, 16, 3)).output_shape == (None, 4)
-    for name in ("smooth_model:nothing", "no_such_module:build"):
+    assert models.build("small_models:smooth", 4, (16, 16, 3)).output_shape == (None, 4)
+    for name in ("small_models:nothing", "no_such_module:build"):
         with pytest.raises(UsageError, match="can't be imported"):
             models.build(name, 4, (16, 16, 3))
     with pytest.raises(UsageError, match="must return a functional"):
-        models.build("builtins:max", 4, (16,))
+        models.build("small_models:no_model", 4, (16, 16, 3))

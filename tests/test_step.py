@@ -14,7 +14,7 @@ def relative(a, b):
     (4, {"schedule": "cosine", "warmup_epochs": 1, "weight_decay": 0.01})])
 def test_any_replica_count_has_the_same_losses(trainable, replicas, settings):
     # SGD, not Adam, which hides a wrong scale.
-    settings = {"model": "smooth_model:build", "optimizer": "sgd", "learning_rate": 0.05, **settings}
+    settings = {"model": "small_models:smooth", "optimizer": "sgd", "learning_rate": 0.05, **settings}
     one, many = (trainable(count, **settings).train(50) for count in (1, replicas))
     assert one.loss[-10:].mean() < one.loss[:10].mean() - 0.02
     assert relative(many.loss, one.loss) < 1e-5
@@ -30,7 +30,7 @@ def test_any_replica_count_has_the_same_losses_on_a_reference_model(trainable, r
 
 
 def test_xla_changes_rounding_only(trainable):
-    settings = {"model": "smooth_model:build", "optimizer": "sgd", "learning_rate": 0.05}
+    settings = {"model": "small_models:smooth", "optimizer": "sgd", "learning_rate": 0.05}
     plain, compiled = (trainable(2, xla=xla, **settings).train(20) for xla in (False, True))
     assert relative(compiled.loss, plain.loss) < 1e-5
 
@@ -69,7 +69,8 @@ def test_how_many_steps_a_call_takes_changes_nothing_and_compiles_nothing(traina
 
 
 def test_statistics_are_the_same_on_every_replica_and_their_mean(trainable):
-    one, many = (trainable(count, model="resnet20", optimizer="sgd", learning_rate=0.01) for count in (1, 4))
+    settings = {"model": "small_models:normalized", "optimizer": "sgd", "learning_rate": 0.01}
+    one, many = (trainable(count, **settings) for count in (1, 4))
     for made in (one, many):
         made.train(1)
     for alone, together in zip(one.state.statistics, many.state.statistics, strict=True):
@@ -91,7 +92,7 @@ def everything(made):
 
 @pytest.mark.parametrize("replica", [0, 1])
 def test_a_poisoned_example_skips_the_step_on_every_replica(trainable, replica):
-    made = trainable(2, model="resnet20", optimizer="adam")
+    made = trainable(2, model="small_models:normalized", optimizer="adam")
     made.train(3)
     before = everything(made)
     poison_next(made, replica)
@@ -150,7 +151,7 @@ def test_the_loss_scale_doubles_after_long_peace(trainable, monkeypatch):
 
 
 def test_bfloat16_computes_otherwise_and_about_the_same(trainable):
-    settings = {"model": "smooth_model:build", "optimizer": "sgd", "learning_rate": 0.05}
+    settings = {"model": "small_models:smooth", "optimizer": "sgd", "learning_rate": 0.05}
     full, half = (trainable(2, precision=precision, **settings).train(50).loss for precision in ("float32", "bfloat16"))
     assert 1e-5 < relative(half, full) < 0.02
 

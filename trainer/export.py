@@ -158,7 +158,8 @@ def _measure(staged, names, split, wish):
         environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "-1", "TF_CPP_MIN_LOG_LEVEL": "3"}
         running = {name: subprocess.Popen([sys.executable, script, name, str((staged / PATHS[name]).resolve())],
                                           cwd=scratch, env=environment, stdin=subprocess.DEVNULL,
-                                          stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+                                          stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                                          start_new_session=True)  # Ctrl-C is for this process to answer
                    for name in names}
         try:
             return {name: _answer(name, process, wish) for name, process in running.items()}

@@ -224,6 +224,7 @@ class _Run:
             self.console.say(f"ended at step {self.step:,}: {early}")
         exports = {}
         if self.config.export != ("none",):
+            self.console.say(f"exporting {', '.join(self.config.export)}, and measuring what was exported")
             # In another precision a few pictures are answered differently: then the float32 copy is the measure.
             reached = self.progress.evaluation["accuracy"] if self.runtime.precision == "float32" else None
             exports = export.export(self.config, self.data, self.state.model, reached, self.model_dir.export,

@@ -105,7 +105,8 @@ class Runtime:
     def _sum(self, values):
         if "sum" not in _FUNCTIONS:
             def replica_sum(x):
-                return tf.distribute.get_replica_context().all_reduce("SUM", x)
+                # The identity gives it a place: an argument has no device, and the reduction asks for one.
+                return tf.distribute.get_replica_context().all_reduce("SUM", tf.identity(x))
             _FUNCTIONS["sum"] = tf.function(lambda x: self.strategy.experimental_local_results(
                 self.strategy.run(replica_sum, args=(x,)))[0])
         return _FUNCTIONS["sum"](values)

@@ -12,7 +12,7 @@ from conftest import environment
 
 from trainer.reporting import metrics
 
-FLAGS = ("--dataset=shapes", "--model=smooth_model:build", "--batch_size=32", "--max_steps=50", "--optimizer=sgd",
+FLAGS = ("--dataset=shapes", "--model=small_models:smooth", "--batch_size=32", "--max_steps=50", "--optimizer=sgd",
          "--learning_rate=0.05", "--eval_every_epochs=0.05", "--log_every_steps=1", "--num_gpus=0")
 
 
@@ -34,8 +34,7 @@ def start(folder, workers, *more):
         config = {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": index}}
         jobs.append(subprocess.Popen(
             [sys.executable, "-m", "trainer.main", *FLAGS, "--model_dir=run", *more], cwd=folder, text=True,
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment(
-                TF_CONFIG=json.dumps(config), PYTHONPATH=f"{environment()['PYTHONPATH']}:{environment()['TESTS']}")))
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment(TF_CONFIG=json.dumps(config))))
     return jobs
 
 
@@ -50,13 +49,12 @@ def losses(folder):
             for line in metrics.read(folder / "run/metrics.jsonl")}
 
 
-def test_two_workers_train_like_one_process(tmp_path, run, monkeypatch, request):
-    monkeypatch.setenv("TESTS", str(request.config.rootpath / "tests"))
+def test_two_workers_train_like_one_process(tmp_path, run):
     folder = tmp_path / "two"
     folder.mkdir()
     ends = finish(start(folder, 2, "--export=h5"), 0)
     assert "on 2 workers" in ends[0][0] and not ends[1][0]  # the chief alone speaks
-    alone = run("trainer.main", *FLAGS, "--model_dir=run", "--export=none", PYTHONPATH=ends_path(request))
+    alone = run("trainer.main", *FLAGS, "--model_dir=run", "--export=none")
     assert alone.code == 0, alone.err
     together, single = losses(folder), losses(tmp_path)
     assert together.keys() == single.keys() and len(together) == 50 + 3
@@ -67,16 +65,11 @@ def test_two_workers_train_like_one_process(tmp_path, run, monkeypatch, request)
     assert result["replicas"] == 2 and result["exports"]["h5"]["examples"] == 2000
 
 
-def ends_path(request):
-    return f"{request.config.rootpath}:{request.config.rootpath / 'tests'}"
-
-
-def test_a_signal_to_any_worker_stops_all_and_they_go_on_equal(tmp_path, monkeypatch, request):
-    monkeypatch.setenv("TESTS", str(request.config.rootpath / "tests"))
+def test_a_signal_to_any_worker_stops_all_and_they_go_on_equal(tmp_path):
     folders = [tmp_path / name for name in ("through", "stopped")]
     for folder in folders:
         folder.mkdir()
-    flags = ("--export=none", "--max_steps=400", "--eval_every_epochs=0.4")
+    flags = ("--export=none", "--max_steps=1500", "--eval_every_epochs=1")
     finish(start(folders[0], 2, *flags), 0)
     jobs = start(folders[1], 2, *flags)
     path, deadline = folders[1] / "run/metrics.jsonl", time.monotonic() + 100

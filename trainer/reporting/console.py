@@ -38,9 +38,9 @@ class Console:
     def start(self, step, total):
         """Starts the progress line at a step."""
         if self._rich.is_terminal and not self._rich.quiet:
-            self._bar = Progress(TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>4.0f}%"),
-                                 TextColumn("{task.fields[figures]}"), _Remaining(), console=self._rich,
-                                 refresh_per_second=4, transient=True)
+            columns = (TextColumn("{task.description}"), BarColumn(bar_width=16),
+                       TextColumn("{task.percentage:>4.0f}%"), TextColumn("{task.fields[figures]}"), _Remaining())
+            self._bar = Progress(*columns, console=self._rich, refresh_per_second=4, transient=True)
             self._task = self._bar.add_task("step", total=total, completed=step, figures="compiling …")
             self._bar.start()
 

@@ -1,0 +1,32 @@
+"""Models that compile in a moment, for tests that look at something else."""
+
+import keras
+from keras import layers
+
+
+def smooth(classes, image_shape):
+    """A model without corners: no ReLU, no max pool.
+
+    Rounding that differs between replica counts can turn a max pool's choice between two all but equal
+    pixels, and training then goes another way by a little. Here it can't, so losses must agree.
+    """
+    pixels = keras.Input(image_shape)
+    x = layers.Rescaling(1 / 127.5, -1)(pixels)
+    for filters in (8, 16):
+        x = layers.AveragePooling2D(2)(layers.Conv2D(filters, 3, activation="tanh")(x))
+    x = layers.Dense(32, activation="tanh")(layers.Flatten()(x))
+    return keras.Model(pixels, layers.Dense(classes, dtype="float32")(x))
+
+
+def normalized(classes, image_shape):
+    """Batch norm after every convolution."""
+    pixels = keras.Input(image_shape)
+    x = layers.Rescaling(1 / 255)(pixels)
+    for filters in (8, 16, 16):
+        x = layers.Conv2D(filters, 3, strides=2, use_bias=False)(x)
+        x = layers.ReLU()(layers.BatchNormalization(momentum=0.9)(x))
+    return keras.Model(pixels, layers.Dense(classes, dtype="float32")(layers.Flatten()(x)))
+
+
+def no_model(classes, image_shape):
+    return "not a model"
