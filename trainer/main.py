@@ -37,7 +37,9 @@ def _train(argv):
         from trainer import runtime
         from trainer.loop import train_and_evaluate
 
-        result = train_and_evaluate(config, runtime.start(config, cluster), model_dir, console, wish)
+        devices = runtime.start(config, cluster)
+        wish.listen()
+        result = train_and_evaluate(config, devices, model_dir, console, wish)
         if result:
             console.say(summary(model_dir, result))
         console.close()

@@ -19,8 +19,14 @@ class StopWish:
         self._before = {}
 
     def __enter__(self):
-        self._before = {number: signal.signal(number, self._receive) for number in _SIGNALS}
+        self._before = {number: signal.getsignal(number) for number in _SIGNALS}
+        self.listen()
         return self
+
+    def listen(self):
+        """Listens (again): TensorFlow puts a handler of its own over SIGTERM when several workers start."""
+        for number in _SIGNALS:
+            signal.signal(number, self._receive)
 
     def __exit__(self, *_):
         for number, handler in self._before.items():

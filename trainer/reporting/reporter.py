@@ -38,7 +38,7 @@ class Reporter:
         record = {**record, "images_per_second": images_per_second and round(images_per_second, 1)}
         self._metrics.write("train", record)
         self._tensorboard.write("train", record["step"], {name: record[name] for name in (
-            "loss", "accuracy", "learning_rate", "images_per_second", "skipped_steps", "epoch")})
+            "loss", "accuracy", "learning_rate", "images_per_second", "skipped_steps")})
         self._last = record
 
     def evaluation(self, record, is_best):
@@ -50,7 +50,7 @@ class Reporter:
         """
         self._metrics.write("eval", record)
         self._tensorboard.write("eval", record["step"], {name: record[name] for name in (
-            "loss", "accuracy", "learning_rate", "images_per_second", "epoch")})
+            "loss", "accuracy", "learning_rate", "images_per_second")})
         trained = ("" if record["train_loss"] is None else
                    f"train loss {record['train_loss']:.4f}, accuracy {record['train_accuracy']:.2%}   ")
         self._console.say(f"epoch {record['epoch']:6.2f}   {trained}test loss {record['loss']:.4f}, accuracy "
