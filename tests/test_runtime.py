@@ -66,6 +66,15 @@ def test_device_errors_become_ours():
             raise theirs(None, None, "first line\nsecond line")
 
 
+@pytest.mark.parametrize("message, line", [
+    ("{{function_node __wrapped__X}} Unknown file format. [Op:X] name:\nmore", "Unknown file format.  name:"),
+    ("Graph execution error:\n\nDetected at node a defined at (most recent call last):\n  File \"x\", line 1\n\n"
+     "  File \"y\", line 2\n\nCollective ops is aborted by: reset\nMore\n\t [[{{node a}}]] [Op:b]",
+     "Collective ops is aborted by: reset"), ("", "OpError")])
+def test_the_reason_in_tensorflows_messages(message, line):
+    assert runtime.reason(runtime.tf.errors.OpError(None, None, message, 0)) == line
+
+
 def test_exit_codes(capsys):
     def fails():
         raise UsageError(["one", "two"])

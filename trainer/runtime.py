@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -129,10 +130,10 @@ def device_errors(config):
     try:
         yield
     except tf.errors.ResourceExhaustedError as error:
-        raise UsageError(f"out of memory with --batch_size={config.batch_size}: {error.message.splitlines()[0][:200]}",
+        raise UsageError(f"out of memory with --batch_size={config.batch_size}: {reason(error)}",
                          "lower --batch_size, or use more GPUs") from None
     except (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.DeadlineExceededError) as error:
-        raise WorkerError(f"another worker is gone: {error.message.splitlines()[0][:200]}",
+        raise WorkerError(f"another worker is gone: {reason(error)}",
                           "start all workers again; they go on from the last checkpoint") from None
 
 
@@ -229,3 +230,19 @@ def _precision(wanted, gpus):
     capabilities = [tf.config.experimental.get_device_details(gpu).get("compute_capability", (0, 0)) for gpu in gpus]
     least = min(capabilities, default=(0, 0))
     return "bfloat16" if least >= (8, 0) else "float16" if least >= (7, 0) else "float32"
+
+
+def reason(error):
+    """What a TensorFlow error says went wrong, without the stack that it puts around that.
+
+    Args:
+        error: A `tf.errors.OpError`.
+
+    Returns:
+        A line of at most 200 characters.
+    """
+    lines = [line.strip() for line in error.message.splitlines()]
+    stack = [number for number, line in enumerate(lines) if line.startswith("File ")]
+    said = [line for line in lines[stack[-1] + 1 if stack else 0:] if line and line != "Graph execution error:"]
+    text = said[0] if said else type(error).__name__
+    return re.sub(r"\{\{.*?\}\} ?|\[Op:.*?\]", "", text)[:200].strip()

@@ -3,7 +3,6 @@
 import csv
 import dataclasses
 import json
-import re
 import sys
 
 from trainer.commands.trained import TrainedOptions, TrainedRun
@@ -57,6 +56,7 @@ def _read(name, image_shape):
     import tensorflow as tf
 
     from trainer.export import resize
+    from trainer.runtime import reason
 
     height, width, channels = image_shape
     try:
@@ -65,14 +65,9 @@ def _read(name, image_shape):
     except OSError as error:
         raise DataError(f"cannot read {name}: {error.strerror}", "name picture files that can be read") from None
     except tf.errors.InvalidArgumentError as error:
-        raise DataError(f"{name} is no picture that can be decoded: {_reason(error)}",
+        raise DataError(f"{name} is no picture that can be decoded: {reason(error)}",
                         "name JPEG, PNG, GIF or BMP files") from None
     return resize(image, height, width).numpy()
-
-
-def _reason(error):
-    """TensorFlow's message without the name of the node that failed."""
-    return re.sub(r"^\{\{.*?\}\} ?", "", error.message.splitlines()[0])[:150]
 
 
 def _print(rows, options):
