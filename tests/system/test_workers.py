@@ -49,6 +49,14 @@ def losses(folder):
             for line in metrics.read(folder / "run/metrics.jsonl")}
 
 
+def wait_for_metrics(folder):
+    """Waits until a job has done its first steps."""
+    path, deadline = folder / "run/metrics.jsonl", time.monotonic() + 100
+    while not (path.exists() and path.stat().st_size):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
 def test_two_workers_train_like_one_process(tmp_path, run):
     folder = tmp_path / "two"
     folder.mkdir()
@@ -72,12 +80,21 @@ def test_a_signal_to_any_worker_stops_all_and_they_go_on_equal(tmp_path):
     flags = ("--export=none", "--max_steps=1500", "--eval_every_epochs=1")
     finish(start(folders[0], 2, *flags), 0)
     jobs = start(folders[1], 2, *flags)
-    path, deadline = folders[1] / "run/metrics.jsonl", time.monotonic() + 100
-    while not (path.exists() and path.stat().st_size) and time.monotonic() < deadline:
-        time.sleep(0.02)
+    wait_for_metrics(folders[1])
     jobs[1].send_signal(signal.SIGTERM)
     finish(jobs, 75)
     finish(start(folders[1], 2, *flags), 0)
     through, stopped = (losses(folder) for folder in folders)
     assert through.keys() == stopped.keys()
     assert np.array_equal(list(through.values()), list(stopped.values()))
+
+
+def test_the_others_end_when_a_worker_is_killed(tmp_path):
+    jobs = start(tmp_path, 2, "--export=none", "--max_steps=100000", "--eval_every_epochs=1000")
+    wait_for_metrics(tmp_path)
+    jobs[1].kill()
+    began = time.monotonic()
+    out, err = jobs[0].communicate(timeout=100)
+    assert jobs[0].returncode == 70 and time.monotonic() - began < 30, out + err
+    assert "another worker is gone: Collective ops is aborted" in err and "Traceback" not in err
+    jobs[1].communicate()
