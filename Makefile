@@ -26,7 +26,7 @@ bench: $(VENV)/installed-test
 $(VENV)/installed: setup.py trainer/__init__.py
 	$(PYTHON) -c 'import sys; sys.exit("Lockstep needs Python 3.10 or newer; this is " + sys.version.split()[0] + \
 	    "; name another with make PYTHON=python3.12") if sys.version_info < (3, 10) else None'
-	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --editable .
 	touch $@
 

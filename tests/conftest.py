@@ -19,6 +19,7 @@ CIFAR10 = Path(os.environ.get("LOCKSTEP_TEST_CIFAR10", ROOT / ".test-data"))
 
 def pytest_sessionstart(session):
     tf = runtime_module.tf
+    tf.config.set_visible_devices([], "GPU")  # the suite is about CPU devices, wherever it runs
     cpu = tf.config.list_physical_devices("CPU")[0]
     tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 4)
 
@@ -85,7 +86,7 @@ def environment(**more):
     """The environment of a test's processes: nothing of an outer cluster, no GPU surprises."""
     cleaned = {name: value for name, value in os.environ.items() if name not in ("TF_CONFIG", "TF_CPP_MIN_LOG_LEVEL")}
     return {**cleaned, "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}",
-            **more}
+            "CUDA_VISIBLE_DEVICES": "-1", **more}
 
 
 @pytest.fixture

@@ -28,5 +28,20 @@ def normalized(classes, image_shape):
     return keras.Model(pixels, layers.Dense(classes, dtype="float32")(layers.Flatten()(x)))
 
 
+def dropped(classes, image_shape):
+    """Dropout on the way."""
+    pixels = keras.Input(image_shape)
+    x = layers.Dropout(0.5)(layers.Flatten()(layers.Rescaling(1 / 255)(layers.AveragePooling2D(4)(pixels))))
+    return keras.Model(pixels, layers.Dense(classes, dtype="float32")(x))
+
+
+def constrained(classes, image_shape):
+    """A kernel whose columns have a norm of at most a half."""
+    pixels = keras.Input(image_shape)
+    x = layers.Flatten()(layers.Rescaling(1 / 255)(layers.AveragePooling2D(4)(pixels)))
+    kernel = keras.constraints.MaxNorm(0.5, axis=0)
+    return keras.Model(pixels, layers.Dense(classes, kernel_constraint=kernel, dtype="float32")(x))
+
+
 def no_model(classes, image_shape):
     return "not a model"

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from trainer.checkpoint import Checkpoints
-from trainer.errors import DataError, StorageError
+from trainer.errors import DataError, StorageError, UsageError
 
 
 def values(made):
@@ -77,6 +77,22 @@ def test_a_damaged_checkpoint_is_found_and_the_one_before_is_used(saved, name, d
     assert manifest["step"] == 4
     if (name, damage) != ("manifest.json", "remove"):  # without a manifest it never was a checkpoint
         assert len(warnings) == 1 and "step 6 is damaged" in warnings[0]
+
+
+def test_what_is_learned_about_a_step_later_is_added_to_it(saved):
+    made, checkpoints, _ = saved
+    before = (checkpoints.path(6) / "state.index").stat().st_mtime_ns
+    checkpoints.save(made.state, {"evaluation": {"accuracy": 0.9}})
+    manifest, fault = newest(checkpoints)[0], newest(checkpoints)[1]
+    assert not fault and manifest["evaluation"]["accuracy"] == 0.9 and checkpoints.best_step() == 6
+    assert (checkpoints.path(6) / "state.index").stat().st_mtime_ns == before
+
+
+def test_a_checkpoint_of_another_model(saved, trainable):
+    _, checkpoints, _ = saved
+    other = trainable(1, model="small_models:smooth")
+    with pytest.raises(UsageError, match="is of another model"):
+        checkpoints.restore_all(other.state, checkpoints.find("latest"))
 
 
 def test_nothing_sound_is_left(saved):

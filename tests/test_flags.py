@@ -48,7 +48,8 @@ def test_all_that_is_wrong_is_said_at_once():
     (["--epochs"], "Missing value"), (["--flagfile=nowhere.cfg"], "nowhere.cfg"),
     (["--num_gpus=4", "--batch_size=127"], "124 or 128"), (["--export=none,h5"], "excludes"),
     (["--strategy=one_device", "--virtual_devices=2"], "one replica"), (["--seed=-1"], "at least 0"),
-    (["--max_steps=0"], "at least 1"), (["--batch_size="], "a whole number"), (["--xla"], "Missing value"),
+    (["--max_steps=0"], "at least 1"), (["--export="], "names no format"), (["--augment=flip,flip"], "twice"),
+    (["--batch_size="], "a whole number"), (["--xla"], "Missing value"),
     (["--model=a b:c"], "package.module:function")])
 def test_wrong_values(words, part):
     assert part in "\n".join(problems(*words))
@@ -81,5 +82,7 @@ def test_differences_say_what_makes_another_run():
 
 
 def test_the_shipped_configs_are_valid(request):
-    for path in (request.config.rootpath / "configs").glob("*.cfg"):
+    paths = list((request.config.rootpath / "configs").glob("*.cfg"))
+    assert len(paths) >= 4
+    for path in paths:
         flags.parse(Config, [f"--flagfile={path}"])

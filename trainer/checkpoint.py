@@ -13,7 +13,7 @@ from pathlib import Path
 import tensorflow as tf
 
 from trainer import files
-from trainer.errors import DataError, StorageError
+from trainer.errors import DataError, StorageError, UsageError
 
 _PREFIX = "step-"
 
@@ -48,11 +48,16 @@ class Checkpoints:
         """
         step = int(state.step.numpy())
         path = self.path(step)
+        written, _ = files.read_manifest(path)
+        if written:
+            # The state of a step is what it is; only what is known about it has grown.
+            files.write_manifest(path, {**written, **facts})
+            return
         files.remove_sealed(path)
         path.mkdir(parents=True)
         try:
             state.checkpoint().write(str(path / "state"))
-        except (tf.errors.ResourceExhaustedError, tf.errors.OpError) as error:
+        except tf.errors.OpError as error:
             shutil.rmtree(path, ignore_errors=True)
             raise StorageError(f"the checkpoint of step {step} could not be written: {error.message}",
                                "make room or mend the folder; the checkpoint before it is kept") from None
@@ -122,6 +127,19 @@ class Checkpoints:
             TensorFlow's status object, to assert on.
         """
         return checkpoint.read(str(self.path(manifest["step"]) / "state"))
+
+    def restore_all(self, state, manifest):
+        """Puts a sound checkpoint into a `TrainState`, all of it.
+
+        Raises:
+            UsageError: if it holds something else than the state does.
+        """
+        try:
+            self.restore(state.checkpoint(), manifest).assert_consumed()
+        except (AssertionError, ValueError, tf.errors.NotFoundError) as error:
+            raise UsageError(f"the checkpoint of step {manifest['step']} is of another model or optimizer: "
+                             f"{str(error).splitlines()[0][:200]}",
+                             "use the model that the run began with, or start anew with another --model_dir") from None
 
     def clear_leftovers(self):
         """Removes what a killed run left unfinished."""

@@ -55,6 +55,8 @@ def _problem(field, value):
     if value is None:
         return None
     members = value if isinstance(value, tuple) else (value,)
+    if len(set(members)) < len(members):
+        return f"--{name} names something twice; received {','.join(members)}"
     if rule["choices"]:
         expression, called = rule["pattern"] or ("(?!)", None)
         wrong = [str(member) for member in members
@@ -148,6 +150,8 @@ class Config(Checked):
     def problems(self):
         """See `Checked.problems`; adds the rules that involve several settings."""
         found = super().problems()
+        if not self.export:
+            found.append("--export names no format; --export=none exports nothing")
         if "none" in self.export and len(self.export) > 1:
             found.append(f"--export=none excludes the others; received {','.join(self.export)}")
         if self.strategy == "one_device" and (self.num_gpus > 1 or self.virtual_devices > 1):

@@ -85,18 +85,19 @@ class DivergedError(LockstepError):
     code = 76
 
 
-_STORAGE_ERRORS = {errno.ENOSPC: "free some room, or choose another --model_dir",
-                   errno.EDQUOT: "free some of your quota, or choose another --model_dir",
-                   errno.EROFS: "choose a --model_dir that can be written",
-                   errno.EACCES: "choose a --model_dir that you may write, or mend its permissions",
-                   errno.EPERM: "choose a --model_dir that you may write, or mend its permissions",
-                   errno.ENOTDIR: "choose a --model_dir whose parents are folders",
-                   errno.EIO: "check the disk; the state before this stop is kept"}
+_WAYS_OUT = {errno.ENOSPC: "free some room, or choose another --model_dir",
+             errno.EDQUOT: "free some of your quota, or choose another --model_dir",
+             errno.EROFS: "choose a --model_dir that can be written",
+             errno.EACCES: "choose a path that you may use, or mend its permissions",
+             errno.EPERM: "choose a path that you may use, or mend its permissions",
+             errno.ENOTDIR: "choose a --model_dir whose parents are folders",
+             errno.EEXIST: "choose a --model_dir that is a folder, or not there yet",
+             errno.EIO: "check the disk; the state before this stop is kept"}
 
 
 def from_os_error(error):
     """Translates an operating system's refusal into a `StorageError`."""
-    way_out = _STORAGE_ERRORS.get(error.errno, "check the path and the disk, then run the same command again")
+    way_out = _WAYS_OUT.get(error.errno, "check the path and the disk, then run the same command again")
     where = f": {error.filename}" if error.filename else ""
     return StorageError(f"{error.strerror or error}{where}", way_out)
 
@@ -125,9 +126,16 @@ def run_to_exit_code(program, *arguments):
             sys.stdout = None
         return 128 + signal.SIGPIPE
     except OSError as error:
-        if error.errno not in _STORAGE_ERRORS:
-            raise
         return _say(from_os_error(error))
+    except MemoryError:
+        return _say(UsageError("out of memory on the host", "lower --batch_size, or free some memory"))
+    except Exception as error:
+        # TensorFlow's own errors, if it got as far as that; this module must not import it.
+        runtime = sys.modules.get("trainer.runtime")
+        known = runtime and runtime.as_ours(error)
+        if not known:
+            raise
+        return _say(known)
 
 
 def _say(error):

@@ -65,8 +65,13 @@ def seal(folder, facts):
         files[name] = {"sha256": sha256(folder / name), "bytes": (folder / name).stat().st_size}
     for inner in [path for path in folder.rglob("*") if path.is_dir()] + [folder]:
         flush(inner)
-    write_durably(folder / "manifest.json", json.dumps({**facts, "files": files}, indent=2))
+    write_manifest(folder, {**facts, "files": files})
     flush(folder.parent)
+
+
+def write_manifest(folder, manifest):
+    """Puts a manifest into a folder whose files it describes."""
+    write_durably(Path(folder) / "manifest.json", json.dumps(manifest, indent=2))
 
 
 def peek_manifest(folder):

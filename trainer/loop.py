@@ -28,7 +28,6 @@ from trainer.pace import Pace
 from trainer.plan import make_plan
 from trainer.progress import Progress
 from trainer.reporting.reporter import Reporter
-from trainer.runtime import device_errors
 from trainer.state import TrainState
 from trainer.step import make_train_loop
 
@@ -54,9 +53,8 @@ def train_and_evaluate(config, runtime, model_dir, console, wish):
     console.say(f"{runtime.sentence()}; {plan.sentence()}")
     run = _Run(config, runtime, model_dir, console, wish, data, plan)
     try:
-        with device_errors(config):
-            run.train()
-            return run.finish_together()
+        run.train()
+        return run.finish_together()
     finally:
         run.close()
 
@@ -82,7 +80,7 @@ class _Run:
             if self.step < plan.total_steps:
                 model_dir.result.unlink(missing_ok=True)
         self.evaluate = Evaluator(self.state.model, data.test, plan.rows, runtime)
-        self.saved_at, self.saved_time = self.step, time.monotonic()
+        self.saved_at, self.saved_time, self.timed_since = self.step, time.monotonic(), None
 
     def _restore(self):
         """Goes back to the newest sound checkpoint. Returns how far the reports are valid, or None."""
@@ -96,7 +94,9 @@ class _Run:
             raise DataError(f"the data is not what it was when this run began: its fingerprint is "
                             f"{self.data.fingerprint[:23]}…, the checkpoint's {manifest['data'][:23]}…",
                             "put the old data back, or start anew with another --model_dir")
-        self.checkpoints.restore(self.state.checkpoint(), manifest).assert_consumed()
+        self.checkpoints.restore_all(self.state, manifest)
+        if manifest["precision"] != self.runtime.precision:
+            self.state.reset_loss_scale(self.runtime.precision)
         self.progress = Progress.from_json(manifest["progress"])
         self.console.say(f"going on from step {manifest['step']:,}")
         return manifest["reports"]
@@ -134,9 +134,6 @@ class _Run:
         with pace.measure(count):
             records = steps_on_device(tf.constant(count, tf.int32))
             records = type(records)(*(np.asarray(part) for part in records))
-        if pace.last_seconds is not None:
-            self.progress.images += count * self.plan.batch_size
-            self.progress.train_seconds += pace.last_seconds
         speed = pace.steps_per_second and pace.steps_per_second * self.plan.batch_size
         for record in self.progress.absorb(records, self.step, self.plan):
             if self.reporter:
@@ -144,19 +141,25 @@ class _Run:
         self.step += count
         if self.reporter:
             self.reporter.progress(self.step, self.plan.epoch(self.step), speed)
-        self._check_divergence()
-
-    def _check_divergence(self):
-        bad = int(self.state.bad_in_row.numpy())
-        if bad >= self.config.max_bad_steps:
+        if self.progress.longest_bad >= self.config.max_bad_steps:
             raise DivergedError(
-                f"the gradients were not finite in the last {bad} steps, up to step {self.step:,}; their updates "
-                "were skipped",
+                f"the gradients were not finite in {self.progress.longest_bad} steps in a row, up to step "
+                f"{self.step:,}; their updates were skipped",
                 "lower --learning_rate, add --warmup_epochs or --clip_norm=1; the checkpoints before it are kept")
+        self._count_time(count)
+
+    def _count_time(self, steps):
+        """Counts the time of a call and of all that was done for it on the host; the first call only compiles."""
+        now = time.perf_counter()
+        if self.timed_since is not None:
+            self.progress.images += steps * self.plan.batch_size
+            self.progress.train_seconds += now - self.timed_since
+        self.timed_since = now
 
     def _evaluation_due(self):
-        done = self.progress.evaluation and self.progress.evaluation["step"]
-        return self.plan.evaluates_at(self.step) and done != self.step
+        evaluated = self.progress.evaluation and self.progress.evaluation["step"]
+        # A run that ends elsewhere than planned (resumed with fewer steps, say) is evaluated where it ends.
+        return (self.plan.evaluates_at(self.step) or self._done()) and evaluated != self.step
 
     def _evaluate(self):
         began = time.monotonic()
@@ -167,14 +170,17 @@ class _Run:
         record["images_per_second"] = round(evaluation.examples / seconds, 1)
         if self.reporter:
             self.reporter.evaluation(record, is_best)
+        self.saved_at = None  # what is saved of this step doesn't know its evaluation
         if is_best:
             self._save()
+        self.timed_since = time.perf_counter()
 
     def _done(self):
         return self.step >= self.plan.total_steps or self.progress.ended_early(self.config) is not None
 
     def _checkpoint_due(self):
-        if self.saved_at == self.step:
+        # A state in a streak of bad steps must not push the good ones out.
+        if self.saved_at == self.step or self.progress.bad_in_row:
             return False
         every = self.plan.checkpoint_every
         minutes = self.config.checkpoint_every_minutes
@@ -187,6 +193,7 @@ class _Run:
             evaluated = self.progress.evaluation
             self.checkpoints.save(self.state, {
                 "epoch": self.plan.epoch(self.step), "data": self.data.fingerprint,
+                "precision": self.runtime.precision,
                 "evaluation": evaluated if evaluated and evaluated["step"] == self.step else None,
                 "progress": dataclasses.asdict(progress), "reports": self.reporter.settle()})
         self.saved_at, self.saved_time = self.step, time.monotonic()
@@ -225,8 +232,9 @@ class _Run:
         exports = {}
         if self.config.export != ("none",):
             self.console.say(f"exporting {', '.join(self.config.export)}, and measuring what was exported")
-            # In another precision a few pictures are answered differently: then the float32 copy is the measure.
-            reached = self.progress.evaluation["accuracy"] if self.runtime.precision == "float32" else None
+            # GPUs and lower precisions answer a few pictures differently: there the copy on the CPU is the measure.
+            plain = self.runtime.precision == "float32" and not self.runtime.on_gpu
+            reached = self.progress.evaluation["accuracy"] if plain else None
             exports = export.export(self.config, self.data, self.state.model, reached, self.model_dir.export,
                                     self.wish)
         evaluation, speed = self.progress.evaluation, self.progress.images_per_second

@@ -62,7 +62,7 @@ class ModelDir:
             BusyError: if another process is using it.
             UsageError: if `--resume` forbids it, or the settings would make it another run.
         """
-        self._lock()
+        self.lock()
         used = self.config.exists() or any(self.checkpoints.glob("step-*/manifest.json"))
         if used and config.resume == "never":
             raise UsageError(f"--resume=never refuses a used model_dir; {self.root} holds a run already",
@@ -90,8 +90,12 @@ class ModelDir:
         given = json.loads(config.to_json())
         files.write_durably(self.config, json.dumps({**given, **resolved, "given": given}, indent=2))
 
-    def _lock(self):
-        """One run per folder; the operating system forgets the lock when the process ends, however it ends."""
+    def lock(self):
+        """One run per folder; the operating system forgets the lock when the process ends, however it ends.
+
+        Raises:
+            BusyError: if another process is using it.
+        """
         self.root.mkdir(parents=True, exist_ok=True)
         # Kept open for as long as this object lives.
         self._lock_file = open(self.root / ".lock", "a+", encoding="utf-8")  # noqa: SIM115

@@ -88,6 +88,9 @@ def _replica_local(base):
                 variables: The Keras variables that the optimizer was built with, in the same order.
             """
             self._backend_apply_gradients(gradients, variables)
+            for variable in variables:
+                if variable.constraint is not None:
+                    variable.value.assign(variable.constraint(variable.value))
 
         def _backend_update_step(self, grads, trainable_variables, learning_rate):
             for gradient, variable in zip(grads, trainable_variables, strict=True):

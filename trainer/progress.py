@@ -49,9 +49,12 @@ class Progress:
         period: Since the last evaluation.
         evaluation: The last one: step, loss, accuracy; None before the first.
         best: The best one, likewise.
+        bad_in_row: Steps since the last one whose update was applied.
+        longest_bad: The most such steps that the last call of the device loop saw in a row.
         stale: Evaluations since the best one.
         images: Training examples in `train_seconds`, for the mean speed.
-        train_seconds: Time in training calls, but for the first of each start, which compiles.
+        train_seconds: Time of training, reporting and saving; not of evaluation, nor of each start's first call,
+            which compiles.
         wall_seconds: Time in all, over all starts.
     """
 
@@ -60,6 +63,8 @@ class Progress:
     evaluation: dict | None = None
     best: dict | None = None
     stale: int = 0
+    bad_in_row: int = 0
+    longest_bad: int = 0
     images: int = 0
     train_seconds: float = 0.0
     wall_seconds: float = 0.0
@@ -86,10 +91,13 @@ class Progress:
             For each window that ends in them a dict with step, epoch, loss, accuracy, learning_rate and
             skipped_steps.
         """
+        self.longest_bad = 0
         for number, (loss, correct, rate, applied) in enumerate(zip(*records, strict=True)):
             step = first_step + number + 1
             for sums in (self.window, self.period):
                 sums.add(float(loss), float(correct), bool(applied))
+            self.bad_in_row = 0 if applied else self.bad_in_row + 1
+            self.longest_bad = max(self.longest_bad, self.bad_in_row)
             if plan.logs_at(step):
                 yield {"step": step, "epoch": plan.epoch(step), **self.window.means(plan.batch_size),
                        "learning_rate": float(rate), "skipped_steps": self.window.skipped}

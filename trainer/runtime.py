@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 
-from trainer.errors import DeviceError, UsageError, WorkerError
+from trainer.errors import BusyError, DeviceError, StorageError, UsageError, WorkerError
 
 # Threads of its own for each GPU's kernel launches; read when the devices start.
 os.environ.setdefault("TF_GPU_THREAD_MODE", "gpu_private")
@@ -79,9 +79,14 @@ class Runtime:
         local = len(self.devices)
         return range(self.worker * local, (self.worker + 1) * local)
 
+    @property
+    def on_gpu(self):
+        """Whether the replicas are on GPUs."""
+        return ":GPU:" in self.devices[0]
+
     def sentence(self):
         """The devices, for people."""
-        kind = "GPU" if ":GPU:" in self.devices[0] else "CPU"
+        kind = "GPU" if self.on_gpu else "CPU"
         logical = "logical " if self.replicas > 1 and kind == "CPU" and self.workers == 1 else ""
         places = f" on {self.workers} workers" if self.workers > 1 else ""
         count = self.replicas
@@ -116,25 +121,31 @@ class Runtime:
 _FUNCTIONS = {}  # traced once per process
 
 
-@contextlib.contextmanager
-def device_errors(config):
-    """Turns TensorFlow's errors that a user or the world can cause into ours.
+def as_ours(error):
+    """What an error of TensorFlow's is in our terms, if a user or the world can cause it.
 
     Args:
-        config: The run's `Config`, for what can be changed about it.
+        error: Any exception.
 
-    Raises:
-        UsageError: if a device's memory is too small.
-        WorkerError: if another worker is gone.
+    Returns:
+        A `LockstepError`, or None.
     """
-    try:
-        yield
-    except tf.errors.ResourceExhaustedError as error:
-        raise UsageError(f"out of memory with --batch_size={config.batch_size}: {reason(error)}",
-                         "lower --batch_size, or use more GPUs") from None
-    except (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.DeadlineExceededError) as error:
-        raise WorkerError(f"another worker is gone: {reason(error)}",
-                          "start all workers again; they go on from the last checkpoint") from None
+    if not isinstance(error, tf.errors.OpError):
+        return None
+    said, text = reason(error), error.message
+    if "No space left" in text or "Disk quota" in text or isinstance(error, tf.errors.PermissionDeniedError):
+        return StorageError(f"writing failed: {said}", "make room or mend the folder; earlier checkpoints are kept")
+    if isinstance(error, tf.errors.ResourceExhaustedError):
+        return UsageError(f"out of memory: {said}", "lower --batch_size, or use more GPUs")
+    if "gRPC server" in text:
+        return BusyError(f"this worker's port can't be used: {said}", "end what uses it, or name another in TF_CONFIG")
+    if isinstance(error, (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.DeadlineExceededError,
+                          tf.errors.CancelledError)):
+        return WorkerError(f"another worker is gone: {said}",
+                           "start all workers again; they go on from the last checkpoint")
+    if "CUDA_ERROR" in text or "device is lost" in text:
+        return DeviceError(f"a GPU failed: {said}", "look at nvidia-smi, then run the same command again")
+    return None
 
 
 def start(config, cluster):
@@ -151,6 +162,9 @@ def start(config, cluster):
         DeviceError: if a device that was asked for isn't there.
         UsageError: if there are more devices than the strategy takes.
     """
+    if cluster.distributed and config.virtual_devices > 1:
+        raise UsageError("several workers take a CPU or whole GPUs each; received "
+                         f"--virtual_devices={config.virtual_devices}", "leave --virtual_devices out")
     gpus = _choose_gpus(config.num_gpus)
     physical = gpus or tf.config.list_physical_devices("CPU")[:1]
     _split(physical, config.virtual_devices)

@@ -2,7 +2,7 @@
 
 import os
 import signal
-import sys
+import threading
 
 _SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
 
@@ -10,35 +10,47 @@ _SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
 class StopWish:
     """While it is entered, the first signal is remembered and the second ends the process at once.
 
+    A thread hears them: Python's own handlers wait until the main thread comes back from TensorFlow, which
+    may be compiling for minutes.
+
     Attributes:
         signal: The name of the signal that came, or None.
     """
 
     def __init__(self):
         self.signal = None
-        self._before = {}
 
     def __enter__(self):
         self._before = {number: signal.getsignal(number) for number in _SIGNALS}
+        self._reader, self._writer = os.pipe()
+        os.set_blocking(self._writer, False)
+        self._outer = signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
         self.listen()
+        threading.Thread(target=self._hear, daemon=True, name="signals").start()
         return self
 
     def listen(self):
         """Listens (again): TensorFlow puts a handler of its own over SIGTERM when several workers start."""
         for number in _SIGNALS:
-            signal.signal(number, self._receive)
+            signal.signal(number, lambda *_: None)  # what counts is the byte in the pipe
 
     def __exit__(self, *_):
         for number, handler in self._before.items():
             signal.signal(number, handler)
+        signal.set_wakeup_fd(self._outer)
+        os.close(self._writer)  # ends the thread
 
-    def _receive(self, number, _):
-        name = signal.Signals(number).name
+    def _hear(self):
+        with os.fdopen(self._reader, "rb", buffering=0) as pipe:
+            while byte := pipe.read(1):
+                if byte[0] in _SIGNALS:
+                    self._receive(signal.Signals(byte[0]).name)
+
+    def _receive(self, name):
+        # Written past Python's buffers: the main thread may be in the middle of a line.
         if self.signal:
-            # Written past Python's buffers: one of them may be in the middle of a line.
             os.write(2, f"\nlockstep: a second signal ({name}): stopping at once\n"
                         "  way out: run the same command again; it goes on from the last checkpoint\n".encode())
             os._exit(75)
         self.signal = name
         os.write(2, f"\nlockstep: {name}: saving, then stopping\n".encode())
-        sys.stderr.flush()

@@ -11,14 +11,13 @@ _FIRST_LOSS_SCALE = 2.0**15
 class TrainState:
     """Model, optimizer and counters, created and built for a strategy.
 
-    Not in here, because it follows from (seed, step): the place in the data, its order, augmentation.
+    Not in here, because it follows from (seed, step): the place in the data, its order, augmentation, dropout.
 
     Attributes:
         model: The `keras.Model` that trains.
         optimizer: Its optimizer, built.
         step: int64, steps done.
         skipped: int64, steps whose update was skipped because gradients weren't finite.
-        bad_in_row: int64, how many of them came last, one after the other.
         loss_scale: float32, what the loss is multiplied by before float16's backward pass; else 1.
         good_in_row: int64, steps since the loss scale changed last.
     """
@@ -40,10 +39,20 @@ class TrainState:
             self.optimizer.build(self.model.trainable_variables)
             self.step = tf.Variable(0, dtype=tf.int64, trainable=False, name="step")
             self.skipped = tf.Variable(0, dtype=tf.int64, trainable=False, name="skipped")
-            self.bad_in_row = tf.Variable(0, dtype=tf.int64, trainable=False, name="bad_in_row")
             self.good_in_row = tf.Variable(0, dtype=tf.int64, trainable=False, name="good_in_row")
-            self.loss_scale = tf.Variable(_FIRST_LOSS_SCALE if runtime.precision == "float16" else 1.0,
-                                          trainable=False, name="loss_scale")
+            self.loss_scale = tf.Variable(1.0, trainable=False, name="loss_scale")
+        self.reset_loss_scale(runtime.precision)
+
+    def reset_loss_scale(self, precision):
+        """Begins anew with the loss scale that a precision starts from."""
+        self.loss_scale.assign(_FIRST_LOSS_SCALE if precision == "float16" else 1.0)
+        self.good_in_row.assign(0)
+
+    @property
+    def random_states(self):
+        """The states of the model's random layers, such as dropout: uint32 [2] each, set anew at every step."""
+        return [variable for variable in self.model.non_trainable_variables
+                if variable.dtype == "uint32" and tuple(variable.shape) == (2,)]
 
     @property
     def statistics(self):
@@ -54,5 +63,5 @@ class TrainState:
     def checkpoint(self):
         """All of it as one object for TensorFlow to write and read."""
         return tf.train.Checkpoint(model=self.model, optimizer=self.optimizer, step=self.step, skipped=self.skipped,
-                                   bad_in_row=self.bad_in_row, good_in_row=self.good_in_row,
+                                   good_in_row=self.good_in_row,
                                    loss_scale=self.loss_scale)

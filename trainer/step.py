@@ -107,6 +107,7 @@ def _make_replica_step(state, config, plan, runtime, iterators):
         # A constant while tracing: under a strategy this function is traced once per replica.
         number = tf.get_static_value(context.replica_id_in_sync_group) or 0
         batch = next(iterators[number % len(iterators)])
+        _seed_random_layers(state, config.seed, number, plan.replicas)
         before = [tf.identity(statistic) for statistic in statistics]
         summed = forward_backward(batch, tf.identity(state.loss_scale))
         if plan.replicas > 1:
@@ -129,13 +130,24 @@ def _make_replica_step(state, config, plan, runtime, iterators):
     return replica_step
 
 
+def _seed_random_layers(state, seed, replica, replicas):
+    """Gives dropout and its like a state that follows from (seed, layer, step, replica).
+
+    Keras would give every replica the same masks, and the same masks again after a resume, since its
+    checkpoints don't hold these states.
+    """
+    count = tf.cast(state.step * replicas + replica, tf.uint32)
+    for layer, variable in enumerate(state.random_states):
+        key = tf.constant((seed * 0x9E3779B9 + layer * 0x85EBCA6B + 1) % 2**32, tf.uint32)
+        variable.value.assign(tf.stack([key, count]))
+
+
 def _count(state, finite, scales):
     """Moves the counters on by a step, and the loss scale: halved after overflow, doubled after long peace."""
     one = tf.constant(1, tf.int64)
     bad = tf.cast(not finite, tf.int64)
     state.step.assign_add(one)
     state.skipped.assign_add(bad)
-    state.bad_in_row.assign((state.bad_in_row + one) * bad)
     if scales:
         good = (state.good_in_row + one) * (one - bad)
         grown = good >= _GROW_LOSS_SCALE_AFTER

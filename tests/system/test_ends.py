@@ -1,9 +1,12 @@
 """Every stop has a code, a cause and a way out, and never a traceback."""
 
+import subprocess
+import sys
 import time
 
 import numpy as np
 import pytest
+from conftest import environment
 
 
 def ended(done, code, *parts):
@@ -57,7 +60,16 @@ def test_used_and_unused_folders(run, tmp_path):
 
 def test_a_model_dir_that_cannot_be_made(run, tmp_path):
     (tmp_path / "file").write_text("")
-    ended(run("trainer.main", "--dataset=shapes", "--model_dir=file/run"), 74, "file")
+    for name in ("file/run", "file", "x" * 300):
+        ended(run("trainer.main", "--dataset=shapes", f"--model_dir={name}"), 74, name)
+
+
+def test_a_reader_that_leaves_does_not_end_the_run(tmp_path):
+    command = (f"{sys.executable} -m trainer.main --dataset=shapes --max_steps=30 --export=none --model_dir=run"
+               " --eval_every_epochs=0.1; echo $? > code")
+    subprocess.run(["bash", "-c", f"({command}) | head -1"], cwd=tmp_path, env=environment(), check=True,
+                   capture_output=True, timeout=200)
+    assert (tmp_path / "code").read_text() == "0\n" and (tmp_path / "run/result.json").exists()
 
 
 def test_a_batch_that_does_not_divide(run):

@@ -25,7 +25,7 @@ class Options(Checked):
     batch_size: int = Config.__dataclass_fields__["batch_size"]
     augment: tuple[str, ...] = Config.__dataclass_fields__["augment"]
     optimizer: str = Config.__dataclass_fields__["optimizer"]
-    num_gpus: int = Config.__dataclass_fields__["num_gpus"]
+    num_gpus: int = option(-1, "-1: on GPUs if there are any; 0: on the CPU", least=-1, most=0)
     precision: str = Config.__dataclass_fields__["precision"]
     xla: str = Config.__dataclass_fields__["xla"]
     seconds: float = option(1.0, "of each timed stretch", above=0)
@@ -53,12 +53,12 @@ def run(options):
         # Logical devices can't change once TensorFlow has started.
         answer = subprocess.run([sys.executable, "-m", "trainer", "bench", *_words(options), f"--replicas={count}",
                                  "--json"], capture_output=True, text=True)
-        if answer.returncode == DeviceError.code and rows:
-            print(answer.stderr.strip(), file=sys.stderr)
-            break
         if answer.returncode:
+            if rows:
+                _show(rows, options)
             sys.stderr.write(answer.stderr)
-            sys.exit(answer.returncode)
+            # Fewer GPUs than the next count asks for: what could be measured was.
+            sys.exit(0 if answer.returncode == DeviceError.code and rows else answer.returncode)
         rows.append(json.loads(answer.stdout.strip().splitlines()[-1]))
     _show(rows, options)
 

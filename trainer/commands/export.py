@@ -24,6 +24,7 @@ def run(options):
         options: The `Options`.
     """
     trained = TrainedRun(options)
+    trained.model_dir.lock()  # a run that is training may be about to export, too
     from trainer.export import export
 
     config = dataclasses.replace(trained.config, export=options.export)

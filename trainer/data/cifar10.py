@@ -39,7 +39,11 @@ def load(config):
         DataError: naming the file that is missing or damaged, or what to put where.
     """
     root = Path(config.data_dir).expanduser() if config.data_dir else _keras_cache()
-    folder, read = _find(root) or _find(_download(root))
+    found = _find(root) or _find(_download(root))
+    if not found:
+        raise DataError(f"the archive that was downloaded holds no CIFAR-10 under {root}",
+                        "unpack cifar-10-python.tar.gz yourself and name its folder with --data_dir")
+    folder, read = found
     splits = []
     for names in (TRAIN, TEST):
         parts = [read(folder, name) for name in names]
@@ -55,12 +59,13 @@ def _keras_cache():
 
 def _find(root):
     """(folder, how to read a file of it), or None if no layout that is known lies under `root`."""
-    for inner in ("cifar-10-batches-bin", ""):
-        if (root / inner / f"{TRAIN[0]}.bin").exists():
-            return root / inner, _read_binary
-    for inner in ("cifar-10-batches-py", f"{_KERAS_FOLDER}/cifar-10-batches-py", ""):
-        if (root / inner / TRAIN[0]).exists():
-            return root / inner, _read_python
+    layouts = [(inner, ".bin", _read_binary) for inner in ("cifar-10-batches-bin", "")]
+    layouts += [(inner, "", _read_python)
+                for inner in ("cifar-10-batches-py", f"{_KERAS_FOLDER}/cifar-10-batches-py", "")]
+    for inner, ending, read in layouts:
+        # Any of the files: one that is missing is then named, not taken for a data set that isn't there.
+        if any(os.path.exists(root / inner / f"{name}{ending}") for name in (*TRAIN, *TEST)):
+            return root / inner, read
     return None
 
 
@@ -92,8 +97,8 @@ def _read_python(folder, name):
     path = folder / name
     try:
         batch = _ArraysOnly(io.BytesIO(_bytes_of(path)), encoding="bytes").load()
-    except DataError:
-        raise
+    except DataError as error:
+        raise DataError(f"{path}: {error.cause}", error.way_out) from None
     except Exception as error:  # a damaged pickle raises nearly anything
         raise _damaged(path, f"not a pickle of arrays ({type(error).__name__}: {error})") from None
     try:
@@ -143,7 +148,7 @@ def _download(root):
     timeout = socket.getdefaulttimeout()
     socket.setdefaulttimeout(30)
     try:
-        keras.utils.get_file(fname=_KERAS_FOLDER, origin=_ORIGIN, extract=True, file_hash=_SHA256)
+        return Path(keras.utils.get_file(fname=_KERAS_FOLDER, origin=_ORIGIN, extract=True, file_hash=_SHA256))
     except Exception as error:  # urllib, ssl, sockets, tarfile and Keras each have their own
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise DataError(
@@ -153,4 +158,3 @@ def _download(root):
             "--data_dir=FOLDER; or train without any download: --dataset=shapes") from None
     finally:
         socket.setdefaulttimeout(timeout)
-    return _keras_cache()

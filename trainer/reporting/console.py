@@ -1,5 +1,6 @@
 """What a run says on the terminal, and in log.txt."""
 
+import os
 import sys
 import time
 from datetime import datetime
@@ -21,7 +22,7 @@ class Console:
 
     def __init__(self, log=None, quiet=False):
         self._log = open(log, "a", encoding="utf-8") if log else None  # noqa: SIM115  closed by `close`
-        self._rich = RichConsole(highlight=False, quiet=quiet, soft_wrap=True)
+        self._rich = _Terminal(highlight=False, quiet=quiet, soft_wrap=True)
         self._bar = None
         self._last_plain = 0.0
 
@@ -82,6 +83,14 @@ class Console:
         if self._log:
             self._log.write(f"{datetime.now().astimezone().isoformat(timespec='seconds')}  {sentence}\n")
             self._log.flush()
+
+
+class _Terminal(RichConsole):
+    """A terminal, or a pipe whose reader may leave (`| head`): then training goes on in silence."""
+
+    def on_broken_pipe(self):
+        self.quiet = True
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 class _Remaining(ProgressColumn):

@@ -1,6 +1,7 @@
 """metrics.jsonl: a line per event, cut back to where a checkpoint knows it when a run goes on."""
 
 import json
+import math
 import os
 import time
 
@@ -26,7 +27,9 @@ class MetricsFile:
             record: A dict of numbers or None, with step and epoch among them.
         """
         line = {"time": round(time.time(), 3), "step": record["step"], "epoch": record["epoch"], "split": split}
-        self._file.write(json.dumps({**line, **record}).encode() + b"\n")
+        values = {name: None if isinstance(value, float) and not math.isfinite(value) else value
+                  for name, value in {**line, **record}.items()}  # JSON knows no NaN
+        self._file.write(json.dumps(values).encode() + b"\n")
         self._file.flush()
 
     def settle(self):
