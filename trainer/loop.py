@@ -12,6 +12,7 @@
 
 import dataclasses
 import json
+import math
 import time
 
 import keras
@@ -173,7 +174,8 @@ class _Run:
         self.saved_at = None  # what is saved of this step doesn't know its evaluation
         if is_best:
             self._save()
-        self.timed_since = time.perf_counter()
+        if self.timed_since is not None:
+            self.timed_since = time.perf_counter()
 
     def _done(self):
         return self.step >= self.plan.total_steps or self.progress.ended_early(self.config) is not None
@@ -238,7 +240,8 @@ class _Run:
             exports = export.export(self.config, self.data, self.state.model, reached, self.model_dir.export,
                                     self.wish)
         evaluation, speed = self.progress.evaluation, self.progress.images_per_second
-        result = {"eval_accuracy": evaluation["accuracy"], "eval_loss": evaluation["loss"],
+        loss = evaluation["loss"] if math.isfinite(evaluation["loss"]) else None  # JSON knows no NaN
+        result = {"eval_accuracy": evaluation["accuracy"], "eval_loss": loss,
                   "step": self.step, "epoch": self.plan.epoch(self.step), "best": self.progress.best,
                   "images_per_second": speed and round(speed, 1), "replicas": self.runtime.replicas,
                   "wall_seconds": round(self._wall_seconds(), 1), "skipped_steps": int(self.state.skipped.numpy()),

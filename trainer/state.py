@@ -50,9 +50,9 @@ class TrainState:
 
     @property
     def random_states(self):
-        """The states of the model's random layers, such as dropout: uint32 [2] each, set anew at every step."""
+        """The states of the model's random layers, such as dropout: integers [2] each, set anew at every step."""
         return [variable for variable in self.model.non_trainable_variables
-                if variable.dtype == "uint32" and tuple(variable.shape) == (2,)]
+                if variable.name == "seed_generator_state"]
 
     @property
     def statistics(self):

@@ -136,10 +136,10 @@ def _seed_random_layers(state, seed, replica, replicas):
     Keras would give every replica the same masks, and the same masks again after a resume, since its
     checkpoints don't hold these states.
     """
-    count = tf.cast(state.step * replicas + replica, tf.uint32)
+    count = state.step * replicas + replica
     for layer, variable in enumerate(state.random_states):
-        key = tf.constant((seed * 0x9E3779B9 + layer * 0x85EBCA6B + 1) % 2**32, tf.uint32)
-        variable.value.assign(tf.stack([key, count]))
+        key = (seed * 0x9E3779B9 + layer * 0x85EBCA6B + 1) % 2**31
+        variable.value.assign(tf.cast(tf.stack([tf.constant(key, tf.int64), count]), variable.dtype))
 
 
 def _count(state, finite, scales):

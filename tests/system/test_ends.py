@@ -91,7 +91,7 @@ def test_a_model_of_the_wrong_shape(run, tmp_path):
 def test_gradients_that_stay_infinite(run):
     done = run("trainer.main", "--dataset=shapes", "--optimizer=sgd", "--learning_rate=1e30", "--momentum=0",
                "--max_steps=200", "--max_bad_steps=5", "--export=none")
-    ended(done, 76, "were not finite in the last", "--learning_rate")
+    ended(done, 76, "the gradients were not finite in", "--learning_rate")
 
 
 def test_unknown_commands(run):

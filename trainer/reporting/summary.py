@@ -12,7 +12,8 @@ def summary(model_dir, result):
         A text of several lines.
     """
     best, root = result["best"], model_dir.root
-    lines = ["", f"test accuracy {result['eval_accuracy']:.2%} (loss {result['eval_loss']:.4f}) after "
+    loss = "not finite" if result["eval_loss"] is None else f"{result['eval_loss']:.4f}"
+    lines = ["", f"test accuracy {result['eval_accuracy']:.2%} (loss {loss}) after "
              f"{result['epoch']:.3g} epochs, {result['step']:,} steps; best {best['accuracy']:.2%} at step "
              f"{best['step']:,}"]
     if result["images_per_second"]:
