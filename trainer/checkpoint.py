@@ -14,6 +14,7 @@ import tensorflow as tf
 
 from trainer import files
 from trainer.errors import DataError, StorageError, UsageError
+from trainer.runtime import reason
 
 _PREFIX = "step-"
 
@@ -59,7 +60,7 @@ class Checkpoints:
             state.checkpoint().write(str(path / "state"))
         except tf.errors.OpError as error:
             shutil.rmtree(path, ignore_errors=True)
-            raise StorageError(f"the checkpoint of step {step} could not be written: {error.message}",
+            raise StorageError(f"the checkpoint of step {step} could not be written: {reason(error)}",
                                "make room or mend the folder; the checkpoint before it is kept") from None
         files.seal(path, {"step": step, **facts})
         self._remove_old()

@@ -1,5 +1,10 @@
 """The last words of a run."""
 
+import os
+import shutil
+import sys
+from pathlib import Path
+
 
 def summary(model_dir, result):
     """What came out and where it is.
@@ -24,5 +29,11 @@ def summary(model_dir, result):
                      f"{export['bytes'] / 1e6:.2f} MB")
     lines += [f"  {model_dir.report / 'curves.png'!s:<50} loss and accuracy on train and test",
               f"  {model_dir.result!s:<50} all of this, for programs", "",
-              f"  tensorboard --logdir={model_dir.tensorboard}", ""]
+              f"  {_tensorboard()} --logdir={model_dir.tensorboard}", ""]
     return "\n".join(lines)
+
+
+def _tensorboard():
+    """How to call TensorBoard from here: by its name, or by its path where its environment isn't active."""
+    beside = Path(sys.executable).with_name("tensorboard")
+    return "tensorboard" if shutil.which("tensorboard") or not beside.exists() else os.path.relpath(beside)
