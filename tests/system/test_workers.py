@@ -77,7 +77,7 @@ def test_a_signal_to_any_worker_stops_all_and_they_go_on_equal(tmp_path):
     folders = [tmp_path / name for name in ("through", "stopped")]
     for folder in folders:
         folder.mkdir()
-    flags = ("--export=none", "--max_steps=1500", "--eval_every_epochs=1")
+    flags = ("--export=none", "--max_steps=600", "--eval_every_epochs=1")
     finish(start(folders[0], 2, *flags), 0)
     jobs = start(folders[1], 2, *flags)
     wait_for_metrics(folders[1])
