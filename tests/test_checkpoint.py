@@ -95,6 +95,21 @@ def test_a_checkpoint_of_another_model(saved, trainable):
         checkpoints.restore_all(other.state, checkpoints.find("latest"))
 
 
+@pytest.mark.parametrize("text", ['{"step": 6, "files": {}}', "[]", "{}", "3", '{"content_sha256": "x"}'])
+def test_a_manifest_of_something_else_does_not_count(saved, text):
+    _, checkpoints, _ = saved
+    (checkpoints.path(6) / "manifest.json").write_text(text)
+    manifest, warnings = newest(checkpoints)
+    assert manifest["step"] == 4 and "its manifest is not what was written" in warnings[0]
+
+
+def test_a_changed_number_in_a_manifest_is_found(saved):
+    _, checkpoints, _ = saved
+    path = checkpoints.path(6) / "manifest.json"
+    path.write_text(path.read_text().replace('"accuracy": 0.4', '"accuracy": 0.9'))
+    assert newest(checkpoints)[0]["step"] == 4 and checkpoints.best_step() == 4
+
+
 def test_nothing_sound_is_left(saved):
     _, checkpoints, _ = saved
     for step in checkpoints.steps():

@@ -70,8 +70,14 @@ def seal(folder, facts):
 
 
 def write_manifest(folder, manifest):
-    """Puts a manifest into a folder whose files it describes."""
-    write_durably(Path(folder) / "manifest.json", json.dumps(manifest, indent=2))
+    """Puts a manifest into a folder whose files it describes, with a hash of its own content."""
+    content = {name: value for name, value in manifest.items() if name != "content_sha256"}
+    write_durably(Path(folder) / "manifest.json",
+                  json.dumps({**content, "content_sha256": _content_hash(content)}, indent=2))
+
+
+def _content_hash(content):
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def peek_manifest(folder):
@@ -82,7 +88,10 @@ def peek_manifest(folder):
         return None, "it has no manifest: it was never finished"
     except (OSError, ValueError) as error:
         return None, f"its manifest can't be read ({type(error).__name__})"
-    return (manifest, None) if isinstance(manifest, dict) else (None, "its manifest is no JSON object")
+    content = dict(manifest) if isinstance(manifest, dict) else {}
+    if content.pop("content_sha256", None) != _content_hash(content):
+        return None, "its manifest is not what was written: its SHA-256 differs"
+    return manifest, None
 
 
 def read_manifest(folder):

@@ -3,12 +3,17 @@
 import os
 import signal
 import threading
+import time
 
 _SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
+_SAME_WISH_SECONDS = 1.0
 
 
 class StopWish:
-    """While it is entered, the first signal is remembered and the second ends the process at once.
+    """While it is entered, the first signal is remembered and a second one ends the process at once.
+
+    Signals within a second are one wish: `timeout`, launchers and terminals often send to the process and
+    to its group.
 
     A thread hears them: Python's own handlers wait until the main thread comes back from TensorFlow, which
     may be compiling for minutes.
@@ -47,10 +52,13 @@ class StopWish:
                     self._receive(signal.Signals(byte[0]).name)
 
     def _receive(self, name):
+        now = time.monotonic()
+        if self.signal and now - self._first < _SAME_WISH_SECONDS:
+            return
         # Written past Python's buffers: the main thread may be in the middle of a line.
         if self.signal:
             os.write(2, f"\nlockstep: a second signal ({name}): stopping at once\n"
                         "  way out: run the same command again; it goes on from the last checkpoint\n".encode())
             os._exit(75)
-        self.signal = name
+        self.signal, self._first = name, now
         os.write(2, f"\nlockstep: {name}: saving, then stopping\n".encode())

@@ -149,19 +149,6 @@ def test_a_run_that_is_resumed_with_fewer_steps_is_evaluated_where_it_ends(undis
     assert result["step"] >= 20
 
 
-def test_two_signals_stop_at_once_and_lose_nothing(undisturbed, tmp_path):
-    process = start(tmp_path)
-    wait_for_step(process, tmp_path, 12)
-    process.send_signal(signal.SIGSTOP)  # both are there before the loop can answer the first
-    process.send_signal(signal.SIGTERM)
-    process.send_signal(signal.SIGINT)
-    process.send_signal(signal.SIGCONT)
-    _, err = finish(process, 75)
-    assert "a second signal" in err
-    finish(start(tmp_path), 0)
-    assert_equal_runs(tmp_path, undisturbed)
-
-
 def test_a_second_run_in_the_same_folder_is_refused(tmp_path):
     process = start(tmp_path)
     wait_for_step(process, tmp_path, 4)
