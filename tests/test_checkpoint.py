@@ -9,9 +9,7 @@ from trainer.errors import DataError, StorageError, UsageError
 
 
 def values(made):
-    checkpoint = made.state
-    return [v.numpy() for v in [*checkpoint.model.variables, *checkpoint.optimizer.variables, checkpoint.step,
-                                checkpoint.skipped, checkpoint.loss_scale]]
+    return [variable.numpy() for variable in made.state.variables().values()]
 
 
 @pytest.fixture
@@ -22,7 +20,7 @@ def saved(trainable, tmp_path):
     for step in (2, 4, 6):
         made.train(2)
         states[step] = values(made)
-        checkpoints.save(made.state, {"evaluation": {"accuracy": {2: 0.3, 4: 0.5, 6: 0.4}[step]}})
+        checkpoints.save(made.state.snapshot(), {"evaluation": {"accuracy": {2: 0.3, 4: 0.5, 6: 0.4}[step]}})
     return made, checkpoints, states
 
 
@@ -36,7 +34,7 @@ def test_all_of_the_state_comes_back_on_any_replica_count(saved, trainable, repl
     _, checkpoints, states = saved
     other = trainable(replicas, seed=1)
     manifest, warnings = newest(checkpoints)
-    checkpoints.restore(other.state.checkpoint(), manifest).assert_consumed()
+    checkpoints.restore_all(other.state.variables(), manifest)
     assert not warnings and manifest["step"] == 6
     for was, now in zip(states[6], values(other), strict=True):
         np.testing.assert_array_equal(was, now)
@@ -46,7 +44,7 @@ def test_training_on_equals_training_through(saved, trainable):
     made, checkpoints, _ = saved
     through = made.train(3).loss
     resumed = trainable(2, seed=0, first_step=4)
-    checkpoints.restore(resumed.state.checkpoint(), checkpoints.find("4")).assert_consumed()
+    checkpoints.restore_all(resumed.state.variables(), checkpoints.find("4"))
     resumed.train(2)
     np.testing.assert_array_equal(resumed.train(3).loss, through)
     for was, now in zip(values(made), values(resumed), strict=True):
@@ -82,17 +80,21 @@ def test_a_damaged_checkpoint_is_found_and_the_one_before_is_used(saved, name, d
 def test_what_is_learned_about_a_step_later_is_added_to_it(saved):
     made, checkpoints, _ = saved
     before = (checkpoints.path(6) / "state.index").stat().st_mtime_ns
-    checkpoints.save(made.state, {"evaluation": {"accuracy": 0.9}})
-    manifest, fault = newest(checkpoints)[0], newest(checkpoints)[1]
-    assert not fault and manifest["evaluation"]["accuracy"] == 0.9 and checkpoints.best_step() == 6
+    checkpoints.amend(6, {"evaluation": {"accuracy": 0.9}})
+    manifest, warnings = newest(checkpoints)
+    assert not warnings and manifest["evaluation"]["accuracy"] == 0.9 and checkpoints.best_step() == 6
     assert (checkpoints.path(6) / "state.index").stat().st_mtime_ns == before
 
 
 def test_a_checkpoint_of_another_model(saved, trainable):
     _, checkpoints, _ = saved
-    other = trainable(1, model="small_models:smooth")
-    with pytest.raises(UsageError, match="is of another model"):
-        checkpoints.restore_all(other.state, checkpoints.find("latest"))
+    for other in (trainable(1, model="small_models:smooth"), trainable(1, optimizer="sgd"),
+                  trainable(1, optimizer="lion"), trainable(1, optimizer="lamb")):
+        before = values(other)
+        with pytest.raises(UsageError, match="is of another model or optimizer"):
+            checkpoints.restore_all(other.state.variables(), checkpoints.find("latest"))
+        for was, now in zip(before, values(other), strict=True):
+            np.testing.assert_array_equal(was, now)
 
 
 @pytest.mark.parametrize("text", ['{"step": 6, "files": {}}', "[]", "{}", "3", '{"content_sha256": "x"}'])
@@ -126,10 +128,10 @@ def test_the_newest_and_the_best_are_kept(saved):
     made, checkpoints, _ = saved
     for accuracy in (0.1, 0.2, 0.3, 0.45):
         made.train(1)
-        checkpoints.save(made.state, {"evaluation": {"accuracy": accuracy}})
+        checkpoints.save(made.state.snapshot(), {"evaluation": {"accuracy": accuracy}})
     assert checkpoints.steps() == [4, 8, 9, 10] and checkpoints.best_step() == 4
     made.train(1)
-    checkpoints.save(made.state, {"evaluation": {"accuracy": 0.6}})
+    checkpoints.save(made.state.snapshot(), {"evaluation": {"accuracy": 0.6}})
     assert checkpoints.steps() == [9, 10, 11] and checkpoints.best_step() == 11
 
 

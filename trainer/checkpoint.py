@@ -1,10 +1,10 @@
 """Checkpoints that are durable, verified before use, and fall back by themselves.
 
-    checkpoints/step-00000390/state.index, state.data-…     as TensorFlow writes them
+    checkpoints/step-00000390/state.index, state.data-…     TensorFlow's tensor bundle: name → value
     checkpoints/step-00000390/manifest.json                 SHA-256 of each; comes last
 
-A checkpoint counts once its manifest is renamed into place. Reading verifies every hash before any
-variable changes.
+A checkpoint counts once its manifest is renamed into place. Reading verifies every hash, name and shape
+before any variable changes.
 """
 
 import shutil
@@ -17,6 +17,7 @@ from trainer.errors import DataError, StorageError, UsageError
 from trainer.runtime import reason
 
 _PREFIX = "step-"
+_MARGIN = 2**20  # bytes that manifests, metrics and folders may need besides
 
 
 class Checkpoints:
@@ -40,30 +41,68 @@ class Checkpoints:
         """The folder of a step's checkpoint."""
         return self.folder / f"{_PREFIX}{step:08d}"
 
-    def save(self, state, facts):
-        """Writes a checkpoint of what `state` is now, and removes those that are no longer kept.
+    def save(self, values, facts, reports=()):
+        """Writes a checkpoint, and removes those that are no longer kept.
 
         Args:
-            state: The `TrainState`.
+            values: A dict of name to array, as `TrainState.snapshot` returns it.
             facts: What the manifest holds besides, a JSON object.
+            reports: Files that the facts speak of; they are made durable first.
+
+        Raises:
+            StorageError: if there is no room for it, or it can't be written.
         """
-        step = int(state.step.numpy())
+        step = int(values["step"])
         path = self.path(step)
-        written, _ = files.read_manifest(path)
-        if written:
-            # The state of a step is what it is; only what is known about it has grown.
-            files.write_manifest(path, {**written, **facts})
-            return
+        # What a killed run left there, or a damaged checkpoint: a sound one would have been restored.
         files.remove_sealed(path)
+        self.require_room(values, f"the checkpoint of step {step:,}")
         path.mkdir(parents=True)
         try:
-            state.checkpoint().write(str(path / "state"))
-        except tf.errors.OpError as error:
+            names = list(values)
+            with tf.device("CPU:0"):
+                tf.raw_ops.SaveV2(prefix=str(path / "state"), tensor_names=names, shape_and_slices=[""] * len(names),
+                                  tensors=[values[name] for name in names])
+            for report in reports:
+                files.flush(report)
+            files.seal(path, {"step": step, **facts})
+        except (tf.errors.OpError, OSError) as error:
             shutil.rmtree(path, ignore_errors=True)
-            raise StorageError(f"the checkpoint of step {step} could not be written: {reason(error)}",
+            said = reason(error) if isinstance(error, tf.errors.OpError) else error.strerror
+            raise StorageError(f"the checkpoint of step {step:,} could not be written: {said}",
                                "make room or mend the folder; the checkpoint before it is kept") from None
-        files.seal(path, {"step": step, **facts})
         self._remove_old()
+
+    def amend(self, step, facts, reports=()):
+        """Adds to a checkpoint what was learned about its step later, such as its evaluation.
+
+        Args:
+            step: Which.
+            facts, reports: As in `save`.
+
+        Raises:
+            StorageError: if its manifest is damaged by now.
+        """
+        manifest, fault = files.peek_manifest(self.path(step))
+        if fault:
+            raise StorageError(f"checkpoint of step {step:,} was damaged while the run was going on: {fault}",
+                               "look what else writes into the folder, then run the same command again")
+        for report in reports:
+            files.flush(report)
+        files.write_manifest(self.path(step), {**manifest, **facts})
+        self._remove_old()
+
+    def require_room(self, values, what):
+        """Looks whether a checkpoint of `values` fits on the disk.
+
+        Args:
+            values: Arrays or variables by name.
+            what: What is to be written, for people.
+
+        Raises:
+            StorageError: if it doesn't.
+        """
+        files.require_room(self.folder, sum(_bytes(value) for value in values.values()) + _MARGIN, what)
 
     def newest_sound(self, warn):
         """Finds the newest checkpoint that is what was written.
@@ -117,30 +156,35 @@ class Checkpoints:
                                f"name another with --checkpoint; there are: {there}")
         return manifest
 
-    def restore(self, checkpoint, manifest):
-        """Puts a sound checkpoint's values into variables.
+    def restore(self, variables, manifest):
+        """Puts a sound checkpoint's values into variables; all of them, or none.
 
         Args:
-            checkpoint: A `tf.train.Checkpoint` of the objects that shall have them.
+            variables: A dict of name to `tf.Variable`; the checkpoint may hold more.
             manifest: As `find` and `newest_sound` return it.
 
-        Returns:
-            TensorFlow's status object, to assert on.
-        """
-        return checkpoint.read(str(self.path(manifest["step"]) / "state"))
-
-    def restore_all(self, state, manifest):
-        """Puts a sound checkpoint into a `TrainState`, all of it.
-
         Raises:
-            UsageError: if it holds something else than the state does.
+            UsageError: if it is the checkpoint of something else.
         """
-        try:
-            self.restore(state.checkpoint(), manifest).assert_consumed()
-        except (AssertionError, ValueError, tf.errors.NotFoundError) as error:
-            raise UsageError(f"the checkpoint of step {manifest['step']} is of another model or optimizer: "
-                             f"{str(error).splitlines()[0][:200]}",
-                             "use the model that the run began with, or start anew with another --model_dir") from None
+        reader = tf.train.load_checkpoint(str(self.path(manifest["step"]) / "state"))
+        shapes = reader.get_variable_to_shape_map()
+        wrong = [f"{name} {list(variable.shape)}" for name, variable in variables.items()
+                 if shapes.get(name) != list(variable.shape)]
+        if wrong:
+            raise UsageError(f"the checkpoint of step {manifest['step']:,} is of another model or optimizer: it has no "
+                             f"{', '.join(wrong[:3])}" + (f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""),
+                             "use the model that the run began with, or start anew with another --model_dir")
+        for name, variable in variables.items():
+            variable.assign(reader.get_tensor(name))
+
+    def restore_all(self, variables, manifest):
+        """As `restore`, for a state that must take up all that the checkpoint holds."""
+        held = set(tf.train.load_checkpoint(str(self.path(manifest["step"]) / "state")).get_variable_to_shape_map())
+        if more := sorted(held - set(variables)):
+            raise UsageError(f"the checkpoint of step {manifest['step']:,} is of another model or optimizer: it also "
+                             f"holds {', '.join(more[:3])}" + (f" and {len(more) - 3} more" if len(more) > 3 else ""),
+                             "use the model that the run began with, or start anew with another --model_dir")
+        self.restore(variables, manifest)
 
     def clear_leftovers(self):
         """Removes what a killed run left unfinished."""
@@ -165,3 +209,7 @@ class Checkpoints:
         for step in self.steps():
             if step not in kept:
                 files.remove_sealed(self.path(step))
+
+
+def _bytes(value):
+    return tf.TensorShape(value.shape).num_elements() * tf.as_dtype(value.dtype).size

@@ -1,10 +1,13 @@
 """Evaluates a model on every example of a split once, whatever the batch and the replicas."""
 
+import math
 from typing import NamedTuple
 
+import numpy as np
 import tensorflow as tf
 
 from trainer.data.pipeline import evaluation_iterators
+from trainer.pace import Pace
 from trainer.step import cross_entropy
 
 
@@ -24,23 +27,41 @@ class Evaluator:
         split: The `Split`.
         rows: Examples per step and replica. The last batch is padded and the padding weighs nothing.
         runtime: The `Runtime`.
+
+    Attributes:
+        compiled: Whether it is.
     """
 
     def __init__(self, model, split, rows, runtime):
         self._iterators, self._steps = evaluation_iterators(split, rows, runtime)
-        self._examples = split.size
+        self._examples, self._runtime, self._pace = split.size, runtime, Pace()
         self._function = _make_evaluate(model, runtime, self._iterators)
+        self.compiled = False
 
-    def __call__(self):
-        """Goes over the split once.
+    def __call__(self, wanted_back=lambda: False):
+        """Goes over the split once, in calls of about a second.
+
+        Args:
+            wanted_back: Asked between the calls, on all workers alike; True ends the pass. The next one
+                must then be by another `Evaluator`.
 
         Returns:
-            An `Evaluation`.
+            An `Evaluation`, or None if it was ended.
         """
-        loss, correct, weight = self._function(tf.constant(self._steps)).numpy()
+        rows, done = [], 0
+        while done < self._steps:
+            # The chief's clock decides for all.
+            (count,) = self._runtime.agree([min(self._pace.steps, self._steps - done) * self._runtime.is_chief])
+            with self._pace.measure(count):
+                rows.append(self._function(tf.constant(count)).numpy())
+            self.compiled, done = True, done + count
+            if wanted_back():
+                return None
+        # Exact sums: where the calls began and ended must not show in the last bits.
+        loss, correct, weight = (math.fsum(column) for column in np.concatenate(rows).T)
         # A broken pipeline must not look like a slightly different accuracy.
-        assert int(weight) == self._examples, f"evaluated {weight} examples of {self._examples}"
-        return Evaluation(float(loss / weight), float(correct / weight), int(weight))
+        assert weight == self._examples, f"evaluated {weight} examples of {self._examples}"
+        return Evaluation(loss / weight, correct / weight, int(weight))
 
 
 def _make_evaluate(model, runtime, iterators):
@@ -54,10 +75,10 @@ def _make_evaluate(model, runtime, iterators):
     def replica_pass(steps):
         context = tf.distribute.get_replica_context()
         number = tf.get_static_value(context.replica_id_in_sync_group) or 0
-        total = tf.zeros([3], tf.float64)
-        for _ in tf.range(steps):
-            total += tf.cast(forward(next(iterators[number % len(iterators)])), tf.float64)
-        return context.all_reduce("SUM", total) if runtime.replicas > 1 else total
+        sums = tf.TensorArray(tf.float64, steps, element_shape=[3])
+        for step in tf.range(steps):
+            sums = sums.write(step, tf.cast(forward(next(iterators[number % len(iterators)])), tf.float64))
+        return context.all_reduce("SUM", sums.stack()) if runtime.replicas > 1 else sums.stack()
 
     @tf.function
     def evaluate(steps):

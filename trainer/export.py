@@ -113,6 +113,7 @@ def export(config, data, model, accuracy, folder, wish=None):
         accuracy = _accuracy(exported, data.test)
     try:
         for name in config.export:
+            _heed(wish)
             _write(name, exported, data.classes, staged / PATHS[name])
         measured = _measure(staged, config.export, data.test, wish)
         _check(measured, accuracy, data.test.size)
@@ -178,9 +179,7 @@ def _answer(name, process, wish):
             out, err = process.communicate(timeout=0.2)
             break
         except subprocess.TimeoutExpired:
-            if wish and wish.signal:
-                raise Stopped(f"asked to stop ({wish.signal}) while exporting; the training is done and saved",
-                              "run the same command again; it exports then") from None
+            _heed(wish)
             if time.monotonic() > deadline:
                 raise StorageError(f"loading and measuring the {name} export took over {_SECONDS} s",
                                    f"leave {name} out of --export, or look why its process hangs") from None
@@ -189,6 +188,12 @@ def _answer(name, process, wish):
         raise StorageError(f"the {name} export can't be loaded again (exit {process.returncode}): {last[:300]}",
                            f"leave {name} out of --export; the checkpoints hold the model")
     return json.loads(out.strip().splitlines()[-1])["accuracy"]
+
+
+def _heed(wish):
+    if wish and wish.signal:
+        raise Stopped(f"asked to stop ({wish.signal}) while exporting; the training is done and saved",
+                      "run the same command again; it exports then") from None
 
 
 def _check(measured, accuracy, examples):

@@ -7,6 +7,8 @@ import os
 import shutil
 from pathlib import Path
 
+from trainer.errors import StorageError
+
 
 def sha256(path):
     """The SHA-256 of a file, in hexadecimal."""
@@ -121,6 +123,27 @@ def read_manifest(folder):
         except OSError as error:
             return None, f"{name} can't be read: {error.strerror}"
     return manifest, None
+
+
+def require_room(folder, size, what):
+    """Looks whether so much fits on the disk before any of it is written.
+
+    Args:
+        folder: Where it shall be; it or one of its parents is there.
+        size: Bytes.
+        what: What it is, for people.
+
+    Raises:
+        StorageError: if there is less room.
+    """
+    there = Path(folder)
+    while not there.exists():
+        there = there.parent
+    free = shutil.disk_usage(there).free
+    if free < size:
+        raise StorageError(f"no room for {what}: it needs {size / 1e6:,.1f} MB, and the disk of {folder} has "
+                           f"{free / 1e6:,.1f} MB left",
+                           "make room, or start with another --model_dir; what is saved already is kept")
 
 
 def remove_sealed(folder):

@@ -10,6 +10,7 @@
     export, and measure what was exported
 """
 
+import contextlib
 import dataclasses
 import json
 import math
@@ -29,6 +30,7 @@ from trainer.pace import Pace
 from trainer.plan import make_plan
 from trainer.progress import Progress
 from trainer.reporting.reporter import Reporter
+from trainer.saver import Saver
 from trainer.state import TrainState
 from trainer.step import make_train_loop
 
@@ -69,6 +71,7 @@ class _Run:
         self.began = time.monotonic()
         self.state = TrainState(config, plan, runtime, len(data.classes), data.image_shape)
         self.checkpoints = Checkpoints(model_dir.checkpoints, config.keep_checkpoints)
+        self.saver = Saver(self.checkpoints)
         self.progress = Progress()
         valid = self._restore()
         self.step = int(self.state.step.numpy())
@@ -76,6 +79,7 @@ class _Run:
         if runtime.is_chief:
             self.checkpoints.clear_leftovers()
             self.checkpoints.forget_after(self.step)
+            self.checkpoints.require_room(self.state.variables(), "a checkpoint")
             model_dir.write_config(config, _resolved(config, runtime, plan, data))
             self.reporter = Reporter(model_dir, console, valid, self.step, plan.total_steps)
             if self.step < plan.total_steps:
@@ -95,7 +99,7 @@ class _Run:
             raise DataError(f"the data is not what it was when this run began: its fingerprint is "
                             f"{self.data.fingerprint[:23]}…, the checkpoint's {manifest['data'][:23]}…",
                             "put the old data back, or start anew with another --model_dir")
-        self.checkpoints.restore_all(self.state, manifest)
+        self.checkpoints.restore_all(self.state.variables(), manifest)
         if manifest["precision"] != self.runtime.precision:
             self.state.reset_loss_scale(self.runtime.precision)
         self.progress = Progress.from_json(manifest["progress"])
@@ -111,6 +115,7 @@ class _Run:
         pace = Pace()
         while True:
             stop, count, save = self._agree(pace)
+            self.saver.check()
             if stop:
                 self._stop()
             if self._evaluation_due():
@@ -122,6 +127,7 @@ class _Run:
                 break
             self._train_call(steps_on_device, count, pace)
         self.console.stop()
+        self.saver.wait()
 
     def _agree(self, pace):
         """(whether to stop, how many steps come next, whether to save): the same on all workers."""
@@ -135,6 +141,7 @@ class _Run:
         with pace.measure(count):
             records = steps_on_device(tf.constant(count, tf.int32))
             records = type(records)(*(np.asarray(part) for part in records))
+        self.wish.end()  # the first call has compiled; from here on there are steps to save
         speed = pace.steps_per_second and pace.steps_per_second * self.plan.batch_size
         for record in self.progress.absorb(records, self.step, self.plan):
             if self.reporter:
@@ -163,19 +170,30 @@ class _Run:
         return (self.plan.evaluates_at(self.step) or self._done()) and evaluated != self.step
 
     def _evaluate(self):
+        if not self.evaluate.compiled and self.saved_at != self.step:
+            self._save()  # compiling may take longer than who wants the run to stop may wait
+        compiling = contextlib.nullcontext() if self.evaluate.compiled else self._nothing_to_save("compiling")
         began = time.monotonic()
-        evaluation = self.evaluate()
+        with compiling:
+            evaluation = self.evaluate(self._wanted_back)
+        if not evaluation:
+            self._stop()
         seconds = time.monotonic() - began
         record, is_best = self.progress.note_evaluation(self.step, evaluation, self.plan)
         record["learning_rate"] = float(self.state.optimizer.learning_rate)
         record["images_per_second"] = round(evaluation.examples / seconds, 1)
         if self.reporter:
             self.reporter.evaluation(record, is_best)
-        self.saved_at = None  # what is saved of this step doesn't know its evaluation
-        if is_best:
+        if is_best and self.saved_at != self.step:
             self._save()
+        elif self.saved_at == self.step:
+            self._amend()
         if self.timed_since is not None:
             self.timed_since = time.perf_counter()
+
+    def _wanted_back(self):
+        (wishes,) = self.runtime.agree([int(bool(self.wish.signal))])
+        return wishes > 0
 
     def _done(self):
         return self.step >= self.plan.total_steps or self.progress.ended_early(self.config) is not None
@@ -190,22 +208,37 @@ class _Run:
                     or (minutes and time.monotonic() - self.saved_time > 60 * minutes))
 
     def _save(self):
+        """Begins to save what the state is now."""
         if self.runtime.is_chief:
-            progress = dataclasses.replace(self.progress, wall_seconds=self._wall_seconds())
-            evaluated = self.progress.evaluation
-            self.checkpoints.save(self.state, {
-                "epoch": self.plan.epoch(self.step), "data": self.data.fingerprint,
-                "precision": self.runtime.precision,
-                "evaluation": evaluated if evaluated and evaluated["step"] == self.step else None,
-                "progress": dataclasses.asdict(progress), "reports": self.reporter.settle()})
+            self.saver.save(self.state.snapshot(), *self._facts())
         self.saved_at, self.saved_time = self.step, time.monotonic()
+
+    def _amend(self):
+        """Adds to the checkpoint of this step what is known about it by now."""
+        if self.runtime.is_chief:
+            self.saver.amend(self.step, *self._facts())
+
+    def _facts(self):
+        """(what a manifest holds besides the state, the reports that must be durable before it counts)."""
+        progress = dataclasses.replace(self.progress, wall_seconds=self._wall_seconds())
+        evaluated = self.progress.evaluation
+        sizes, reports = self.reporter.settle()
+        return {"epoch": self.plan.epoch(self.step), "data": self.data.fingerprint,
+                "precision": self.runtime.precision, "settings": json.loads(self.config.to_json()),
+                "evaluation": evaluated if evaluated and evaluated["step"] == self.step else None,
+                "progress": dataclasses.asdict(progress), "reports": sizes}, reports
+
+    def _nothing_to_save(self, doing):
+        return self.wish.nothing_to_save(doing, self.saver.settled)
 
     def _wall_seconds(self):
         return self.progress.wall_seconds + time.monotonic() - self.began
 
     def _stop(self):
+        self.wish.end()  # what follows is short, and shall not be cut short
         if self.saved_at != self.step or not self.checkpoints.steps():
             self._save()
+        self.saver.wait()
         why = self.wish.signal or "another worker was"
         raise Stopped(f"asked to stop ({why}); step {self.step:,} is saved in {self.model_dir.checkpoints}",
                       "run the same command again; it goes on from there")
@@ -237,8 +270,9 @@ class _Run:
             # GPUs and lower precisions answer a few pictures differently: there the copy on the CPU is the measure.
             plain = self.runtime.precision == "float32" and not self.runtime.on_gpu
             reached = self.progress.evaluation["accuracy"] if plain else None
-            exports = export.export(self.config, self.data, self.state.model, reached, self.model_dir.export,
-                                    self.wish)
+            with self._nothing_to_save("exporting"):
+                exports = export.export(self.config, self.data, self.state.model, reached, self.model_dir.export,
+                                        self.wish)
         evaluation, speed = self.progress.evaluation, self.progress.images_per_second
         loss = evaluation["loss"] if math.isfinite(evaluation["loss"]) else None  # JSON knows no NaN
         result = {"eval_accuracy": evaluation["accuracy"], "eval_loss": loss,
@@ -252,6 +286,7 @@ class _Run:
 
     def close(self):
         """Ends all output of the run."""
+        self.saver.close()
         self.console.stop()
         if self.reporter:
             self.reporter.close()

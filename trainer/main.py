@@ -28,6 +28,7 @@ def _train(argv):
     config = flags.parse(Config, argv)
     cluster, model_dir = read_cluster(config.strategy), ModelDir(config.model_dir)
     with StopWish() as wish:
+        wish.begin("starting")
         is_chief = cluster.worker == 0
         changed = model_dir.claim(config) if is_chief else []
         console = Console(model_dir.log if is_chief else None, quiet=not is_chief)

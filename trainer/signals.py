@@ -1,5 +1,6 @@
 """SIGTERM, SIGUSR1 and Ctrl-C as a wish that the loop looks for, not as the end of the process."""
 
+import contextlib
 import os
 import signal
 import threading
@@ -7,6 +8,7 @@ import time
 
 _SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
 _SAME_WISH_SECONDS = 1.0
+_PATIENCE_SECONDS = 4.0
 
 
 class StopWish:
@@ -16,7 +18,8 @@ class StopWish:
     to its group.
 
     A thread hears them: Python's own handlers wait until the main thread comes back from TensorFlow, which
-    may be compiling for minutes.
+    may be compiling for minutes. Where nothing would be lost (see `nothing_to_save`), that thread ends the
+    process itself if the main thread doesn't come back within seconds.
 
     Attributes:
         signal: The name of the signal that came, or None.
@@ -24,6 +27,8 @@ class StopWish:
 
     def __init__(self):
         self.signal = None
+        self._section = None  # (what the process is doing, how to settle what is under way)
+        self._section_changes = threading.Condition()
 
     def __enter__(self):
         self._before = {number: signal.getsignal(number) for number in _SIGNALS}
@@ -45,6 +50,31 @@ class StopWish:
         signal.set_wakeup_fd(self._outer)
         os.close(self._writer)  # ends the thread
 
+    def begin(self, doing, settled=lambda: True):
+        """From now on nothing is there that must be saved: after a signal the process may end anywhere.
+
+        Args:
+            doing: What the process does, for people: "compiling".
+            settled: Waits for writing that is under way, and tells whether all went well.
+        """
+        with self._section_changes:
+            self._section = (doing, settled)
+            self._section_changes.notify_all()
+
+    def end(self):
+        """From now on there is something to save. Doesn't come back if the process is ending."""
+        with self._section_changes:
+            self._section = None
+
+    @contextlib.contextmanager
+    def nothing_to_save(self, doing, settled=lambda: True):
+        """`begin` and `end` around a block."""
+        self.begin(doing, settled)
+        try:
+            yield
+        finally:
+            self.end()
+
     def _hear(self):
         with os.fdopen(self._reader, "rb", buffering=0) as pipe:
             while byte := pipe.read(1):
@@ -62,3 +92,15 @@ class StopWish:
             os._exit(75)
         self.signal, self._first = name, now
         os.write(2, f"\nlockstep: {name}: saving, then stopping\n".encode())
+        threading.Thread(target=self._end_for_it, daemon=True, name="patience").start()
+
+    def _end_for_it(self):
+        """Ends the process where nothing would be lost, if the main thread doesn't end it soon."""
+        time.sleep(_PATIENCE_SECONDS)
+        with self._section_changes:
+            self._section_changes.wait_for(lambda: self._section)
+            doing, settled = self._section
+            if settled():
+                os.write(2, f"lockstep: asked to stop ({self.signal}) while {doing}; nothing was left to save\n"
+                            "  way out: run the same command again; it goes on from there\n".encode())
+                os._exit(75)

@@ -6,6 +6,7 @@ import tensorflow as tf
 from trainer import models, optimizers
 
 _FIRST_LOSS_SCALE = 2.0**15
+_RANDOM_STATE = "seed_generator_state"  # as Keras calls it
 
 
 class TrainState:
@@ -33,6 +34,7 @@ class TrainState:
             image_shape: (height, width, channels).
         """
         keras.utils.set_random_seed(config.seed)
+        self._strategy = runtime.strategy
         with runtime.strategy.scope():
             self.model = models.build(config.model, classes, image_shape, runtime.precision)
             self.optimizer = optimizers.make_optimizer(config, plan)
@@ -52,7 +54,7 @@ class TrainState:
     def random_states(self):
         """The states of the model's random layers, such as dropout: integers [2] each, set anew at every step."""
         return [variable for variable in self.model.non_trainable_variables
-                if variable.name == "seed_generator_state"]
+                if variable.name == _RANDOM_STATE]
 
     @property
     def statistics(self):
@@ -60,8 +62,34 @@ class TrainState:
         return [variable for variable in self.model.non_trainable_variables
                 if tf.as_dtype(variable.dtype).is_floating]
 
-    def checkpoint(self):
-        """All of it as one object for TensorFlow to write and read."""
-        return tf.train.Checkpoint(model=self.model, optimizer=self.optimizer, step=self.step, skipped=self.skipped,
-                                   good_in_row=self.good_in_row,
-                                   loss_scale=self.loss_scale)
+    def variables(self):
+        """All of it by the names that it has in a checkpoint.
+
+        Returns:
+            A dict of name to `tf.Variable`: step, skipped, …, model/0000/kernel, …, adam/0000, …
+        """
+        counters = {"step": self.step, "skipped": self.skipped, "good_in_row": self.good_in_row,
+                    "loss_scale": self.loss_scale}
+        return {**counters, **model_variables(self.model),
+                **{f"{type(self.optimizer).__name__.lower()}/{number:04d}": variable.value
+                   for number, variable in enumerate(self.optimizer.variables)}}
+
+    def snapshot(self):
+        """Copies all of it to the host, so that training can go on while the copies are written.
+
+        Returns:
+            A dict of name to NumPy array.
+        """
+        # The first local replica's speaks for all; asking a statistic as a whole would average equal values again.
+        return {name: self._strategy.experimental_local_results(variable)[0].numpy().copy()
+                for name, variable in self.variables().items()}
+
+
+def model_variables(model):
+    """A model's variables by the names that they have in a checkpoint: model/0000/kernel, model/0001/bias, …
+
+    By number, because Keras's own names depend on what else the process has built. The states of random
+    layers are not among them: they follow from (seed, step).
+    """
+    lasting = [variable for variable in model.variables if variable.name != _RANDOM_STATE]
+    return {f"model/{number:04d}/{variable.name}": variable.value for number, variable in enumerate(lasting)}

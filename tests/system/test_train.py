@@ -47,8 +47,7 @@ def state(folder):
 
     last = max((folder / "run/checkpoints").glob("step-*"))
     reader = tf.train.load_checkpoint(str(last / "state"))
-    names = [name for name in reader.get_variable_to_shape_map()
-             if "OBJECT_GRAPH" not in name and "save_counter" not in name]
+    names = reader.get_variable_to_shape_map()
     assert len(names) > 30
     return last.name, {name: reader.get_tensor(name) for name in names}
 

@@ -64,15 +64,13 @@ class TrainedRun:
         Returns:
             A `keras.Model`.
         """
-        import tensorflow as tf
-
         from trainer import models
+        from trainer.state import model_variables
 
         with self.runtime.strategy.scope():
             model = models.build(self.config.model, len(self.classes), self.image_shape,
                                  precision or self.runtime.precision)
-        self.checkpoints.restore(tf.train.Checkpoint(model=model), self.manifest
-                                 ).assert_existing_objects_matched().expect_partial()
+        self.checkpoints.restore(model_variables(model), self.manifest)
         return model
 
     def data(self):

@@ -65,12 +65,15 @@ class Reporter:
                                self._last.get("accuracy"), left)
 
     def settle(self):
-        """Makes all that was reported durable.
+        """Hands all that was reported to the operating system.
 
         Returns:
-            How far the files are valid, a JSON object for the checkpoint's manifest.
+            (how far the files are valid, a JSON object for the checkpoint's manifest; the files, to be made
+            durable before it counts).
         """
-        return {"metrics": self._metrics.settle(), "tensorboard": self._tensorboard.settle()}
+        events = self._tensorboard.settle()
+        return ({"metrics": self._metrics.settle(), "tensorboard": events},
+                [self._model_dir.metrics, *(self._model_dir.tensorboard / name for name in events)])
 
     def draw(self):
         """Draws the report's pictures from metrics.jsonl."""

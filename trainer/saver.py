@@ -1,0 +1,50 @@
+"""Writes checkpoints beside the training: one at a time, in their order, in a thread of its own."""
+
+import concurrent.futures
+
+
+class Saver:
+    """Saves in the background.
+
+    An error of a save is raised by the next call of any method but `close`.
+
+    Args:
+        checkpoints: The run's `Checkpoints`.
+    """
+
+    def __init__(self, checkpoints):
+        self._checkpoints = checkpoints
+        self._thread = concurrent.futures.ThreadPoolExecutor(1, "saver")
+        self._running = []
+
+    def save(self, values, facts, reports):
+        """Begins what `Checkpoints.save` does; waits for the save before it, so that one copy is held at most."""
+        self.wait()
+        self._begin(self._checkpoints.save, values, facts, reports)
+
+    def amend(self, step, facts, reports):
+        """Begins what `Checkpoints.amend` does, after the saves that are under way."""
+        self._begin(self._checkpoints.amend, step, facts, reports)
+
+    def check(self):
+        """Raises what went wrong in a save that is over."""
+        while self._running and self._running[0].done():
+            self._running.pop(0).result()
+
+    def wait(self):
+        """Waits until all is on the disk."""
+        while self._running:
+            self._running[0].result()
+            self._running.pop(0)
+
+    def settled(self):
+        """Waits until nothing is under way; whether all went well. Raises nothing; from any thread."""
+        return all(save.exception() is None for save in tuple(self._running))
+
+    def close(self):
+        """Waits for what is under way, however it ends."""
+        self._thread.shutdown(wait=True)
+
+    def _begin(self, write, *arguments):
+        self.check()
+        self._running.append(self._thread.submit(write, *arguments))
