@@ -209,6 +209,7 @@ class _Run:
 
     def _save(self):
         """Begins to save what the state is now."""
+        self.model_dir.require_lock()
         if self.runtime.is_chief:
             self.saver.save(self.state.snapshot(), *self._facts())
         self.saved_at, self.saved_time = self.step, time.monotonic()
@@ -270,6 +271,7 @@ class _Run:
             # GPUs and lower precisions answer a few pictures differently: there the copy on the CPU is the measure.
             plain = self.runtime.precision == "float32" and not self.runtime.on_gpu
             reached = self.progress.evaluation["accuracy"] if plain else None
+            self.model_dir.require_lock()
             with self._nothing_to_save("exporting"):
                 exports = export.export(self.config, self.data, self.state.model, reached, self.model_dir.export,
                                         self.wish)

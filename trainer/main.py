@@ -29,21 +29,28 @@ def _train(argv):
     cluster, model_dir = read_cluster(config.strategy), ModelDir(config.model_dir)
     with StopWish() as wish:
         wish.begin("starting")
-        is_chief = cluster.worker == 0
-        changed = model_dir.claim(config) if is_chief else []
-        console = Console(model_dir.log if is_chief else None, quiet=not is_chief)
-        for name, mine, theirs, _ in changed:
-            console.say(f"--{name} was {theirs!r}, now {mine!r}")
-        # TensorFlow is imported from here on; what a user got wrong has been answered by now.
-        from trainer import runtime
-        from trainer.loop import train_and_evaluate
+        try:
+            _run(config, cluster, model_dir, wish)
+        finally:
+            model_dir.unlock()
 
-        devices = runtime.start(config, cluster)
-        wish.listen()
-        result = train_and_evaluate(config, devices, model_dir, console, wish)
-        if result:
-            console.say(summary(model_dir, result))
-        console.close()
+
+def _run(config, cluster, model_dir, wish):
+    is_chief = cluster.worker == 0
+    changed = model_dir.claim(config) if is_chief else []
+    console = Console(model_dir.log if is_chief else None, quiet=not is_chief)
+    for name, mine, theirs, _ in changed:
+        console.say(f"--{name} was {theirs!r}, now {mine!r}")
+    # TensorFlow is imported from here on; what a user got wrong has been answered by now.
+    from trainer import runtime
+    from trainer.loop import train_and_evaluate
+
+    devices = runtime.start(config, cluster)
+    wish.listen()
+    result = train_and_evaluate(config, devices, model_dir, console, wish)
+    if result:
+        console.say(summary(model_dir, result))
+    console.close()
 
 
 if __name__ == "__main__":

@@ -1,13 +1,12 @@
 """A run's folder: who may use it, and what is where."""
 
-import fcntl
 import json
-import os
 from pathlib import Path
 
 from trainer import files
 from trainer.config import Config
-from trainer.errors import BusyError, DataError, UsageError
+from trainer.errors import DataError, UsageError
+from trainer.lock import FolderLock
 
 
 class ModelDir:
@@ -27,6 +26,7 @@ class ModelDir:
         self.report = self.root / "report"
         self.result = self.root / "result.json"
         self.log = self.root / "log.txt"
+        self._lock = None
 
     def read_config(self):
         """What config.json holds.
@@ -91,21 +91,27 @@ class ModelDir:
         files.write_durably(self.config, json.dumps({**given, **resolved, "given": given}, indent=2))
 
     def lock(self):
-        """One run per folder; the operating system forgets the lock when the process ends, however it ends.
+        """Takes the folder for this process.
 
         Raises:
             BusyError: if another process is using it.
         """
         self.root.mkdir(parents=True, exist_ok=True)
-        # Kept open for as long as this object lives.
-        self._lock_file = open(self.root / ".lock", "a+", encoding="utf-8")  # noqa: SIM115
-        try:
-            fcntl.flock(self._lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            self._lock_file.seek(0)
-            owner = self._lock_file.read().strip() or "another process"
-            raise BusyError(f"{self.root} is in use by {owner}",
-                            "wait for it or stop it, or name another --model_dir") from None
-        self._lock_file.truncate(0)
-        self._lock_file.write(f"process {os.getpid()} on {os.uname().nodename}\n")
-        self._lock_file.flush()
+        lock = FolderLock(self.root)
+        lock.take()
+        self._lock = lock
+
+    def require_lock(self):
+        """Makes sure that the folder is still this process's.
+
+        Raises:
+            BusyError: if another took it over, having thought this one dead.
+        """
+        if self._lock:
+            self._lock.require()
+
+    def unlock(self):
+        """Gives the folder back, if this process has it."""
+        if self._lock:
+            self._lock.give_back()
+            self._lock = None
