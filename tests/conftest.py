@@ -61,7 +61,7 @@ class Trainable:
     def train(self, steps):
         """Does some steps; returns their records as NumPy arrays."""
         records = self.loop(self._tf.constant(steps))
-        return type(records)(*(part.numpy() for part in records))
+        return type(records)(*(part if part is None else part.numpy() for part in records))
 
     def weights(self):
         return self.state.model.get_weights()

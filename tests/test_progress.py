@@ -8,21 +8,24 @@ from trainer.evaluation import Evaluation
 from trainer.plan import make_plan
 from trainer.progress import Progress
 from trainer.step import StepRecords
+from trainer.watch import LossWatch
 
 
 def records(first, last):
     steps = np.arange(first + 1, last + 1)
     loss = np.where(steps == 7, np.nan, 1 / steps).astype(np.float32)
-    return StepRecords(loss, steps % 5, np.full(len(steps), 0.1), np.isfinite(loss))
+    return StepRecords(loss, steps % 5, np.full(len(steps), 0.1), np.isfinite(loss), None)
 
 
 def lines(cuts, through_json=False):
     plan = make_plan(Config(batch_size=10, epochs=2.3, log_every_steps=5), 100, 1)
     progress, found = Progress(), []
+    watch = LossWatch(2.0, lambda step: [step])
     for first, last in zip((0, *cuts), (*cuts, plan.total_steps), strict=True):
-        found += progress.absorb(records(first, last), first, plan)
+        found += progress.absorb(records(first, last), first, plan, watch)
         if through_json:
             progress = Progress.from_json(json.loads(json.dumps(dataclasses.asdict(progress))))
+            watch = LossWatch(2.0, lambda step: [step], progress.recent)
     return found
 
 

@@ -2,7 +2,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from trainer.step import cross_entropy
+from trainer.data import order
+from trainer.data.pipeline import training_iterators
+from trainer.step import cross_entropy, make_train_loop
 
 
 def relative(a, b):
@@ -41,8 +43,6 @@ def test_the_first_loss_and_update_are_those_of_plain_keras(trainable, small):
     made = trainable(2, optimizer="sgd", learning_rate=0.1, momentum=0)
     copy = keras.models.clone_model(made.state.model)
     copy.set_weights(made.weights())
-    from trainer.data import order
-
     ids = order.batches(0, 240, 24, 1, 0, 0, 1)[0][0]
     x, y = small.train.images[ids].astype(np.float32), small.train.labels[ids]
     copy.compile(keras.optimizers.SGD(0.1), keras.losses.SparseCategoricalCrossentropy(from_logits=True))
@@ -66,6 +66,21 @@ def test_how_many_steps_a_call_takes_changes_nothing_and_compiles_nothing(traina
     parts = [in_parts.train(count) for count in (1, 4, 7)]
     np.testing.assert_array_equal(np.concatenate([part.loss for part in parts]), whole.loss)
     assert in_parts.loop.experimental_get_tracing_count() == 1
+
+
+@pytest.mark.parametrize("replicas", [1, 2, 4])
+def test_the_ledger_holds_what_the_pipelines_gave(trainable, small, replicas):
+    made = trainable(replicas, ledger=True, first_step=5)
+    ids = np.concatenate([made.train(count).ids for count in (1, 24)])
+    np.testing.assert_array_equal(ids.ravel(), order.stream(0, 240, 5 * 24, 30 * 24)[0])
+    for epoch in (10, 20):  # of 10 steps each; the first is not whole
+        assert sorted(ids[epoch - 5:epoch + 5].ravel()) == list(range(240))
+    # Not worked out from the seed: other pipelines, other ids.
+    other = trainable(replicas, ledger=True)
+    iterators = training_iterators(small.train, other.plan, 7, 0, other.runtime)
+    other.loop = make_train_loop(other.state, other.config, other.plan, other.runtime, iterators)
+    np.testing.assert_array_equal(other.train(3).ids.ravel(), order.stream(7, 240, 0, 3 * 24)[0])
+    assert trainable(replicas).train(2).ids is None
 
 
 def test_statistics_are_the_same_on_every_replica_and_their_mean(trainable):
@@ -106,8 +121,6 @@ def test_a_poisoned_example_skips_the_step_on_every_replica(trainable, replica):
 
 def poison_next(made, replica):
     """Makes the first step of the next training call non-finite on one replica: the model's input has a NaN there."""
-    from trainer.step import make_train_loop
-
     state, model = made.state, made.state.model
     poison = tf.Variable(np.where(np.arange(made.runtime.replicas) == replica, np.nan, 0.0), dtype=tf.float32)
 

@@ -138,8 +138,11 @@ class Config(Checked):
     keep_checkpoints: int = option(3, "the newest; the best one is kept besides", least=1)
     max_bad_steps: int = option(20, "end the run after this many steps in a row whose gradients aren't finite",
                                 least=1)
+    spike_factor: float = option(10.0, "report losses over this many times the median of the last 101, with the "
+                                 "examples of the batch; 0: don't", least=0)
 
     # What comes out.
+    ledger: bool = option(False, "write which examples each step used into ledger.jsonl", another_run=True)
     export: tuple[str, ...] = option(EXPORTS, "a comma list of h5, keras, saved_model, or none",
                                      choices=(*EXPORTS, "none"))
 

@@ -22,6 +22,7 @@ import tensorflow as tf
 
 from trainer import __version__, export, files
 from trainer.checkpoint import Checkpoints
+from trainer.data import order
 from trainer.data.pipeline import training_iterators
 from trainer.data.source import load
 from trainer.errors import DataError, DivergedError, Stopped
@@ -33,6 +34,7 @@ from trainer.reporting.reporter import Reporter
 from trainer.saver import Saver
 from trainer.state import TrainState
 from trainer.step import make_train_loop
+from trainer.watch import LossWatch
 
 
 def train_and_evaluate(config, runtime, model_dir, console, wish):
@@ -75,13 +77,14 @@ class _Run:
         self.progress = Progress()
         valid = self._restore()
         self.step = int(self.state.step.numpy())
+        self.watch = LossWatch(config.spike_factor, self._ids_of, self.progress.recent)
         self.reporter = None
         if runtime.is_chief:
             self.checkpoints.clear_leftovers()
             self.checkpoints.forget_after(self.step)
             self.checkpoints.require_room(self.state.variables(), "a checkpoint")
             model_dir.write_config(config, _resolved(config, runtime, plan, data))
-            self.reporter = Reporter(model_dir, console, valid, self.step, plan.total_steps)
+            self.reporter = Reporter(model_dir, console, valid, self.step, plan.total_steps, config.ledger)
             if self.step < plan.total_steps:
                 model_dir.result.unlink(missing_ok=True)
         self.evaluate = Evaluator(self.state.model, data.test, plan.rows, runtime)
@@ -140,21 +143,37 @@ class _Run:
     def _train_call(self, steps_on_device, count, pace):
         with pace.measure(count):
             records = steps_on_device(tf.constant(count, tf.int32))
-            records = type(records)(*(np.asarray(part) for part in records))
+            records = type(records)(*(part if part is None else np.asarray(part) for part in records))
         self.wish.end()  # the first call has compiled; from here on there are steps to save
         speed = pace.steps_per_second and pace.steps_per_second * self.plan.batch_size
-        for record in self.progress.absorb(records, self.step, self.plan):
+        for record in self.progress.absorb(records, self.step, self.plan, self.watch):
             if self.reporter:
                 self.reporter.train(record, speed)
+        if self.reporter and self.config.ledger:
+            self.reporter.ledger(self.step, records.ids)
         self.step += count
         if self.reporter:
             self.reporter.progress(self.step, self.plan.epoch(self.step), speed)
-        if self.progress.longest_bad >= self.config.max_bad_steps:
-            raise DivergedError(
-                f"the gradients were not finite in {self.progress.longest_bad} steps in a row, up to step "
-                f"{self.step:,}; their updates were skipped",
-                "lower --learning_rate, add --warmup_epochs or --clip_norm=1; the checkpoints before it are kept")
+        self._look_at(self.watch.take_found())
         self._count_time(count)
+
+    def _look_at(self, events):
+        # Loss scaling finds its scale by skipping steps: with it a single one is nothing to tell.
+        told = 5 if self.runtime.precision == "float16" else 1
+        for event in events:
+            in_row = event.get("in_row", 0)
+            if self.reporter and in_row in (0, told):
+                self.reporter.event(event)
+            if in_row >= self.config.max_bad_steps:
+                raise DivergedError(
+                    f"the gradients were not finite in {in_row} steps in a row, up to step {event['step']:,}; their "
+                    f"updates were skipped. The last one's examples: {', '.join(map(str, event['ids']))}",
+                    "lower --learning_rate, add --warmup_epochs or --clip_norm=1; the checkpoints before it are kept")
+
+    def _ids_of(self, step):
+        """The examples of a step, in the order of the global batch."""
+        first, size = (step - 1) * self.plan.batch_size, self.plan.batch_size
+        return order.stream(self.config.seed, self.plan.examples, first, first + size)[0].tolist()
 
     def _count_time(self, steps):
         """Counts the time of a call and of all that was done for it on the host; the first call only compiles."""

@@ -20,6 +20,7 @@ class ModelDir:
         self.root = Path(root).expanduser()
         self.config = self.root / "config.json"
         self.metrics = self.root / "metrics.jsonl"
+        self.ledger = self.root / "ledger.jsonl"
         self.checkpoints = self.root / "checkpoints"
         self.tensorboard = self.root / "tensorboard"
         self.export = self.root / "export"

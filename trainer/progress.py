@@ -8,6 +8,8 @@ matter to them.
 import dataclasses
 import math
 
+_MOST_EVENTS = 20  # a window; the counts go on
+
 
 @dataclasses.dataclass
 class Sums:
@@ -18,12 +20,16 @@ class Sums:
         counted: Steps whose loss was finite.
         loss: Sum over those of the batch's mean loss.
         correct: Sum over those of the number of right answers.
+        spikes: How many of the losses were far over their median.
+        events: The first 20 of those steps and of the skipped ones, as `LossWatch` describes them.
     """
 
     skipped: int = 0
     counted: int = 0
     loss: float = 0.0
     correct: float = 0.0
+    spikes: int = 0
+    events: list = dataclasses.field(default_factory=list)
 
     def add(self, loss, correct, applied):
         """Counts a step in."""
@@ -32,6 +38,12 @@ class Sums:
             self.counted += 1
             self.loss += loss
             self.correct += correct
+
+    def note(self, event):
+        """Keeps what was found in a step."""
+        self.spikes += event["event"] == "spike"
+        if len(self.events) < _MOST_EVENTS:
+            self.events.append(event)
 
     def means(self, batch_size):
         """loss and accuracy over the stretch; None each if no step in it had a finite loss."""
@@ -50,7 +62,7 @@ class Progress:
         evaluation: The last one: step, loss, accuracy; None before the first.
         best: The best one, likewise.
         bad_in_row: Steps since the last one whose update was applied.
-        longest_bad: The most such steps that the last call of the device loop saw in a row.
+        recent: What the `LossWatch` must remember.
         stale: Evaluations since the best one.
         images: Training examples in `train_seconds`, for the mean speed.
         train_seconds: Time of training, reporting and saving; not of evaluation, nor of each start's first call,
@@ -64,7 +76,7 @@ class Progress:
     best: dict | None = None
     stale: int = 0
     bad_in_row: int = 0
-    longest_bad: int = 0
+    recent: list = dataclasses.field(default_factory=list)
     images: int = 0
     train_seconds: float = 0.0
     wall_seconds: float = 0.0
@@ -79,29 +91,36 @@ class Progress:
         """The mean training speed of the run so far, or None."""
         return self.images / self.train_seconds if self.train_seconds else None
 
-    def absorb(self, records, first_step, plan):
+    def absorb(self, records, first_step, plan, watch):
         """Counts the steps of a call of the device loop in.
 
         Args:
             records: The `StepRecords`, as NumPy arrays.
             first_step: Steps done before them.
             plan: The run's `Plan`.
+            watch: The run's `LossWatch`.
 
         Yields:
-            For each window that ends in them a dict with step, epoch, loss, accuracy, learning_rate and
-            skipped_steps.
+            For each window that ends in them a dict with step, epoch, loss, accuracy, learning_rate,
+            skipped_steps, loss_spikes and, if there were any, events.
         """
-        self.longest_bad = 0
-        for number, (loss, correct, rate, applied) in enumerate(zip(*records, strict=True)):
+        for number, (loss, correct, rate, applied) in enumerate(zip(*records[:4], strict=True)):
             step = first_step + number + 1
             for sums in (self.window, self.period):
                 sums.add(float(loss), float(correct), bool(applied))
             self.bad_in_row = 0 if applied else self.bad_in_row + 1
-            self.longest_bad = max(self.longest_bad, self.bad_in_row)
+            if event := watch.look(step, float(loss), self.bad_in_row):
+                self.window.note(event)
             if plan.logs_at(step):
-                yield {"step": step, "epoch": plan.epoch(step), **self.window.means(plan.batch_size),
-                       "learning_rate": float(rate), "skipped_steps": self.window.skipped}
+                yield self._line(step, float(rate), plan)
                 self.window = Sums()
+        self.recent = watch.recent
+
+    def _line(self, step, learning_rate, plan):
+        window = self.window
+        return {"step": step, "epoch": plan.epoch(step), **window.means(plan.batch_size),
+                "learning_rate": learning_rate, "skipped_steps": window.skipped, "loss_spikes": window.spikes,
+                **({"events": window.events} if window.events else {})}
 
     def note_evaluation(self, step, evaluation, plan):
         """Remembers an evaluation.

@@ -26,13 +26,15 @@ class StepRecords(NamedTuple):
     """What n steps did, in order.
 
     loss float32 [n], the mean over the global batch; correct float32 [n], how many of its examples;
-    learning_rate float32 [n]; finite bool [n], whether the update was applied.
+    learning_rate float32 [n]; finite bool [n], whether the update was applied; ids int64 [n, batch], the
+    examples in the order of the global batch, or None without --ledger.
     """
 
     loss: tf.Tensor
     correct: tf.Tensor
     learning_rate: tf.Tensor
     finite: tf.Tensor
+    ids: tf.Tensor | None
 
 
 class _Packing:
@@ -68,12 +70,14 @@ def make_train_loop(state, config, plan, runtime, iterators):
     @tf.function
     def train(steps):
         rows = tf.TensorArray(tf.float32, steps, element_shape=[4])
+        ids = tf.TensorArray(tf.int64, steps, element_shape=[plan.batch_size if config.ledger else 0])
         for number in tf.range(steps):
-            results = runtime.strategy.run(replica_step)
             # The same on every replica, so the first local one speaks for all.
-            rows = rows.write(number, runtime.strategy.experimental_local_results(results)[0])
+            row, used = (runtime.strategy.experimental_local_results(result)[0]
+                         for result in runtime.strategy.run(replica_step))
+            rows, ids = rows.write(number, row), ids.write(number, used)
         loss, correct, learning_rate, finite = tf.unstack(rows.stack(), axis=1)
-        return StepRecords(loss, correct, learning_rate, finite > 0)
+        return StepRecords(loss, correct, learning_rate, finite > 0, ids.stack() if config.ledger else None)
 
     return train
 
@@ -125,9 +129,18 @@ def _make_replica_step(state, config, plan, runtime, iterators):
             statistic.value.assign(tf.where(finite, new, old))
         optimizer.iterations.assign_add(tf.cast(finite, optimizer.iterations.dtype))
         _count(state, finite, runtime.precision == "float16")
-        return tf.stack([sums[0], sums[1], learning_rate, tf.cast(finite, tf.float32)])
+        used = _all_ids(batch.ids, number, plan, context) if config.ledger else tf.zeros([0], tf.int64)
+        return tf.stack([sums[0], sums[1], learning_rate, tf.cast(finite, tf.float32)]), used
 
     return replica_step
+
+
+def _all_ids(ids, replica, plan, context):
+    """The ids of the global batch, on every replica: what each of them really took from its pipeline."""
+    if plan.replicas == 1:
+        return ids
+    before, after = replica * plan.rows, (plan.replicas - 1 - replica) * plan.rows
+    return context.all_reduce("SUM", tf.pad(ids, [[before, after]]))
 
 
 def _seed_random_layers(state, seed, replica, replicas):

@@ -3,8 +3,8 @@ import json
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from trainer.reporting import metrics
-from trainer.reporting.metrics import MetricsFile
+from trainer.reporting import lines
+from trainer.reporting.lines import LinesFile
 from trainer.reporting.tensorboard import TensorBoardWriter
 
 
@@ -14,29 +14,31 @@ def record(step):
 
 def test_metrics_are_cut_back_to_what_a_checkpoint_knows(tmp_path):
     path = tmp_path / "metrics.jsonl"
-    file = MetricsFile(path, 0)
-    file.write("train", record(1))
+    file = LinesFile(path, 0)
+    file.write({**record(1), "split": "train"})
     size = file.settle()
-    file.write("train", record(2))
+    file.write({**record(2), "split": "train"})
     file.close()
-    again = MetricsFile(path, size)
-    again.write("eval", record(3))
+    again = LinesFile(path, size)
+    again.write({**record(3), "split": "eval"})
     again.close()
-    assert [(line["step"], line["split"]) for line in metrics.read(path)] == [(1, "train"), (3, "eval")]
+    assert [(line["step"], line["split"]) for line in lines.read(path)] == [(1, "train"), (3, "eval")]
     assert json.loads(path.read_text().splitlines()[0])["loss"] == 1
 
 
 def test_a_metrics_file_shorter_than_the_checkpoint_knows_is_not_padded(tmp_path):
     path = tmp_path / "metrics.jsonl"
     path.write_bytes(b'{"step": 1}\n')
-    MetricsFile(path, 500).close()
+    file = LinesFile(path, 500)
+    file.close()
+    assert file.missing == 488
     assert path.read_bytes() == b'{"step": 1}\n'
 
 
 def test_a_line_that_was_cut_off_is_not_read(tmp_path):
     path = tmp_path / "metrics.jsonl"
     path.write_bytes(b'{"step": 1}\n{"ste')
-    assert metrics.read(path) == [{"step": 1}]
+    assert lines.read(path) == [{"step": 1}]
 
 
 def scalars(folder, split, tag="loss"):

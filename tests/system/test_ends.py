@@ -1,5 +1,6 @@
 """Every stop has a code, a cause and a way out, and never a traceback."""
 
+import re
 import subprocess
 import sys
 import time
@@ -7,6 +8,8 @@ import time
 import numpy as np
 import pytest
 from conftest import environment
+
+from trainer.data.order import stream
 
 
 def ended(done, code, *parts):
@@ -91,7 +94,11 @@ def test_a_model_of_the_wrong_shape(run, tmp_path):
 def test_gradients_that_stay_infinite(run):
     done = run("trainer.main", "--dataset=shapes", "--optimizer=sgd", "--learning_rate=1e30", "--momentum=0",
                "--max_steps=200", "--max_bad_steps=5", "--export=none")
-    ended(done, 76, "the gradients were not finite in", "--learning_rate")
+    ended(done, 76, "the gradients were not finite in 5 steps in a row, up to step", "--learning_rate")
+    step = int(re.search(r"up to step (\d+);", done.err)[1])
+    first = (step - 1) * 128
+    assert f"The last one's examples: {', '.join(map(str, stream(0, 12_000, first, first + 128)[0]))}" in done.err
+    assert f"warning: step {step - 4}: the loss was not finite; the gradients were not finite" in done.err
 
 
 def test_unknown_commands(run):

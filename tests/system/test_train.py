@@ -11,12 +11,13 @@ import pytest
 from conftest import environment
 from reporting.test_reporting import scalars
 
-from trainer.reporting import metrics
+from trainer.reporting import lines
 
 # Batch norm, momentum, augmentation, two replicas; evaluations, logs and checkpoints that fall on different steps.
 FLAGS = ("--dataset=shapes", "--model=small_models:normalized", "--batch_size=16", "--max_steps=40", "--optimizer=sgd",
          "--learning_rate=0.05", "--augment=flip,crop", "--eval_every_epochs=0.02", "--log_every_steps=4",
-         "--checkpoint_every_steps=9", "--num_gpus=0", "--virtual_devices=2", "--export=none")
+         "--checkpoint_every_steps=9", "--num_gpus=0", "--virtual_devices=2", "--export=none",
+         "--ledger")
 
 
 def start(folder, *more):
@@ -35,7 +36,7 @@ def wait_for_step(process, folder, step):
     path = folder / "run/metrics.jsonl"
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline and process.poll() is None:
-        if path.exists() and any(line["step"] >= step for line in metrics.read(path)):
+        if path.exists() and any(line["step"] >= step for line in lines.read(path)):
             return
         time.sleep(0.02)
     raise AssertionError(f"step {step} never came: {process.communicate()}")
@@ -55,7 +56,14 @@ def state(folder):
 def reported(folder):
     """All of metrics.jsonl but what depends on the clock."""
     return [{name: value for name, value in line.items() if name not in ("time", "images_per_second")}
-            for line in metrics.read(folder / "run/metrics.jsonl")]
+            for line in lines.read(folder / "run/metrics.jsonl")]
+
+
+def ledger(folder):
+    """Step to ids; no step twice."""
+    entries = [(line["step"], line["ids"]) for line in lines.read(folder / "run/ledger.jsonl")]
+    assert [step for step, _ in entries] == list(range(1, 41))
+    return dict(entries)
 
 
 def assert_equal_runs(folder, other):
@@ -63,7 +71,7 @@ def assert_equal_runs(folder, other):
     assert name == other_name == "step-00000040" and mine.keys() == theirs.keys()
     for variable, value in mine.items():
         np.testing.assert_array_equal(value, theirs[variable], err_msg=variable)
-    assert reported(folder) == reported(other)
+    assert reported(folder) == reported(other) and ledger(folder) == ledger(other)
     for split in ("train", "eval"):
         steps = scalars(folder / "run/tensorboard", split)
         assert steps == scalars(other / "run/tensorboard", split) and len(steps) == len(set(steps)) > 2
@@ -134,6 +142,9 @@ def test_another_replica_count_goes_on_with_the_same_examples(undisturbed, tmp_p
     assert losses[0].keys() == losses[1].keys() and len(losses[0]) == 7
     for step, loss in losses[1].items():
         assert abs(losses[0][step] - loss) / loss < 1e-5, step
+    assert ledger(tmp_path) == ledger(through)
+    used = [number for ids in ledger(tmp_path).values() for number in ids]
+    assert len(used) == len(set(used)) == 640  # all of one epoch
 
 
 def test_a_run_that_is_resumed_with_fewer_steps_is_evaluated_where_it_ends(undisturbed, tmp_path):

@@ -10,10 +10,10 @@ import time
 import numpy as np
 from conftest import environment
 
-from trainer.reporting import metrics
+from trainer.reporting import lines
 
 FLAGS = ("--dataset=shapes", "--model=small_models:smooth", "--batch_size=32", "--max_steps=50", "--optimizer=sgd",
-         "--learning_rate=0.05", "--eval_every_epochs=0.05", "--log_every_steps=1", "--num_gpus=0")
+         "--learning_rate=0.05", "--eval_every_epochs=0.05", "--log_every_steps=1", "--num_gpus=0", "--ledger")
 
 
 def free_ports(count):
@@ -46,7 +46,7 @@ def finish(jobs, code):
 
 def losses(folder):
     return {(line["split"], line["step"]): (line["loss"], line["accuracy"])
-            for line in metrics.read(folder / "run/metrics.jsonl")}
+            for line in lines.read(folder / "run/metrics.jsonl")}
 
 
 def wait_for_metrics(folder):
@@ -69,6 +69,7 @@ def test_two_workers_train_like_one_process(tmp_path, run):
     for key, (loss, accuracy) in single.items():
         assert abs(together[key][0] - loss) / loss < 1e-5
         assert together[key][1] == accuracy
+    assert (folder / "run/ledger.jsonl").read_text() == (tmp_path / "run/ledger.jsonl").read_text()
     result = json.loads((folder / "run/result.json").read_text())
     assert result["replicas"] == 2 and result["exports"]["h5"]["examples"] == 2000
 

@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from trainer.reporting import metrics
+from trainer.reporting import lines
 
 _TRAIN, _TEST = "#7a8ca3", "#d1495b"
 
@@ -20,9 +20,9 @@ def draw(metrics_file, picture):
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    lines = metrics.read(metrics_file)
-    train = [line for line in lines if line["split"] == "train" and line["loss"] is not None]
-    test = [line for line in lines if line["split"] == "eval"]
+    found = [line for line in lines.read(metrics_file) if {"split", "loss", "epoch"} <= line.keys()]
+    train = [line for line in found if line["split"] == "train" and line["loss"] is not None]
+    test = [line for line in found if line["split"] == "eval"]
     figure, axes = pyplot.subplots(1, 2, figsize=(10.5, 4), layout="constrained")
     for axis, name, factor, label in ((axes[0], "loss", 1, "loss (nats)"), (axes[1], "accuracy", 100, "accuracy (%)")):
         axis.plot([line["epoch"] for line in train], [factor * line[name] for line in train],

@@ -3,12 +3,14 @@
 import time
 
 from trainer.reporting import curves
-from trainer.reporting.metrics import MetricsFile
+from trainer.reporting.lines import LinesFile
 from trainer.reporting.tensorboard import TensorBoardWriter
+
+_MOST_WARNINGS = 10  # a start
 
 
 class Reporter:
-    """Writes metrics.jsonl, TensorBoard and the progress line.
+    """Writes metrics.jsonl, ledger.jsonl, TensorBoard and the progress line.
 
     Args:
         model_dir: The run's `ModelDir`.
@@ -17,16 +19,24 @@ class Reporter:
             new run.
         first_step: Where this start begins.
         total_steps: Where the run ends.
+        ledger: Whether to write ledger.jsonl.
     """
 
-    def __init__(self, model_dir, console, valid, first_step, total_steps):
-        valid = valid or {"metrics": 0, "tensorboard": {}}
-        self._metrics = MetricsFile(model_dir.metrics, valid["metrics"])
+    def __init__(self, model_dir, console, valid, first_step, total_steps, ledger):
+        valid = valid or {"metrics": 0, "tensorboard": {}, "ledger": 0}
+        self._metrics = LinesFile(model_dir.metrics, valid["metrics"])
+        self._ledger = LinesFile(model_dir.ledger, valid["ledger"]) if ledger else None
         self._tensorboard = TensorBoardWriter(model_dir.tensorboard, valid["tensorboard"])
         self._model_dir, self._console = model_dir, console
         self._first_step, self._total_steps = first_step, total_steps
         self._began = time.monotonic()
-        self._last = {}
+        self._last, self._warned = {}, 0
+        for name, missing in (("metrics.jsonl", self._metrics.missing),
+                              ("ledger.jsonl", ledger and self._ledger.missing),
+                              ("tensorboard/", self._tensorboard.missing)):
+            if missing:
+                console.warn(f"{name} has {missing:,} bytes less than when the checkpoint was made; "
+                             "what it said of earlier steps is lost")
 
     def train(self, record, images_per_second):
         """Reports a window of training steps.
@@ -36,9 +46,9 @@ class Reporter:
             images_per_second: Training speed, or None if it isn't known.
         """
         record = {**record, "images_per_second": images_per_second and round(images_per_second, 1)}
-        self._metrics.write("train", record)
+        self._write_metrics("train", record)
         self._tensorboard.write("train", record["step"], {name: record[name] for name in (
-            "loss", "accuracy", "learning_rate", "images_per_second", "skipped_steps")})
+            "loss", "accuracy", "learning_rate", "images_per_second", "skipped_steps", "loss_spikes")})
         self._last = record
 
     def evaluation(self, record, is_best):
@@ -48,7 +58,7 @@ class Reporter:
             record: As `Progress.note_evaluation` returns it, with images_per_second.
             is_best: Whether it is the best one so far.
         """
-        self._metrics.write("eval", record)
+        self._write_metrics("eval", record)
         self._tensorboard.write("eval", record["step"], {name: record[name] for name in (
             "loss", "accuracy", "learning_rate", "images_per_second")})
         trained = ("" if record["train_loss"] is None else
@@ -64,6 +74,33 @@ class Reporter:
         self._console.progress(step, self._total_steps, epoch, images_per_second, self._last.get("loss"),
                                self._last.get("accuracy"), left)
 
+    def event(self, event):
+        """Warns of a step that `LossWatch` found, unless it warned of many already.
+
+        Args:
+            event: As `LossWatch.look` returns it.
+        """
+        self._warned += 1
+        if self._warned > _MOST_WARNINGS:
+            return
+        loss = "not finite" if event["loss"] is None else f"{event['loss']:.4g}"
+        what = ("the gradients were not finite, the update was skipped on all replicas"
+                if event["event"] == "skipped" else f"over --spike_factor times its running median, "
+                f"{event['median']:.4g}")
+        self._console.warn(f"step {event['step']:,}: the loss was {loss}; {what}. Its examples: "
+                           f"{', '.join(map(str, event['ids']))}"
+                           + ("; further ones are in metrics.jsonl only" if self._warned == _MOST_WARNINGS else ""))
+
+    def ledger(self, first_step, ids):
+        """Writes which examples some steps used.
+
+        Args:
+            first_step: Steps done before them.
+            ids: int64 [n, batch].
+        """
+        for number, used in enumerate(ids.tolist()):
+            self._ledger.write({"step": first_step + number + 1, "ids": used})
+
     def settle(self):
         """Hands all that was reported to the operating system.
 
@@ -72,8 +109,12 @@ class Reporter:
             durable before it counts).
         """
         events = self._tensorboard.settle()
-        return ({"metrics": self._metrics.settle(), "tensorboard": events},
-                [self._model_dir.metrics, *(self._model_dir.tensorboard / name for name in events)])
+        paths = [self._model_dir.metrics, *(self._model_dir.tensorboard / name for name in events)]
+        sizes = {"metrics": self._metrics.settle(), "tensorboard": events, "ledger": 0}
+        if self._ledger:
+            sizes["ledger"] = self._ledger.settle()
+            paths.append(self._model_dir.ledger)
+        return sizes, paths
 
     def draw(self):
         """Draws the report's pictures from metrics.jsonl."""
@@ -82,4 +123,11 @@ class Reporter:
     def close(self):
         """Closes all files."""
         self._metrics.close()
+        if self._ledger:
+            self._ledger.close()
         self._tensorboard.close()
+
+    def _write_metrics(self, split, record):
+        self._metrics.write({"time": round(time.time(), 3), "step": record["step"], "epoch": record["epoch"],
+                             "split": split, **record})
+        self._metrics.settle()

@@ -16,10 +16,17 @@ class TensorBoardWriter:
     Args:
         folder: The run's `tensorboard/`.
         sizes: Relative path to size in bytes of what is valid.
+
+    Attributes:
+        missing: How many of those bytes weren't there.
     """
 
     def __init__(self, folder, sizes):
         self._folder = Path(folder)
+        self.missing = 0
+        for name, size in sizes.items():
+            path = self._folder / name
+            self.missing += max(0, size - (path.stat().st_size if path.exists() else 0))
         for path in self._files():
             size = sizes.get(str(path.relative_to(self._folder)))
             if size is None:

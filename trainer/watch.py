@@ -1,0 +1,68 @@
+"""Looks at each step's loss for what somebody should know: updates that were skipped, losses that jump."""
+
+import bisect
+import collections
+import math
+
+_WINDOW = 101  # losses that the running median is over
+_ENOUGH = 20  # of them, before anything is held against it
+
+
+class LossWatch:
+    """Finds steps whose update was skipped, and losses far over their running median.
+
+    Args:
+        spike_factor: How many times the median of the last 101 finite losses a loss may be; 0: any.
+        ids_of: A function of a step's number to the list of example ids of its batch.
+        recent: The losses of the steps before, oldest first: what `recent` was then.
+    """
+
+    def __init__(self, spike_factor, ids_of, recent=()):
+        self._factor, self._ids_of = spike_factor, ids_of
+        self._recent, self._sorted = collections.deque(recent), sorted(recent)
+        self._found = []
+
+    @property
+    def recent(self):
+        """The losses that the median is over, a list that goes into checkpoints."""
+        return list(self._recent)
+
+    def look(self, step, loss, bad_in_row):
+        """Looks at a step.
+
+        Args:
+            step: Its number.
+            loss: The mean over its batch.
+            bad_in_row: How many steps up to this one were skipped in a row; 0 if this one wasn't.
+
+        Returns:
+            None, or a dict for metrics.jsonl: event (skipped or spike), step, loss (None if it isn't
+            finite), in_row or median, and the ids of the batch.
+        """
+        median = self._median()
+        finite = math.isfinite(loss)
+        if finite and self._factor:
+            self._take_in(loss)
+        if bad_in_row:
+            what = {"event": "skipped", "step": step, "loss": loss if finite else None, "in_row": bad_in_row}
+        elif self._factor and finite and loss > self._factor * median:
+            what = {"event": "spike", "step": step, "loss": loss, "median": median}
+        else:
+            return None
+        what["ids"] = self._ids_of(step)
+        self._found.append(what)
+        return what
+
+    def take_found(self):
+        """What was found since the last call."""
+        found, self._found = self._found, []
+        return found
+
+    def _median(self):
+        return self._sorted[len(self._sorted) // 2] if len(self._sorted) >= _ENOUGH else math.inf
+
+    def _take_in(self, loss):
+        self._recent.append(loss)
+        bisect.insort(self._sorted, loss)
+        if len(self._recent) > _WINDOW:
+            del self._sorted[bisect.bisect_left(self._sorted, self._recent.popleft())]
