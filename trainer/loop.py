@@ -11,27 +11,22 @@
 """
 
 import contextlib
-import dataclasses
 import json
 import math
 import time
 
-import keras
 import numpy as np
 import tensorflow as tf
 
-from trainer import __version__, export, files
-from trainer.checkpoint import Checkpoints
+from trainer import export, files
 from trainer.data import order
 from trainer.data.pipeline import training_iterators
 from trainer.data.source import load
-from trainer.errors import DataError, DivergedError, Stopped
+from trainer.errors import DivergedError, Stopped
 from trainer.evaluation import Evaluator
+from trainer.keeper import Keeper
 from trainer.pace import Pace
 from trainer.plan import make_plan
-from trainer.progress import Progress
-from trainer.reporting.reporter import Reporter
-from trainer.saver import Saver
 from trainer.state import TrainState
 from trainer.step import make_train_loop
 from trainer.watch import LossWatch
@@ -70,44 +65,13 @@ class _Run:
     def __init__(self, config, runtime, model_dir, console, wish, data, plan):
         self.config, self.runtime, self.model_dir = config, runtime, model_dir
         self.console, self.wish, self.data, self.plan = console, wish, data, plan
-        self.began = time.monotonic()
         self.state = TrainState(config, plan, runtime, len(data.classes), data.image_shape)
-        self.checkpoints = Checkpoints(model_dir.checkpoints, config.keep_checkpoints)
-        self.saver = Saver(self.checkpoints)
-        self.progress = Progress()
-        valid = self._restore()
-        self.step = int(self.state.step.numpy())
+        self.keeper = Keeper(config, runtime, model_dir, console, data, plan, self.state)
+        self.progress, self.reporter = self.keeper.progress, self.keeper.reporter
+        self.step = self.keeper.saved_at
         self.watch = LossWatch(config.spike_factor, self._ids_of, self.progress.recent)
-        self.reporter = None
-        if runtime.is_chief:
-            self.checkpoints.clear_leftovers()
-            self.checkpoints.forget_after(self.step)
-            self.checkpoints.require_room(self.state.variables(), "a checkpoint")
-            model_dir.write_config(config, _resolved(config, runtime, plan, data))
-            self.reporter = Reporter(model_dir, console, valid, self.step, plan.total_steps, config.ledger)
-            if self.step < plan.total_steps:
-                model_dir.result.unlink(missing_ok=True)
         self.evaluate = Evaluator(self.state.model, data.test, plan.rows, runtime)
-        self.saved_at, self.saved_time, self.timed_since = self.step, time.monotonic(), None
-
-    def _restore(self):
-        """Goes back to the newest sound checkpoint. Returns how far the reports are valid, or None."""
-        found = self.checkpoints.newest_sound(self.console.warn) if self.runtime.is_chief else None
-        # The chief chooses: another worker may see the shared folder a moment later.
-        (number,) = self.runtime.agree([found["step"] + 1 if found else 0])
-        if number == 0:
-            return None
-        manifest = found or self.checkpoints.find(str(number - 1))
-        if manifest["data"] != self.data.fingerprint:
-            raise DataError(f"the data is not what it was when this run began: its fingerprint is "
-                            f"{self.data.fingerprint[:23]}…, the checkpoint's {manifest['data'][:23]}…",
-                            "put the old data back, or start anew with another --model_dir")
-        self.checkpoints.restore_all(self.state.variables(), manifest)
-        if manifest["precision"] != self.runtime.precision:
-            self.state.reset_loss_scale(self.runtime.precision)
-        self.progress = Progress.from_json(manifest["progress"])
-        self.console.say(f"going on from step {manifest['step']:,}")
-        return manifest["reports"]
+        self.timed_since = None
 
     def train(self):
         """Trains and evaluates until the last step, or until the run ends early."""
@@ -118,23 +82,23 @@ class _Run:
         pace = Pace()
         while True:
             stop, count, save = self._agree(pace)
-            self.saver.check()
+            self.keeper.check()
             if stop:
                 self._stop()
             if self._evaluation_due():
                 self._evaluate()
                 continue
-            if save or (self._done() and self.saved_at != self.step):
-                self._save()
+            if save or (self._done() and self.keeper.saved_at != self.step):
+                self.keeper.save(self.step)
             if self._done():
                 break
             self._train_call(steps_on_device, count, pace)
         self.console.stop()
-        self.saver.wait()
+        self.keeper.wait()
 
     def _agree(self, pace):
         """(whether to stop, how many steps come next, whether to save): the same on all workers."""
-        save = self._checkpoint_due()
+        save = self.keeper.due(self.step)
         count = min(pace.steps, max(1, self.plan.next_stop(self.step) - self.step)) if self.runtime.is_chief else 0
         wished = 1 if self.wish.signal else 0
         stop, count, save = self.runtime.agree([wished, count, int(save and self.runtime.is_chief)])
@@ -189,8 +153,8 @@ class _Run:
         return (self.plan.evaluates_at(self.step) or self._done()) and evaluated != self.step
 
     def _evaluate(self):
-        if not self.evaluate.compiled and self.saved_at != self.step:
-            self._save()  # compiling may take longer than who wants the run to stop may wait
+        if not self.evaluate.compiled and self.keeper.saved_at != self.step:
+            self.keeper.save(self.step)  # compiling may take longer than who wants the run to stop may wait
         compiling = contextlib.nullcontext() if self.evaluate.compiled else self._nothing_to_save("compiling")
         began = time.monotonic()
         with compiling:
@@ -203,10 +167,10 @@ class _Run:
         record["images_per_second"] = round(evaluation.examples / seconds, 1)
         if self.reporter:
             self.reporter.evaluation(record, is_best)
-        if is_best and self.saved_at != self.step:
-            self._save()
-        elif self.saved_at == self.step:
-            self._amend()
+        if is_best and self.keeper.saved_at != self.step:
+            self.keeper.save(self.step)
+        elif self.keeper.saved_at == self.step:
+            self.keeper.amend(self.step)
         if self.timed_since is not None:
             self.timed_since = time.perf_counter()
 
@@ -217,48 +181,14 @@ class _Run:
     def _done(self):
         return self.step >= self.plan.total_steps or self.progress.ended_early(self.config) is not None
 
-    def _checkpoint_due(self):
-        # A state in a streak of bad steps must not push the good ones out.
-        if self.saved_at == self.step or self.progress.bad_in_row:
-            return False
-        every = self.plan.checkpoint_every
-        minutes = self.config.checkpoint_every_minutes
-        return bool((every and self.step % every == 0)
-                    or (minutes and time.monotonic() - self.saved_time > 60 * minutes))
-
-    def _save(self):
-        """Begins to save what the state is now."""
-        self.model_dir.require_lock()
-        if self.runtime.is_chief:
-            self.saver.save(self.state.snapshot(), *self._facts())
-        self.saved_at, self.saved_time = self.step, time.monotonic()
-
-    def _amend(self):
-        """Adds to the checkpoint of this step what is known about it by now."""
-        if self.runtime.is_chief:
-            self.saver.amend(self.step, *self._facts())
-
-    def _facts(self):
-        """(what a manifest holds besides the state, the reports that must be durable before it counts)."""
-        progress = dataclasses.replace(self.progress, wall_seconds=self._wall_seconds())
-        evaluated = self.progress.evaluation
-        sizes, reports = self.reporter.settle()
-        return {"epoch": self.plan.epoch(self.step), "data": self.data.fingerprint,
-                "precision": self.runtime.precision, "settings": json.loads(self.config.to_json()),
-                "evaluation": evaluated if evaluated and evaluated["step"] == self.step else None,
-                "progress": dataclasses.asdict(progress), "reports": sizes}, reports
-
     def _nothing_to_save(self, doing):
-        return self.wish.nothing_to_save(doing, self.saver.settled)
-
-    def _wall_seconds(self):
-        return self.progress.wall_seconds + time.monotonic() - self.began
+        return self.wish.nothing_to_save(doing, self.keeper.settled)
 
     def _stop(self):
         self.wish.end()  # what follows is short, and shall not be cut short
-        if self.saved_at != self.step or not self.checkpoints.steps():
-            self._save()
-        self.saver.wait()
+        if self.keeper.saved_at != self.step or self.keeper.is_empty():
+            self.keeper.save(self.step)
+        self.keeper.wait()
         why = self.wish.signal or "another worker was"
         raise Stopped(f"asked to stop ({why}); step {self.step:,} is saved in {self.model_dir.checkpoints}",
                       "run the same command again; it goes on from there")
@@ -299,7 +229,8 @@ class _Run:
         result = {"eval_accuracy": evaluation["accuracy"], "eval_loss": loss,
                   "step": self.step, "epoch": self.plan.epoch(self.step), "best": self.progress.best,
                   "images_per_second": speed and round(speed, 1), "replicas": self.runtime.replicas,
-                  "wall_seconds": round(self._wall_seconds(), 1), "skipped_steps": int(self.state.skipped.numpy()),
+                  "wall_seconds": round(self.keeper.wall_seconds(), 1),
+                  "skipped_steps": int(self.state.skipped.numpy()),
                   "ended_early": early, "exports": exports}
         files.write_durably(self.model_dir.result, json.dumps(result, indent=2))
         self.reporter.draw()
@@ -307,19 +238,6 @@ class _Run:
 
     def close(self):
         """Ends all output of the run."""
-        self.saver.close()
+        self.keeper.close()
         self.console.stop()
-        if self.reporter:
-            self.reporter.close()
 
-
-def _resolved(config, runtime, plan, data):
-    """What became of the settings, for config.json."""
-    return {"strategy": type(runtime.strategy).__name__, "devices": list(runtime.devices),
-            "replicas": runtime.replicas, "workers": runtime.workers, "precision": runtime.precision,
-            "xla": "on" if runtime.xla else "off", "total_steps": plan.total_steps,
-            "versions": {"lockstep": __version__, "tensorflow": tf.__version__, "keras": keras.__version__,
-                         "numpy": np.__version__},
-            "data": {"name": data.name, "fingerprint": data.fingerprint, "classes": list(data.classes),
-                     "image_shape": list(data.image_shape), "train_examples": data.train.size,
-                     "test_examples": data.test.size}}

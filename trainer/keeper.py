@@ -1,0 +1,158 @@
+"""What is kept of a run from one start to the next: when it is saved, what goes with it, how it comes back."""
+
+import dataclasses
+import json
+import time
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from trainer import __version__
+from trainer.checkpoint import Checkpoints
+from trainer.errors import DataError
+from trainer.progress import Progress
+from trainer.reporting.reporter import Reporter
+from trainer.saver import Saver
+
+
+class Keeper:
+    """Brings a run back to its newest sound checkpoint, and saves it from then on.
+
+    Args:
+        config: The run's `Config`.
+        runtime: The `Runtime`. Only the chief writes.
+        model_dir: The run's `ModelDir`, claimed.
+        console: The `Console`.
+        data: The `Dataset`.
+        plan: The run's `Plan`.
+        state: The `TrainState`; it is restored.
+
+    Attributes:
+        progress: The `Progress` of the run so far.
+        reporter: The `Reporter`; None on workers that aren't the chief.
+        saved_at: The step whose state is saved, or is being saved.
+
+    Raises:
+        DataError: if the data is not what it was.
+        StorageError: if all checkpoints are damaged, or there is no room for another.
+        UsageError: if they are of another model.
+    """
+
+    def __init__(self, config, runtime, model_dir, console, data, plan, state):
+        self._config, self._runtime, self._model_dir = config, runtime, model_dir
+        self._data, self._plan, self._state = data, plan, state
+        self._checkpoints = Checkpoints(model_dir.checkpoints, config.keep_checkpoints)
+        self._saver = Saver(self._checkpoints)
+        self._began = self._saved_time = time.monotonic()
+        self.progress, self.reporter = Progress(), None
+        reports = self._restore(console)
+        self.saved_at = int(state.step.numpy())
+        if runtime.is_chief:
+            self._open_reports(console, reports)
+
+    def _restore(self, console):
+        """Goes back to the newest sound checkpoint. Returns how far the reports are valid, or None."""
+        found = self._checkpoints.newest_sound(console.warn) if self._runtime.is_chief else None
+        # The chief chooses: another worker may see the shared folder a moment later.
+        (number,) = self._runtime.agree([found["step"] + 1 if found else 0])
+        if number == 0:
+            return None
+        manifest = found or self._checkpoints.find(str(number - 1))
+        if manifest["data"] != self._data.fingerprint:
+            raise DataError(f"the data is not what it was when this run began: its fingerprint is "
+                            f"{self._data.fingerprint[:23]}…, the checkpoint's {manifest['data'][:23]}…",
+                            "put the old data back, or start anew with another --model_dir")
+        self._checkpoints.restore_all(self._state.variables(), manifest)
+        if manifest["precision"] != self._runtime.precision:
+            self._state.reset_loss_scale(self._runtime.precision)
+        self.progress = Progress.from_json(manifest["progress"])
+        console.say(f"going on from step {manifest['step']:,}")
+        return manifest["reports"]
+
+    def _open_reports(self, console, valid):
+        self._checkpoints.clear_leftovers()
+        self._checkpoints.forget_after(self.saved_at)
+        self._checkpoints.require_room(self._state.variables(), "a checkpoint")
+        self._model_dir.write_config(self._config, _resolved(self._config, self._runtime, self._plan, self._data))
+        self.reporter = Reporter(self._model_dir, console, valid, self.saved_at, self._plan.total_steps,
+                                 self._config.ledger)
+        if self.saved_at < self._plan.total_steps:
+            self._model_dir.result.unlink(missing_ok=True)
+
+    def due(self, step):
+        """Whether a checkpoint falls due at a step, by steps or by time."""
+        # A state in a streak of bad steps must not push the good ones out.
+        if self.saved_at == step or self.progress.bad_in_row:
+            return False
+        every, minutes = self._plan.checkpoint_every, self._config.checkpoint_every_minutes
+        return bool((every and step % every == 0) or (minutes and time.monotonic() - self._saved_time > 60 * minutes))
+
+    def save(self, step):
+        """Begins to save what the state is now; raises what went wrong in a save before.
+
+        Args:
+            step: Which step that is.
+
+        Raises:
+            BusyError: if another run has taken the folder.
+            StorageError: if a save failed.
+        """
+        self._model_dir.require_lock()
+        if self._runtime.is_chief:
+            self._saver.save(self._state.snapshot(), *self._facts(step))
+        self.saved_at, self._saved_time = step, time.monotonic()
+
+    def amend(self, step):
+        """Adds to the checkpoint of a step what is known about it by now."""
+        self._model_dir.require_lock()
+        if self._runtime.is_chief:
+            self._saver.amend(step, *self._facts(step))
+
+    def check(self):
+        """Raises what went wrong in a save that is over."""
+        self._saver.check()
+
+    def wait(self):
+        """Waits until everything is saved; raises what went wrong."""
+        self._saver.wait()
+
+    def settled(self):
+        """Waits likewise; returns whether all went well. From any thread."""
+        return self._saver.settled()
+
+    def is_empty(self):
+        """Whether nothing is saved yet."""
+        return not self._checkpoints.steps()
+
+    def wall_seconds(self):
+        """Time of the run in all, over all starts."""
+        return self.progress.wall_seconds + time.monotonic() - self._began
+
+    def close(self):
+        """Waits for what is being saved, and closes all files."""
+        self._saver.close()
+        if self.reporter:
+            self.reporter.close()
+
+    def _facts(self, step):
+        """(what a manifest holds besides the state, the reports that must be durable before it counts)."""
+        progress = dataclasses.replace(self.progress, wall_seconds=self.wall_seconds())
+        evaluated = self.progress.evaluation
+        sizes, reports = self.reporter.settle()
+        return {"epoch": self._plan.epoch(step), "data": self._data.fingerprint,
+                "precision": self._runtime.precision, "settings": json.loads(self._config.to_json()),
+                "evaluation": evaluated if evaluated and evaluated["step"] == step else None,
+                "progress": dataclasses.asdict(progress), "reports": sizes}, reports
+
+
+def _resolved(config, runtime, plan, data):
+    """What became of the settings, for config.json."""
+    return {"strategy": type(runtime.strategy).__name__, "devices": list(runtime.devices),
+            "replicas": runtime.replicas, "workers": runtime.workers, "precision": runtime.precision,
+            "xla": "on" if runtime.xla else "off", "total_steps": plan.total_steps,
+            "versions": {"lockstep": __version__, "tensorflow": tf.__version__, "keras": keras.__version__,
+                         "numpy": np.__version__},
+            "data": {"name": data.name, "fingerprint": data.fingerprint, "classes": list(data.classes),
+                     "image_shape": list(data.image_shape), "train_examples": data.train.size,
+                     "test_examples": data.test.size}}
