@@ -118,7 +118,7 @@ class Checkpoints:
         """
         steps = self.steps()
         for step in reversed(steps):
-            manifest, fault = files.read_manifest(self.path(step))
+            manifest, fault = self._read(step)
             if manifest:
                 return manifest
             warn(f"checkpoint of step {step} is damaged: {fault}; falling back to the one before")
@@ -150,7 +150,7 @@ class Checkpoints:
         if step is None or not str(step).isdecimal() or int(step) not in self.steps():
             raise DataError(f"there is no checkpoint {name!r} in {self.folder}; there are: {there}",
                             "name latest, best or one of these steps with --checkpoint, or train first")
-        manifest, fault = files.read_manifest(self.path(int(step)))
+        manifest, fault = self._read(int(step))
         if not manifest:
             raise StorageError(f"checkpoint of step {step} is damaged: {fault}",
                                f"name another with --checkpoint; there are: {there}")
@@ -199,10 +199,18 @@ class Checkpoints:
             if later > step:
                 files.remove_sealed(self.path(later))
 
+    def _read(self, step):
+        """As `files.read_manifest`, of a step's checkpoint."""
+        manifest, fault = files.read_manifest(self.path(step))
+        if manifest and manifest.get("step") != step:
+            return None, f"its manifest is of step {manifest.get('step')!r}"
+        return manifest, fault
+
     def _accuracy(self, step):
         manifest, _ = files.peek_manifest(self.path(step))
         evaluation = (manifest or {}).get("evaluation")
-        return evaluation["accuracy"] if evaluation else None
+        accuracy = evaluation.get("accuracy") if isinstance(evaluation, dict) else None
+        return accuracy if isinstance(accuracy, float | int) else None
 
     def _remove_old(self):
         kept = set(self.steps()[-self._keep:]) | {self.best_step()}

@@ -193,7 +193,10 @@ class Config(Checked):
         Returns:
             A list of (name, value here, value there, whether that makes it another run).
         """
-        return [(field.name, mine, theirs, field.metadata["another_run"]) for field in dataclasses.fields(self)
+        # A schedule that falls follows from where the run ends.
+        length = set() if self.schedule == "constant" else {"epochs", "max_steps"}
+        return [(field.name, mine, theirs, field.metadata["another_run"] or field.name in length)
+                for field in dataclasses.fields(self)
                 if (mine := getattr(self, field.name)) != (theirs := getattr(other, field.name))]
 
 

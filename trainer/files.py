@@ -88,7 +88,7 @@ def peek_manifest(folder):
         manifest = json.loads((Path(folder) / "manifest.json").read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None, "it has no manifest: it was never finished"
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         return None, f"its manifest can't be read ({type(error).__name__})"
     content = dict(manifest) if isinstance(manifest, dict) else {}
     if content.pop("content_sha256", None) != _content_hash(content):
@@ -109,20 +109,27 @@ def read_manifest(folder):
     manifest, fault = peek_manifest(folder)
     if fault:
         return None, fault
-    try:
-        expected = {name: (entry["sha256"], entry["bytes"]) for name, entry in manifest["files"].items()}
-    except (KeyError, TypeError, AttributeError) as error:
-        return None, f"its manifest lacks what it must hold ({type(error).__name__}: {error})"
-    for name, (digest, size) in expected.items():
-        path = folder / name
-        try:
-            if path.stat().st_size != size:
-                return None, f"{name} has {path.stat().st_size:,} bytes, not {size:,}"
-            if sha256(path) != digest:
-                return None, f"{name} is not what was written: its SHA-256 differs"
-        except OSError as error:
-            return None, f"{name} can't be read: {error.strerror}"
+    listed = manifest.get("files")
+    if not isinstance(listed, dict):
+        return None, "its manifest lists no files"
+    for name, entry in listed.items():
+        fault = _fault(folder / name, entry)
+        if fault:
+            return None, f"{name} {fault}"
     return manifest, None
+
+
+def _fault(path, entry):
+    """What is wrong with a file that a manifest lists, or None."""
+    try:
+        digest, size = str(entry["sha256"]), int(entry["bytes"])
+        if path.stat().st_size != size:
+            return f"has {path.stat().st_size:,} bytes, not {size:,}"
+        return None if sha256(path) == digest else "is not what was written: its SHA-256 differs"
+    except OSError as error:
+        return f"can't be read: {error.strerror}"
+    except (KeyError, TypeError, ValueError) as error:
+        return f"has no proper entry in the manifest ({type(error).__name__}: {error})"
 
 
 def require_room(folder, size, what):

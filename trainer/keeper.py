@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from trainer import __version__
 from trainer.checkpoint import Checkpoints
-from trainer.errors import DataError
+from trainer.errors import DataError, StorageError
 from trainer.progress import Progress
 from trainer.reporting.reporter import Reporter
 from trainer.saver import Saver
@@ -59,16 +59,17 @@ class Keeper:
         if number == 0:
             return None
         manifest = found or self._checkpoints.find(str(number - 1))
-        if manifest["data"] != self._data.fingerprint:
+        progress, data, precision, reports = _known(manifest)
+        if data != self._data.fingerprint:
             raise DataError(f"the data is not what it was when this run began: its fingerprint is "
-                            f"{self._data.fingerprint[:23]}…, the checkpoint's {manifest['data'][:23]}…",
+                            f"{self._data.fingerprint[:23]}…, the checkpoint's {data[:23]}…",
                             "put the old data back, or start anew with another --model_dir")
         self._checkpoints.restore_all(self._state.variables(), manifest)
-        if manifest["precision"] != self._runtime.precision:
+        if precision != self._runtime.precision:
             self._state.reset_loss_scale(self._runtime.precision)
-        self.progress = Progress.from_json(manifest["progress"])
+        self.progress = progress
         console.say(f"going on from step {manifest['step']:,}")
-        return manifest["reports"]
+        return reports
 
     def _open_reports(self, console, valid):
         self._checkpoints.clear_leftovers()
@@ -144,6 +145,20 @@ class Keeper:
                 "precision": self._runtime.precision, "settings": json.loads(self._config.to_json()),
                 "evaluation": evaluated if evaluated and evaluated["step"] == step else None,
                 "progress": dataclasses.asdict(progress), "reports": sizes}, reports
+
+
+def _known(manifest):
+    """(progress, fingerprint of the data, precision, sizes of the reports) that a manifest holds."""
+    try:
+        reports = manifest["reports"]
+        sizes = {name: int(reports[name]) for name in ("metrics", "ledger")}
+        events = {str(name): int(size) for name, size in reports["tensorboard"].items()}
+        return (Progress.from_json(manifest["progress"]), str(manifest["data"]), str(manifest["precision"]),
+                {**sizes, "tensorboard": events})
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise StorageError(f"the manifest of step {manifest['step']:,} is not of this version's making "
+                           f"({type(error).__name__}: {error})",
+                           "go on with the version that wrote it, or start anew with another --model_dir") from None
 
 
 def _resolved(config, runtime, plan, data):

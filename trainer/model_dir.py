@@ -40,12 +40,17 @@ class ModelDir:
         """
         try:
             value = json.loads(self.config.read_text(encoding="utf-8"))
-            Config.from_mapping(value["given"])
+            settings, data = Config.from_mapping(value["given"]), value["data"]
+            if problems := settings.problems():
+                raise ValueError(problems[0])
+            if not (all(isinstance(name, str) for name in data["classes"])
+                    and [type(size) for size in data["image_shape"]] == [int] * 3):
+                raise ValueError("its data has no classes or no image shape")
             return value
         except FileNotFoundError:
             raise DataError(f"{self.root} is no run: it has no config.json",
                             "name the --model_dir of a run, or train one first") from None
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise DataError(f"{self.config} can't be read ({type(error).__name__}: {error})",
                             "restore the file, or start anew with another --model_dir") from None
 
@@ -64,22 +69,33 @@ class ModelDir:
             UsageError: if `--resume` forbids it, or the settings would make it another run.
         """
         self.lock()
-        used = self.config.exists() or any(self.checkpoints.glob("step-*/manifest.json"))
-        if used and config.resume == "never":
+        manifests = sorted(self.checkpoints.glob("step-*/manifest.json"), reverse=True)
+        if config.resume == "never" and (manifests or self.config.exists()):
             raise UsageError(f"--resume=never refuses a used model_dir; {self.root} holds a run already",
                              "name another --model_dir, or leave --resume out to go on with this run")
-        if config.resume == "require" and not any(self.checkpoints.glob("step-*/manifest.json")):
+        if config.resume == "require" and not manifests:
             raise UsageError(f"--resume=require needs a checkpoint; {self.root} has none",
                              "name the --model_dir of a run that has one, or leave --resume out")
-        if not self.config.exists():
-            return []
-        differences = config.differences(Config.from_mapping(self.read_config()["given"]))
+        if not manifests:
+            return []  # nothing to go on from: a new run, whatever a start before it was given
+        differences = config.differences(self._settings(manifests))
         other = [f"--{name}: the run has {theirs!r}, received {mine!r}"
                  for name, mine, theirs, another_run in differences if another_run]
         if other:
             raise UsageError([f"{self.root} holds a run with other settings:", *other],
                              "use its settings to go on with it, or name another --model_dir")
         return differences
+
+    def _settings(self, manifests):
+        """The settings of the run that is here: config.json's, or where that is gone a checkpoint's."""
+        if self.config.exists():
+            return Config.from_mapping(self.read_config()["given"])
+        for path in manifests:
+            manifest, _ = files.peek_manifest(path.parent)
+            if manifest and isinstance(manifest.get("settings"), dict):
+                return Config.from_mapping(manifest["settings"])
+        raise DataError(f"{self.root} has checkpoints, but neither config.json nor a manifest says of which run",
+                        "restore config.json, or start anew with another --model_dir")
 
     def write_config(self, config, resolved):
         """Writes config.json.

@@ -3,6 +3,8 @@ import pickle
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from trainer.config import Config
 from trainer.data import cifar10 as source
@@ -82,6 +84,47 @@ def test_a_truncated_binary_file(binary, cut):
     path = binary / "data_batch_4.bin"
     path.write_bytes(path.read_bytes()[:cut])
     fails(binary, "data_batch_4.bin is damaged", f"record {cut // 3073}")
+
+
+def test_a_file_that_ends_between_two_records(binary):
+    path = binary / "data_batch_4.bin"
+    path.write_bytes(path.read_bytes()[:3073 * 3])
+    fails(binary, "data_batch_4.bin is damaged: it holds 3 records, data_batch_1.bin 4; record 3 and all after it")
+
+
+@settings(max_examples=150, deadline=None)
+@given(content=st.binary(max_size=100), repeats=st.integers(0, 100), layout=st.sampled_from(["", ".bin"]))
+def test_any_bytes_are_refused_or_read_as_they_are(tmp_path_factory, content, repeats, layout):
+    """No traceback, and nothing that isn't in the file."""
+    folder, content = tmp_path_factory.mktemp("any"), content * repeats
+    for name in (*source.TRAIN, *source.TEST):
+        (folder / f"{name}{layout}").write_bytes(content)
+    try:
+        data = load(folder)
+    except DataError as error:
+        assert "data_batch_1" in error.cause
+        return
+    assert layout and len(content) % 3073 == 0
+    rows = np.frombuffer(content, np.uint8).reshape(-1, 3073)
+    np.testing.assert_array_equal(data.test.images, rows[:, 1:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1))
+
+
+@settings(max_examples=150, deadline=None)
+@given(place=st.integers(0, 10**6), byte=st.integers(0, 255))
+def test_any_byte_of_a_pickle_may_change(tmp_path_factory, place, byte):
+    folder = tmp_path_factory.mktemp("any")
+    whole = pickle.dumps({b"data": np.zeros((2, 3072), np.uint8), b"labels": [1, 2]}, protocol=2)
+    changed = bytearray(whole)
+    # The pictures are zeros, so a change among them would be a picture like any other.
+    edges = [index for index in range(len(whole)) if whole[index]]
+    changed[edges[place % len(edges)]] = byte
+    for name in (*source.TRAIN, *source.TEST):
+        (folder / name).write_bytes(changed)
+    try:
+        data = load(folder)
+    except DataError:
+        return
+    assert data.test.images.shape == (2, 32, 32, 3) and set(data.test.labels.tolist()) <= set(range(10))
 
 
 def test_a_truncated_pickle(python):

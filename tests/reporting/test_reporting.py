@@ -1,9 +1,11 @@
 import json
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from trainer.reporting import lines
+from trainer.reporting import curves, lines
 from trainer.reporting.lines import LinesFile
 from trainer.reporting.tensorboard import TensorBoardWriter
 
@@ -39,6 +41,30 @@ def test_a_line_that_was_cut_off_is_not_read(tmp_path):
     path = tmp_path / "metrics.jsonl"
     path.write_bytes(b'{"step": 1}\n{"ste')
     assert lines.read(path) == [{"step": 1}]
+
+
+@settings(max_examples=200, deadline=None)
+@given(before=st.lists(st.binary(max_size=30), max_size=4), size=st.integers(0, 200))
+def test_any_bytes_in_a_metrics_file(tmp_path_factory, before, size):
+    path = tmp_path_factory.mktemp("any") / "metrics.jsonl"
+    path.write_bytes(b'{"step": 1, "split": "train", "loss": 2.0, "epoch": 0.1}\n' + b"\n".join(before))
+    assert all(isinstance(line, dict) for line in lines.read(path))
+    there = path.read_bytes()
+    file = LinesFile(path, size)
+    file.write({"step": 2, "loss": float("nan")})
+    file.close()
+    assert path.read_bytes() == there[:size] + b'{"step": 2, "loss": null}\n'
+    assert file.missing == max(0, size - len(there))
+
+
+@pytest.mark.parametrize("line", ["not json", '{"split": "eval"}', '{"split": 3, "loss": "x", "epoch": 1}', "[1, 2]",
+                                  '{"split": "eval", "epoch": 1, "loss": null, "accuracy": null}'])
+def test_curves_are_drawn_of_what_can_be_read(tmp_path, line):
+    whole = {"split": "eval", "epoch": 1, "loss": 0.5, "accuracy": 0.5, "train_loss": 0.4, "train_accuracy": 0.6}
+    path = tmp_path / "metrics.jsonl"
+    path.write_text(f"{line}\n{json.dumps(whole)}\n")
+    curves.draw(path, tmp_path / "report/curves.png")
+    assert (tmp_path / "report/curves.png").read_bytes().startswith(b"\x89PNG")
 
 
 def scalars(folder, split, tag="loss"):

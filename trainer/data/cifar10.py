@@ -43,10 +43,12 @@ def load(config):
     if not found:
         raise DataError(f"the archive that was downloaded holds no CIFAR-10 under {root}",
                         "unpack cifar-10-python.tar.gz yourself and name its folder with --data_dir")
-    folder, read = found
+    folder, ending, read = found
     splits = []
     for names in (TRAIN, TEST):
-        parts = [read(folder, name) for name in names]
+        paths = [folder / f"{name}{ending}" for name in names]
+        parts = [read(path) for path in paths]
+        _same_sizes(paths, [len(labels) for _, labels in parts])
         images, labels = (np.concatenate([part[i] for part in parts]) for i in (0, 1))
         splits.append((images.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1), labels))
     return in_memory("cifar10", CLASSES, *splits)
@@ -58,14 +60,14 @@ def _keras_cache():
 
 
 def _find(root):
-    """(folder, how to read a file of it), or None if no layout that is known lies under `root`."""
+    """(folder, how its files end, how to read one), or None if no layout that is known lies under `root`."""
     layouts = [(inner, ".bin", _read_binary) for inner in ("cifar-10-batches-bin", "")]
     layouts += [(inner, "", _read_python)
                 for inner in ("cifar-10-batches-py", f"{_KERAS_FOLDER}/cifar-10-batches-py", "")]
     for inner, ending, read in layouts:
         # Any of the files: one that is missing is then named, not taken for a data set that isn't there.
         if any(os.path.exists(root / inner / f"{name}{ending}") for name in (*TRAIN, *TEST)):
-            return root / inner, read
+            return root / inner, ending, read
     return None
 
 
@@ -81,9 +83,8 @@ def _damaged(path, what):
     return DataError(f"{path} is damaged: {what}", "unpack CIFAR-10 again, or name another --data_dir")
 
 
-def _read_binary(folder, name):
+def _read_binary(path):
     """(pictures uint8 [n, 3072], labels uint8 [n]) of a binary file."""
-    path = folder / f"{name}.bin"
     data, row = _bytes_of(path), 1 + _PICTURE
     if not data or len(data) % row:
         raise _damaged(path, f"{len(data):,} bytes are not a whole number of records of {row:,} bytes; "
@@ -92,9 +93,8 @@ def _read_binary(folder, name):
     return rows[:, 1:], _checked_labels(path, rows[:, 0])
 
 
-def _read_python(folder, name):
+def _read_python(path):
     """The same of a Python file."""
-    path = folder / name
     try:
         batch = _ArraysOnly(io.BytesIO(_bytes_of(path)), encoding="bytes").load()
     except DataError as error:
@@ -110,6 +110,15 @@ def _read_python(folder, name):
     if labels.shape != images.shape[:1] or labels.dtype.kind not in "iu":
         raise _damaged(path, f"it holds {len(images):,} pictures and labels of shape {list(labels.shape)}")
     return images, _checked_labels(path, labels)
+
+
+def _same_sizes(paths, sizes):
+    """A file that was cut off between two records can't be told by itself, but by the others."""
+    whole = max(sizes)
+    for path, size in zip(paths, sizes, strict=True):
+        if size < whole:
+            raise _damaged(path, f"it holds {size:,} records, {paths[sizes.index(whole)].name} {whole:,}; record {size} "
+                                 "and all after it are missing")
 
 
 def _checked_labels(path, labels):

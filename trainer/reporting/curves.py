@@ -20,14 +20,14 @@ def draw(metrics_file, picture):
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    found = [line for line in lines.read(metrics_file) if {"split", "loss", "epoch"} <= line.keys()]
-    train = [line for line in found if line["split"] == "train" and line["loss"] is not None]
+    found = [line for line in lines.read(metrics_file) if _is_whole(line)]
+    train = [line for line in found if line["split"] == "train"]
     test = [line for line in found if line["split"] == "eval"]
     figure, axes = pyplot.subplots(1, 2, figsize=(10.5, 4), layout="constrained")
     for axis, name, factor, label in ((axes[0], "loss", 1, "loss (nats)"), (axes[1], "accuracy", 100, "accuracy (%)")):
         axis.plot([line["epoch"] for line in train], [factor * line[name] for line in train],
                   color=_TRAIN, linewidth=1, alpha=0.45)
-        averages = [line for line in test if line[f"train_{name}"] is not None]
+        averages = [line for line in test if line.get(f"train_{name}") is not None]
         axis.plot([line["epoch"] for line in averages], [factor * line[f"train_{name}"] for line in averages],
                   color=_TRAIN, linewidth=2, marker="o", markersize=4, label="train, mean since the last test")
         axis.plot([line["epoch"] for line in test], [factor * line[name] for line in test],
@@ -47,3 +47,8 @@ def draw(metrics_file, picture):
     figure.savefig(staged, dpi=120, format="png")
     pyplot.close(figure)
     os.replace(staged, picture)
+
+
+def _is_whole(line):
+    """Whether a line has the numbers that are drawn; a train line has none where no loss was finite."""
+    return all(isinstance(line.get(name), float | int) for name in ("epoch", "loss", "accuracy"))

@@ -1,0 +1,111 @@
+"""What may change when a run goes on, flag by flag; and what is said where its settings are gone."""
+
+import dataclasses
+import json
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from trainer import files
+from trainer.config import Config
+from trainer.errors import DataError, UsageError
+from trainer.model_dir import ModelDir
+
+OTHER = {"seed": 1, "num_gpus": 0, "virtual_devices": 2, "strategy": "mirrored", "precision": "bfloat16", "xla": "on",
+         "dataset": "shapes", "data_dir": "elsewhere", "batch_size": 64, "augment": ("flip",), "model": "cnn2",
+         "optimizer": "sgd", "learning_rate": 0.1, "momentum": 0.8, "weight_decay": 0.1, "schedule": "cosine",
+         "warmup_epochs": 1.0, "label_smoothing": 0.1, "clip_norm": 1.0, "epochs": 12.0, "max_steps": 7,
+         "eval_every_epochs": 2.0, "log_every_steps": 7, "patience": 3, "target_accuracy": 0.9,
+         "checkpoint_every_steps": 7, "checkpoint_every_minutes": 1.0, "keep_checkpoints": 1, "max_bad_steps": 3,
+         "spike_factor": 3.0, "ledger": True, "export": ("h5",)}
+# What decides neither the numbers nor what the files of the run hold.
+MAY_CHANGE = {"num_gpus", "virtual_devices", "strategy", "precision", "xla", "data_dir", "epochs", "max_steps",
+              "patience", "target_accuracy", "checkpoint_every_steps", "checkpoint_every_minutes", "keep_checkpoints",
+              "max_bad_steps", "spike_factor", "export"}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Makes the folder of a run with one checkpoint."""
+    def make(config):
+        model_dir = ModelDir(tmp_path / "run")
+        checkpoint = model_dir.checkpoints / "step-00000007"
+        checkpoint.mkdir(parents=True)
+        files.seal(checkpoint, {"step": 7, "settings": json.loads(config.to_json())})
+        model_dir.write_config(config, {"data": {"classes": ["a", "b"], "image_shape": [8, 8, 3]}})
+        return model_dir
+
+    return make
+
+
+def claim(model_dir, config):
+    try:
+        return model_dir.claim(config)
+    finally:
+        model_dir.unlock()
+
+
+def test_every_setting_is_tried_here():
+    assert set(OTHER) == {field.name for field in dataclasses.fields(Config)} - {"model_dir", "resume"}
+    for name, value in OTHER.items():
+        assert value != getattr(Config(), name), name
+    assert not [problem for name, value in OTHER.items() for problem in Config(**{name: value}).problems()]
+
+
+@pytest.mark.parametrize("name", OTHER)
+def test_a_changed_setting_is_told_or_refused(folder, name):
+    before = Config(model_dir="x")
+    model_dir, changed = folder(before), dataclasses.replace(before, **{name: OTHER[name]})
+    if name in MAY_CHANGE:
+        assert [row[:3] for row in claim(model_dir, changed)] == [(name, OTHER[name], getattr(before, name))]
+    else:
+        with pytest.raises(UsageError) as caught:
+            claim(model_dir, changed)
+        assert f"--{name}: the run has {getattr(before, name)!r}, received {OTHER[name]!r}" in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["epochs", "max_steps"])
+def test_the_length_of_a_run_may_not_change_where_its_schedule_follows_from_it(folder, name):
+    before = Config(model_dir="x", schedule="cosine")
+    with pytest.raises(UsageError, match=f"--{name}"):
+        claim(folder(before), dataclasses.replace(before, **{name: OTHER[name]}))
+
+
+def test_all_that_is_refused_is_listed_at_once(folder):
+    before = Config(model_dir="x")
+    with pytest.raises(UsageError) as caught:
+        claim(folder(before), dataclasses.replace(before, seed=1, epochs=12, batch_size=64))
+    assert len(caught.value.problems) == 3
+
+
+def test_without_config_json_the_checkpoints_know_the_settings(folder):
+    before = Config(model_dir="x")
+    model_dir = folder(before)
+    model_dir.config.unlink()
+    assert claim(model_dir, before) == []
+    with pytest.raises(UsageError, match="--seed"):
+        claim(model_dir, dataclasses.replace(before, seed=1))
+    (model_dir.checkpoints / "step-00000007/manifest.json").write_text("{}")
+    with pytest.raises(DataError, match="neither config.json nor a manifest"):
+        claim(model_dir, before)
+
+
+def test_where_nothing_was_saved_any_settings_begin_anew(folder):
+    before = Config(model_dir="x")
+    model_dir = folder(before)
+    (model_dir.checkpoints / "step-00000007/manifest.json").unlink()
+    assert claim(model_dir, dataclasses.replace(before, seed=1)) == []
+
+
+@settings(max_examples=200, deadline=None)
+@given(text=st.one_of(st.binary(max_size=60), st.dictionaries(
+    st.sampled_from(["given", "data", "epochs"]), st.none() | st.integers() | st.dictionaries(
+        st.sampled_from([field.name for field in dataclasses.fields(Config)] + ["classes", "image_shape"]),
+        st.none() | st.integers() | st.floats() | st.text(max_size=3) | st.lists(st.text(max_size=3), max_size=3)))
+    .map(lambda value: json.dumps(value).encode())))
+def test_whatever_config_json_holds(tmp_path_factory, text):
+    model_dir = ModelDir(tmp_path_factory.mktemp("any"))
+    model_dir.config.write_bytes(text)
+    with pytest.raises(DataError, match="config.json can't be read"):
+        model_dir.read_config()
