@@ -63,8 +63,7 @@ class Checkpoints:
             with tf.device("CPU:0"):
                 tf.raw_ops.SaveV2(prefix=str(path / "state"), tensor_names=names, shape_and_slices=[""] * len(names),
                                   tensors=[values[name] for name in names])
-            for report in reports:
-                files.flush(report)
+            files.flush_all(reports)
             files.seal(path, {"step": step, **facts})
         except (tf.errors.OpError, OSError) as error:
             shutil.rmtree(path, ignore_errors=True)
@@ -87,8 +86,7 @@ class Checkpoints:
         if fault:
             raise StorageError(f"checkpoint of step {step:,} was damaged while the run was going on: {fault}",
                                "look what else writes into the folder, then run the same command again")
-        for report in reports:
-            files.flush(report)
+        files.flush_all(reports)
         files.write_manifest(self.path(step), {**manifest, **facts})
         self._remove_old()
 

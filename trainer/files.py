@@ -1,6 +1,7 @@
 """Files that survive: flushed to the disk, renamed into place, and known by their hash."""
 
 import contextlib
+import ctypes
 import hashlib
 import json
 import os
@@ -8,6 +9,8 @@ import shutil
 from pathlib import Path
 
 from trainer.errors import StorageError
+
+_HERE, _RENAME_EXCHANGE = -100, 2  # of linux/fcntl.h and linux/fs.h: AT_FDCWD, and what renameat2 takes
 
 
 def sha256(path):
@@ -26,6 +29,12 @@ def flush(path):
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def flush_all(paths):
+    """Likewise for files and the folders that they are in: a new file's name is in its folder."""
+    for path in [*paths, *{Path(path).parent for path in paths}]:
+        flush(path)
 
 
 def write_durably(path, text):
@@ -161,11 +170,29 @@ def remove_sealed(folder):
 
 
 def replace_folder(staged, final):
-    """Puts a finished folder in the place of an older one."""
-    old = Path(final).with_name(f".{Path(final).name}.old")
-    shutil.rmtree(old, ignore_errors=True)
-    with contextlib.suppress(FileNotFoundError):
+    """Puts a finished folder in the place of an older one, in one step where the file system can do that.
+
+    Args:
+        staged: The finished folder; gone afterwards.
+        final: Its place.
+    """
+    staged, final = Path(staged), Path(final)
+    if not final.exists():
+        os.rename(staged, final)
+    elif not _exchange(staged, final):
+        old = final.with_name(f".{final.name}.old")
+        shutil.rmtree(old, ignore_errors=True)
         os.rename(final, old)
-    os.rename(staged, final)
-    flush(Path(final).parent)
-    shutil.rmtree(old, ignore_errors=True)
+        os.rename(staged, final)
+        staged = old
+    flush(final.parent)
+    shutil.rmtree(staged, ignore_errors=True)
+
+
+def _exchange(one, other):
+    """Exchanges two paths at once; False where that can't be done (Linux can, most of its file systems can)."""
+    try:
+        exchange = ctypes.CDLL(None).renameat2
+    except (OSError, AttributeError):
+        return False
+    return exchange(_HERE, os.fsencode(one), _HERE, os.fsencode(other), _RENAME_EXCHANGE) == 0

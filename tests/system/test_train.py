@@ -2,14 +2,13 @@
 
 import json
 import signal
-import subprocess
-import sys
 import time
 
 import numpy as np
 import pytest
-from conftest import environment
+import runs
 from reporting.test_reporting import scalars
+from runs import assert_equal_runs, finish, ledger, reported, state
 
 from trainer.reporting import lines
 
@@ -21,14 +20,7 @@ FLAGS = ("--dataset=shapes", "--model=small_models:normalized", "--batch_size=16
 
 
 def start(folder, *more):
-    return subprocess.Popen([sys.executable, "-m", "trainer.main", *FLAGS, "--model_dir=run", *more], cwd=folder,
-                            text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment())
-
-
-def finish(process, code):
-    out, err = process.communicate(timeout=200)
-    assert process.returncode == code, out + err
-    return out, err
+    return runs.start(folder, *FLAGS, *more)
 
 
 def wait_for_step(process, folder, step):
@@ -40,41 +32,6 @@ def wait_for_step(process, folder, step):
             return
         time.sleep(0.02)
     raise AssertionError(f"step {step} never came: {process.communicate()}")
-
-
-def state(folder):
-    """Every variable of the last checkpoint."""
-    import tensorflow as tf
-
-    last = max((folder / "run/checkpoints").glob("step-*"))
-    reader = tf.train.load_checkpoint(str(last / "state"))
-    names = reader.get_variable_to_shape_map()
-    assert len(names) > 30
-    return last.name, {name: reader.get_tensor(name) for name in names}
-
-
-def reported(folder):
-    """All of metrics.jsonl but what depends on the clock."""
-    return [{name: value for name, value in line.items() if name not in ("time", "images_per_second")}
-            for line in lines.read(folder / "run/metrics.jsonl")]
-
-
-def ledger(folder):
-    """Step to ids; no step twice."""
-    entries = [(line["step"], line["ids"]) for line in lines.read(folder / "run/ledger.jsonl")]
-    assert [step for step, _ in entries] == list(range(1, 41))
-    return dict(entries)
-
-
-def assert_equal_runs(folder, other):
-    (name, mine), (other_name, theirs) = state(folder), state(other)
-    assert name == other_name == "step-00000040" and mine.keys() == theirs.keys()
-    for variable, value in mine.items():
-        np.testing.assert_array_equal(value, theirs[variable], err_msg=variable)
-    assert reported(folder) == reported(other) and ledger(folder) == ledger(other)
-    for split in ("train", "eval"):
-        steps = scalars(folder / "run/tensorboard", split)
-        assert steps == scalars(other / "run/tensorboard", split) and len(steps) == len(set(steps)) > 2
 
 
 @pytest.fixture(scope="module")

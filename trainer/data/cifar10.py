@@ -117,8 +117,9 @@ def _same_sizes(paths, sizes):
     whole = max(sizes)
     for path, size in zip(paths, sizes, strict=True):
         if size < whole:
-            raise _damaged(path, f"it holds {size:,} records, {paths[sizes.index(whole)].name} {whole:,}; record {size} "
-                                 "and all after it are missing")
+            other = paths[sizes.index(whole)].name
+            raise _damaged(path, f"it holds {size:,} records, {other} {whole:,}; record {size} and all after it are "
+                                 "missing")
 
 
 def _checked_labels(path, labels):
