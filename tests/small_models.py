@@ -1,5 +1,9 @@
 """Models that compile in a moment, for tests that look at something else."""
 
+import os
+import time
+from pathlib import Path
+
 import keras
 from keras import layers
 
@@ -45,3 +49,40 @@ def constrained(classes, image_shape):
 
 def no_model(classes, image_shape):
     return "not a model"
+
+
+def _dawdle(phase):
+    """Takes very long, in the phase that SLOW_PHASE names; a file tells the test that the process is in there."""
+    if os.environ.get("SLOW_PHASE") == phase:
+        Path("slow").touch()
+        time.sleep(100)
+
+
+class Slow(layers.Layer):
+    """Does nothing."""
+
+    def call(self, inputs, training=None):
+        if training is not None:
+            _dawdle("compiling" if training else "evaluating")
+        return inputs
+
+
+_BUILT = []
+
+
+def slow(classes, image_shape):
+    """A model that can take very long to compile, or to be built again for the exports."""
+    if _BUILT:
+        _dawdle("exporting")
+    _BUILT.append(True)
+    pixels = keras.Input(image_shape)
+    x = Slow()(layers.Flatten()(layers.Rescaling(1 / 255)(layers.AveragePooling2D(4)(pixels))))
+    return keras.Model(pixels, layers.Dense(classes, dtype="float32")(layers.Dense(8)(x)))
+
+
+def hungry(classes, image_shape):
+    """A model that wants a TiB of memory."""
+    pixels = keras.Input(image_shape)
+    x = layers.Dense(classes, dtype="float32")(layers.Flatten()(layers.Rescaling(1 / 255)(pixels)))
+    return keras.Model(pixels, layers.Lambda(
+        lambda y: y + keras.ops.sum(keras.ops.sqrt(keras.ops.broadcast_to(keras.ops.mean(y), (2**38,)))))(x))

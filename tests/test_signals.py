@@ -14,11 +14,47 @@ with StopWish() as wish:
     time.sleep(60)
 """
 
+# The same in a section where nothing would be lost, once a save that is under way is over.
+STUCK = """
+import sys, time
+from trainer.signals import StopWish
+def settled():
+    time.sleep(1)
+    print("settled", flush=True)
+    return sys.argv[1] == "well"
+with StopWish() as wish, wish.nothing_to_save("compiling", settled):
+    print("ready", flush=True)
+    time.sleep(60)
+"""
+
+
+def start(program, *words):
+    process = subprocess.Popen([sys.executable, "-c", program, *words], text=True, env=environment(),
+                               stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert process.stdout.readline() == "ready\n"
+    return process
+
+
+def test_a_signal_ends_a_process_that_is_stuck_where_nothing_would_be_lost():
+    process, began = start(STUCK, "well"), time.monotonic()
+    process.send_signal(signal.SIGTERM)
+    out, err = process.communicate(timeout=20)
+    assert process.returncode == 75 and time.monotonic() - began < 10 and out == "settled\n"
+    assert "asked to stop (SIGTERM) while compiling; nothing was left to save\n  way out: run the same" in err
+
+
+def test_it_does_not_end_there_if_what_was_under_way_failed():
+    process = start(STUCK, "badly")
+    process.send_signal(signal.SIGTERM)
+    assert process.stdout.readline() == "settled\n"
+    time.sleep(0.5)
+    assert process.poll() is None  # the main thread has to say what went wrong
+    process.kill()
+    process.communicate()
+
 
 def test_signals_at_once_are_one_wish_and_a_later_one_stops_at_once():
-    process = subprocess.Popen([sys.executable, "-c", PROGRAM], text=True, env=environment(), stdout=subprocess.PIPE,
-                               stderr=subprocess.PIPE)
-    process.stdout.readline()
+    process = start(PROGRAM)
     process.send_signal(signal.SIGTERM)
     process.send_signal(signal.SIGINT)
     time.sleep(1.2)

@@ -24,6 +24,7 @@ from trainer.errors import Stopped, StorageError
 PATHS = {"h5": "model.h5", "keras": "model.keras", "saved_model": "saved_model/1"}
 TOLERANCE = 0.001  # a tenth of a point
 _SECONDS = 3600
+_BESIDES = 2**19  # bytes of an export that aren't weights, about
 
 
 class Serving(tf.Module):
@@ -107,8 +108,10 @@ def export(config, data, model, accuracy, folder, wish=None):
     folder = Path(folder)
     staged = folder.with_name(f".{folder.name}.new")
     shutil.rmtree(staged, ignore_errors=True)
-    staged.mkdir(parents=True)
     exported = float32_copy(config, len(data.classes), data.image_shape, model)
+    weights = sum(4 * variable.shape.num_elements() for variable in model.weights)
+    files.require_room(folder, len(config.export) * int(1.1 * weights + _BESIDES), "the exports")
+    staged.mkdir(parents=True)
     if accuracy is None:
         accuracy = _accuracy(exported, data.test)
     try:

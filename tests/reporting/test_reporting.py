@@ -71,7 +71,7 @@ def scalars(folder, split, tag="loss"):
     """All steps in all files of a split, as TensorBoard reads them without hiding anything."""
     found = []
     for path in sorted((folder / split).iterdir()):
-        accumulator = EventAccumulator(str(path), purge_orphaned_data=False)
+        accumulator = EventAccumulator(str(path), size_guidance={"tensors": 0}, purge_orphaned_data=False)
         accumulator.Reload()
         if tag in accumulator.Tags()["tensors"]:
             found += [event.step for event in accumulator.Tensors(tag)]

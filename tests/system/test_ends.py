@@ -7,9 +7,10 @@ import time
 
 import numpy as np
 import pytest
-from conftest import environment
+from conftest import Ended, environment
 
 from trainer.data.order import stream
+from trainer.reporting import lines
 
 
 def ended(done, code, *parts):
@@ -111,3 +112,56 @@ def test_help(run):
     for words in (("trainer.main", "--help"), ("trainer", "--help"), ("trainer", "bench", "--help")):
         done = run(*words)
         assert done.code == 0 and "--" in done.out
+
+
+def run_after(code, folder, *flags):
+    """Runs the trainer in a process that does something else first."""
+    code = f"import sys; {code}; from trainer.main import main; sys.exit(main(sys.argv[1:]))"
+    done = subprocess.run([sys.executable, "-c", code, *flags], cwd=folder, env=environment(), text=True,
+                          capture_output=True, timeout=200)
+    return Ended(done.returncode, done.stdout, done.stderr)
+
+
+def test_too_little_memory_names_the_batch(run):
+    done = run("trainer.main", "--dataset=shapes", "--model=small_models:hungry", "--max_steps=5", "--export=none",
+               "--num_gpus=0")
+    ended(done, 64, "out of memory: OOM when allocating tensor with shape[274877906944]", "way out: lower --batch_size")
+
+
+def test_too_little_memory_on_the_host(tmp_path):
+    for number in range(1, 6):
+        with open(tmp_path / f"data_batch_{number}.bin", "wb") as file:
+            file.truncate(3073 * 100_000)  # 1.5 GB of zeros, none of them on the disk
+    done = run_after("import resource, trainer.runtime; "
+                     "used = int(open('/proc/self/statm').read().split()[0]) * resource.getpagesize(); "
+                     "resource.setrlimit(resource.RLIMIT_AS, (used + 2**30,) * 2)", tmp_path,
+                     f"--data_dir={tmp_path}", "--num_gpus=0")
+    ended(done, 64, "out of memory on the host", "--batch_size")
+
+
+def test_a_clock_that_jumps_changes_nothing(run, tmp_path):
+    """Backwards by an hour at every look: order comes from steps and the monotonic clock."""
+    flags = ("--dataset=shapes", "--model=small_models:normalized", "--max_steps=30", "--log_every_steps=5",
+             "--checkpoint_every_steps=10", "--num_gpus=0", "--export=none", "--eval_every_epochs=0.1")
+    done = run_after("import time; real = time.time; jumps = iter(range(10**9)); "
+                     "time.time = lambda: real() - 3600 * next(jumps)", tmp_path, *flags, "--model_dir=jumping")
+    assert done.code == 0 and "Traceback" not in done.err, done.err
+    assert run("trainer.main", *flags, "--model_dir=steady").code == 0
+    jumping, steady = ([{name: value for name, value in line.items() if name not in ("time", "images_per_second")}
+                        for line in lines.read(tmp_path / name / "metrics.jsonl")] for name in ("jumping", "steady"))
+    assert jumping == steady and len(steady) == 10
+    times = [line["time"] for line in lines.read(tmp_path / "jumping/metrics.jsonl")]
+    assert times == sorted(times, reverse=True)  # it did jump
+
+
+def test_data_that_is_not_what_it_was(run, tmp_path):
+    for name in ("data_batch_1", "data_batch_2", "data_batch_3", "data_batch_4", "data_batch_5", "test_batch"):
+        np.zeros((20, 3073), np.uint8).tofile(tmp_path / f"{name}.bin")
+    flags = (f"--data_dir={tmp_path}", "--model_dir=run", "--batch_size=10", "--export=none")
+    assert run("trainer.main", *flags, "--max_steps=2").code == 0
+    before = {path: path.read_bytes() for path in (tmp_path / "run/checkpoints").rglob("*") if path.is_file()}
+    data = bytearray((tmp_path / "data_batch_3.bin").read_bytes())
+    data[5000] ^= 1
+    (tmp_path / "data_batch_3.bin").write_bytes(data)
+    ended(run("trainer.main", *flags, "--max_steps=4"), 65, "the data is not what it was when this run began")
+    assert all(path.read_bytes() == content for path, content in before.items())

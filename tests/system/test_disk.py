@@ -1,0 +1,108 @@
+"""Disks that are full, or fill up, or can't be written: real ones, small."""
+
+import ctypes
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+import runs
+from conftest import environment
+from runs import assert_equal_runs, finish
+
+from trainer import files
+
+FLAGS = ("--dataset=shapes", "--model=small_models:normalized", "--batch_size=16", "--eval_every_epochs=0.02",
+         "--log_every_steps=4", "--checkpoint_every_steps=20", "--num_gpus=0", "--ledger")
+NO_EXPORT = (*FLAGS, "--export=none", "--max_steps=400")
+
+
+@pytest.fixture
+def disk(tmp_path):
+    """Mounts a disk of some KiB; a function that returns its folder."""
+    mounted = []
+
+    def mount(size):
+        folder = tmp_path / "disk"
+        folder.mkdir()
+        done = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}k", "tmpfs", folder], capture_output=True)
+        if done.returncode:
+            pytest.skip("needs the right to mount a small disk: run the tests as root")
+        mounted.append(folder)
+        return folder
+
+    yield mount
+    for folder in mounted:
+        subprocess.run(["umount", "-l", folder], check=True)
+
+
+def fill(folder, leave=0):
+    """Fills a disk but for some bytes."""
+    size = max(0, os.statvfs(folder).f_bavail * os.statvfs(folder).f_frsize - leave)
+    (folder / "filler").write_bytes(b"x" * size)
+
+
+def test_no_room_from_the_start(disk):
+    folder = disk(256)
+    _, err = finish(runs.start(folder, *NO_EXPORT), 74)
+    assert "no room for a checkpoint: it needs 1." in err and "way out: make room" in err
+
+
+def test_a_disk_that_fills_up_keeps_the_old_checkpoint(disk, tmp_path):
+    through = tmp_path / "through"
+    through.mkdir()
+    finish(runs.start(through, *NO_EXPORT), 0)
+    folder = disk(8 * 1024)
+    process = runs.start(folder, *NO_EXPORT)
+    manifests = folder / "run/checkpoints"
+    while not list(manifests.glob("step-*/manifest.json")):
+        assert process.poll() is None, process.communicate()
+    fill(folder)
+    _, err = finish(process, 74)
+    assert "way out: " in err and ("No space left" in err or "no room" in err)
+    sound = [path.parent for path in manifests.glob("step-*/manifest.json")]
+    assert sound and all(files.read_manifest(path)[0] for path in sound)
+    (folder / "filler").unlink()
+    out, _ = finish(runs.start(folder, *NO_EXPORT), 0)
+    assert "going on from step" in out
+    assert_equal_runs(folder, through)
+
+
+def test_no_room_for_the_exports(disk):
+    folder = disk(8 * 1024)
+    finish(runs.start(folder, *FLAGS, "--export=none", "--max_steps=20"), 0)
+    before = json.loads((folder / "run/result.json").read_text())
+    fill(folder, 1_200_000)
+    _, err = finish(runs.start(folder, *FLAGS, "--max_steps=20"), 74)
+    assert "no room for the exports" in err
+    assert not list((folder / "run").glob("*export*"))
+    (folder / "filler").unlink()
+    finish(runs.start(folder, *FLAGS, "--max_steps=20"), 0)
+    after = json.loads((folder / "run/result.json").read_text())
+    assert after["eval_accuracy"] == before["eval_accuracy"] and len(after["exports"]) == 3
+
+
+def give_up_overriding_permissions():
+    """Root may write anywhere; a process that gave up that right, and those that it becomes, may not."""
+    if os.geteuid() == 0:
+        for capability in (1, 2):  # CAP_DAC_OVERRIDE and CAP_DAC_READ_SEARCH
+            assert ctypes.CDLL(None).prctl(24, capability, 0, 0, 0) == 0  # PR_CAPBSET_DROP
+
+
+def test_a_folder_that_may_not_be_written(tmp_path):
+    os.chmod(tmp_path, 0o555)
+    done = subprocess.run([sys.executable, "-X", "importtime", "-m", "trainer.main", "--dataset=shapes",
+                           f"--model_dir={tmp_path}/run"], env=environment(), text=True, capture_output=True,
+                          timeout=100, preexec_fn=give_up_overriding_permissions)
+    os.chmod(tmp_path, 0o755)
+    assert done.returncode == 74 and "Permission denied" in done.stderr, done.stderr
+    assert "way out: choose a path that you may use" in done.stderr
+    assert "tensorflow" not in done.stderr  # where every import is listed
+
+
+def test_a_read_only_disk(disk):
+    folder = disk(1024)
+    subprocess.run(["mount", "-o", "remount,ro", folder], check=True)
+    _, err = finish(runs.start(folder, *NO_EXPORT), 74)
+    assert "Read-only file system" in err and "choose a --model_dir that can be written" in err
