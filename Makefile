@@ -1,5 +1,6 @@
 # make run     fresh machine to a trained, evaluated, exported model
 # make test    fresh machine to a green test suite
+# make torture kills and resumes without end: at every write of a save and an export, and at random (an hour)
 # make bench   the table of benchmarks/RESULTS.md that compares speeds (needs the data; see benchmarks/speed.py)
 
 PYTHON ?= python3
@@ -7,7 +8,7 @@ VENV := .venv
 RUN_DIR ?= runs/quickstart
 DATA_DIR ?= .test-data
 
-.PHONY: run test lint bench clean
+.PHONY: run test lint bench torture clean
 
 run: $(VENV)/installed
 	$(VENV)/bin/python -m trainer.main --flagfile=configs/quickstart.cfg --model_dir=$(RUN_DIR)
@@ -18,6 +19,9 @@ test: $(VENV)/installed-test
 
 lint: $(VENV)/installed-test
 	$(VENV)/bin/python -m ruff check .
+
+torture: $(VENV)/installed-test
+	$(VENV)/bin/python tests/system/torture.py
 
 bench: $(VENV)/installed-test
 	$(VENV)/bin/python benchmarks/speed.py --data_dir=$(DATA_DIR)

@@ -1,12 +1,13 @@
 """Kills a run everywhere and lets it go on; `make torture` is the long form, test_torture.py the short one.
 
-    python tests/system/torture.py saves     at every write, flush and rename of a run's files
+    python tests/system/torture.py save      at every write, flush and rename from one save to the next
+    python tests/system/torture.py all       at every one from the start to the end of a run
     python tests/system/torture.py export    likewise, while a finished run exports
-    python tests/system/torture.py random    at random moments of runs from start to exports
+    python tests/system/torture.py random    at random moments of runs from start to exports, by SIGKILL and SIGTERM
 
-After each kill the same command runs again, and is killed at the next place, until one gets through. That
-run must equal the undisturbed one; then another begins. In between, after every kill, each checkpoint that
-claims to be whole must be the undisturbed run's to the byte.
+After each kill the same command runs again, and is killed at the next place, until one gets through (in the
+part `save`, the first one that goes on does). That run must equal the undisturbed one; then another begins.
+After every kill, each checkpoint that claims to be whole must be the undisturbed run's to the byte.
 """
 
 import argparse
@@ -82,8 +83,16 @@ def states(folder):
     return found
 
 
-def sweep(killer, scratch, flags, truth, numbers):
+def sweep(killer, scratch, flags, truth, numbers, afresh=False):
     """Kills at each of these operations, one start after the other.
+
+    Args:
+        killer: The `Killer`.
+        scratch: A folder that isn't there.
+        flags: Of the runs.
+        truth: The folder of the undisturbed run.
+        numbers: Which operations.
+        afresh: Whether the start after a kill goes on to the end, and the next kill is of a new run.
 
     Returns:
         (kills, runs that got through and were equal).
@@ -92,8 +101,8 @@ def sweep(killer, scratch, flags, truth, numbers):
     expected = states(truth)
     numbers = list(numbers)
     while numbers or folder.exists():
+        at = 0 if not numbers or (afresh and folder.exists()) else numbers[0]
         folder.mkdir(exist_ok=True)
-        at = numbers[0] if numbers else 0
         if killer.run(folder, flags, at) == 0:
             assert_equal_runs(folder, truth)
             shutil.rmtree(folder)
@@ -133,39 +142,62 @@ def sweep_export(killer, scratch, trained, numbers):
     return kills
 
 
-def random_kills(scratch, truth, kills, seed, longest):
-    """Kills runs with their exports after random times up to `longest` seconds.
+def random_stops(scratch, truth, stops, seed, longest):
+    """Stops runs with their exports after random times up to `longest` seconds: SIGKILL and SIGTERM in turn.
 
     Returns:
-        (kills, runs that got through and were equal).
+        (kills, terminations, runs that got through and were equal, the most seconds that a SIGTERM took).
     """
-    dice, done, ends = random.Random(seed), 0, 0
-    while done < kills or scratch.exists():
+    dice, kills, terms, ends, slowest = random.Random(seed), 0, 0, 0, 0.0
+    while kills + terms < stops or scratch.exists():
         scratch.mkdir(exist_ok=True)
         process = start(scratch, *LONGER, EXPORT)
-        if done < kills:
-            try:
-                process.communicate(timeout=dice.uniform(0.2, longest))
-            except subprocess.TimeoutExpired:
+        if kills + terms < stops and not _ends_within(process, dice.uniform(0.2, longest)):
+            if kills <= terms:
                 process.kill()
                 process.communicate()
-                done += 1
+                kills += 1
                 continue
+            young, began = not (scratch / "run/log.txt").exists(), time.monotonic()
+            process.terminate()
+            out, err = process.communicate(timeout=300)
+            # The interpreter dies of a signal until it has come to our first line.
+            assert process.returncode in ((75, 0, -signal.SIGTERM) if young else (75, 0)), out + err
+            assert "Traceback" not in err, err
+            terms, slowest = terms + 1, max(slowest, time.monotonic() - began)
+            continue
         finish(process, 0)
         assert_equal_runs(scratch, truth)
         manifest, fault = files.read_manifest(scratch / "run/export")
         assert manifest, fault
         shutil.rmtree(scratch)
         ends += 1
-    return done, ends
+    return kills, terms, ends, round(slowest, 1)
+
+
+def _ends_within(process, seconds):
+    try:
+        process.wait(seconds)
+        return True
+    except subprocess.TimeoutExpired:
+        return False
+
+
+def one_save(operations):
+    """The numbers of the operations from the beginning of the second save to that of the third."""
+    begins = [number for number, operation in enumerate(operations, 1)
+              if operation.startswith("mkdir /checkpoints/step-")]
+    first, last = (next(number for number in begins if f"step-{step:08d}" in operations[number - 1])
+                   for step in (12, 15))
+    return range(first, last)
 
 
 def main():
     """The long forms; prints what RESULTS.md says."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("parts", nargs="*", default=["saves", "export", "random"])
+    parser.add_argument("parts", nargs="*", default=["save", "all", "export", "random"])
     parser.add_argument("--lanes", type=int, default=2, help="how many at once")
-    parser.add_argument("--kills", type=int, default=50, help="of the part random")
+    parser.add_argument("--stops", type=int, default=100, help="of the part random; half are SIGKILL, half SIGTERM")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch, concurrent.futures.ThreadPoolExecutor(options.lanes) as pool:
         scratch, lanes = Path(scratch), range(options.lanes)
@@ -175,8 +207,8 @@ def main():
             if part == "random":
                 truth = undisturbed(scratch / "longer", (*LONGER, EXPORT))
                 longest = 1.1 * options.lanes * (time.monotonic() - began)
-                jobs = [pool.submit(random_kills, scratch / f"random-{lane}", truth,
-                                    len(range(lane, options.kills, options.lanes)), lane, longest) for lane in lanes]
+                jobs = [pool.submit(random_stops, scratch / f"random-{lane}", truth,
+                                    len(range(lane, options.stops, options.lanes)), lane, longest) for lane in lanes]
             else:
                 (scratch / f"count-{part}").mkdir()
                 whole = killer.operations(scratch / f"count-{part}", (*FLAGS, NO_EXPORT))
@@ -188,9 +220,11 @@ def main():
                     jobs = [pool.submit(sweep_export, killer, scratch / f"export-{lane}", trained,
                                         range(1 + lane, len(whole) + 1, options.lanes)) for lane in lanes]
                 else:
-                    truth = undisturbed(scratch / "truth", (*FLAGS, NO_EXPORT))
-                    jobs = [pool.submit(sweep, killer, scratch / f"saves-{lane}", (*FLAGS, NO_EXPORT), truth,
-                                        range(1 + lane, len(whole) + 1, options.lanes)) for lane in lanes]
+                    truth = undisturbed(scratch / f"truth-{part}", (*FLAGS, NO_EXPORT))
+                    numbers = range(1, len(whole) + 1) if part == "all" else one_save(whole)
+                    jobs = [pool.submit(sweep, killer, scratch / f"{part}-{lane}", (*FLAGS, NO_EXPORT), truth,
+                                        numbers[lane::options.lanes], part == "save") for lane in lanes]
+                    whole = numbers
                 print(f"{part}: {len(whole)} operations", flush=True)
             print(f"{part}: {[job.result() for job in jobs]} in {time.monotonic() - began:.0f} s", flush=True)
 
