@@ -68,6 +68,17 @@ def test_the_dead_and_those_who_gave_it_back_don_t_keep_it(without_flock, owner,
     second.give_back()
 
 
+def test_what_killed_processes_left_is_removed_in_time(tmp_path):
+    (tmp_path / ".lock").mkdir()
+    for name, age in ((".old", 1000), ("00000003.new", 1000), (".new", 0)):
+        (tmp_path / ".lock" / name).touch()
+        os.utime(tmp_path / ".lock" / name, (time.time() - age,) * 2)
+    held = FolderLock(tmp_path)
+    held.take()
+    assert {path.name for path in (tmp_path / ".lock").iterdir()} == {".new", "00000001"}
+    held.give_back()
+
+
 def elsewhere(folder, number=1):
     """A lock of a process that can't be seen from here."""
     (folder / ".lock").mkdir(exist_ok=True)

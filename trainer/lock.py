@@ -25,6 +25,7 @@ from trainer.errors import BusyError
 
 _BEAT_SECONDS = 2.0
 _PATIENCE_SECONDS = 12.0
+_STAGED_SECONDS = 300.0
 
 
 class FolderLock:
@@ -91,11 +92,19 @@ class FolderLock:
             if self._newest() == mine:
                 break
             self._file(mine).unlink(missing_ok=True)
-        for older in self._numbers():
-            if older < mine:
-                with contextlib.suppress(OSError):
-                    self._file(older).unlink()
+        self._tidy(mine)
         return self._file(mine)
+
+    def _tidy(self, mine):
+        """Removes the files of those before, and what they left when they were killed while taking the lock."""
+        now = self._file(mine).stat().st_mtime
+        for name in os.listdir(self._folder):
+            path = self._folder / name
+            with contextlib.suppress(OSError):
+                # Both times are the file system's. Who is taking the lock just now needs a moment, not minutes.
+                staged = not name.isdecimal() and now - path.stat().st_mtime > _STAGED_SECONDS
+                if staged or (name.isdecimal() and int(name) < mine):
+                    path.unlink()
 
     def _flock(self):
         """A second witness, where it works: it knows of owners in other containers of this machine."""

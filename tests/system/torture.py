@@ -137,7 +137,7 @@ def sweep_export(killer, scratch, trained, numbers):
             assert len(manifest["exports"]) == 3 and len(accuracies) == 1
     result = json.loads((scratch / "run/result.json").read_text())
     assert {entry["accuracy"] for entry in result["exports"].values()} == {result["eval_accuracy"]}
-    left = [path for path in scratch.rglob(".*") if path.name != ".lock"]
+    left = [path for path in scratch.rglob(".*") if ".lock" not in path.parts]
     assert not left, left
     return kills
 
