@@ -15,7 +15,7 @@ run: $(VENV)/installed
 
 test: $(VENV)/installed-test
 	$(VENV)/bin/python -m ruff check .
-	$(VENV)/bin/python -m pytest tests
+	$(VENV)/bin/python -m pytest tests --numprocesses=2 --dist=loadfile
 
 lint: $(VENV)/installed-test
 	$(VENV)/bin/python -m ruff check .

@@ -29,7 +29,7 @@ setup(
     ],
     extras_require={
         "cuda": ["tensorflow[and-cuda]>=2.21,<2.22"],
-        "test": ["pytest>=8", "hypothesis>=6.100", "pillow>=10", "ruff>=0.9"],
+        "test": ["pytest>=8", "pytest-xdist>=3.5", "hypothesis>=6.100", "pillow>=10", "ruff>=0.9"],
     },
     entry_points={"console_scripts": ["lockstep = trainer.__main__:main"]},
 )

@@ -1,59 +1,89 @@
-"""What saving costs: a model of 25 million parameters, with and without a checkpoint every 20 seconds.
+"""What saving costs: a model of 25 million parameters, 300 MB a checkpoint.
 
-    python benchmarks/saving.py [--rounds=3] [--seconds=120] [--every=20]
+    python benchmarks/saving.py [--model=resnet50] [--steps=150] [--every=8] [--interval=20]
 
-Runs the real command in turn, without and with saves, and compares the steps per second of the whole
-stretch between the first and the last line of metrics, in which everything that saving costs is.
+One run of the real trainer that saves often. Each call of the device loop takes about a second; what a save
+costs is by how much longer than usual the time from its beginning to the end of the first call after it was,
+for the steps in it, less the same for as long a time midway to the next save, when nothing was saved. All that
+saving does is in that: the copy, the writing beside the training, hashing, flushing. The cost is then put in
+relation to a save every `--interval` seconds. Measured within one run, because two runs differ by more than
+saving costs.
 """
 
 import argparse
-import json
-import os
+import itertools
 import statistics
-import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 HERE = Path(__file__).parent
+sys.path[:0] = [str(HERE), str(HERE.parent)]
 
 
-def speed(folder, steps, every):
-    """(steps per second, saves, bytes of a checkpoint) of a run."""
-    words = ["--dataset=shapes", "--model=saving_model:wide", "--batch_size=128", f"--max_steps={steps}",
-             "--num_gpus=0", "--log_every_steps=10", "--eval_every_epochs=1000", "--export=none",
-             "--keep_checkpoints=2", f"--checkpoint_every_minutes={every / 60:.6f}", f"--model_dir={folder}"]
-    environment = {**os.environ, "PYTHONPATH": f"{HERE}:{HERE.parent}"}
-    subprocess.run([sys.executable, "-m", "trainer.main", *words], check=True, env=environment,
-                   stdout=subprocess.DEVNULL)
-    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    train = [line for line in lines if line["split"] == "train" and line["step"] >= 30]
-    first, last = train[0], train[-1]
-    newest = max((folder / "checkpoints").glob("step-*"))
-    size = sum(path.stat().st_size for path in newest.iterdir())
-    return (last["step"] - first["step"]) / (last["time"] - first["time"]), last["time"] - first["time"], size
+def record(owner, name, into):
+    """Makes a method write when it began and ended, and its last argument but one."""
+    method = getattr(owner, name)
+
+    def timed(*arguments):
+        began = time.perf_counter()
+        try:
+            return method(*arguments)
+        finally:
+            into.append((began, time.perf_counter(), arguments))
+
+    setattr(owner, name, timed)
+
+
+def excess(began, ended, calls, usual):
+    """By how many seconds the calls that a time touches, and the one after, are longer than usual.
+
+    Args:
+        began, ended: The time.
+        calls: (began, the next one's beginning, steps) of each.
+        usual: Seconds a step.
+    """
+    touched = [number for number, call in enumerate(calls) if call[1] > began and call[0] < ended]
+    both = calls[touched[0]:touched[-1] + 2]
+    return both[-1][1] - both[0][0] - sum(steps for _, _, steps in both) * usual
 
 
 def main():
-    """Prints a line a round, and the median."""
+    """Prints what each save cost, and the mean."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=120, help="how long a run trains, about")
-    parser.add_argument("--every", type=float, default=20, help="seconds from one save to the next")
+    parser.add_argument("--model", default="resnet50", choices=("resnet50", "wide"), help="of saving_model.py")
+    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--steps", type=int, default=150)
+    parser.add_argument("--every", type=float, default=8, help="seconds from one save to the next here")
+    parser.add_argument("--interval", type=float, default=20, help="seconds from one save to the next in question")
     options = parser.parse_args()
-    costs = []
+    from trainer import checkpoint, keeper, loop
+    from trainer.main import main as train
+
+    calls, begun, written = [], [], []
+    record(loop._Run, "_train_call", calls)
+    record(keeper.Keeper, "save", begun)
+    record(checkpoint.Checkpoints, "save", written)
     with tempfile.TemporaryDirectory() as scratch:
-        scratch = Path(scratch)
-        rate, _, size = speed(scratch / "probe", 60, 0)
-        steps = 30 + 10 * round(options.seconds * rate / 10)
-        print(f"{size / 1e6:.0f} MB a checkpoint, {steps} steps of {1 / rate:.3f} s", flush=True)
-        for number in range(options.rounds):
-            without, seconds, _ = speed(scratch / f"without-{number}", steps, 0)
-            saving, longer, _ = speed(scratch / f"saving-{number}", steps, options.every)
-            costs.append(1 - saving / without)
-            print(f"without saves {without:.4f} steps/s ({seconds:.1f} s), with {saving:.4f} ({longer:.1f} s): saving "
-                  f"costs {costs[-1]:.2%}", flush=True)
-    print(f"median {statistics.median(costs):.2%} ({min(costs):.2%} to {max(costs):.2%}), n = {len(costs)}")
+        code = train(["--dataset=shapes", f"--model=saving_model:{options.model}", f"--batch_size={options.batch}",
+                      "--num_gpus=0", "--epochs=1000", "--eval_every_epochs=10000",
+                      "--export=none", "--keep_checkpoints=2", f"--max_steps={options.steps}",
+                      f"--checkpoint_every_minutes={options.every / 60}", f"--model_dir={scratch}/run"])
+        if code:
+            sys.exit(code)
+    calls = [(call[0], after[0], call[2][2]) for call, after in itertools.pairwise(calls)][5:]
+    saves = [(first[0], last[1]) for first, last in zip(begun, written, strict=True)
+             if calls[0][0] < first[0] and last[1] < calls[-2][0]]
+    usual = statistics.median((after - began) / steps for began, after, steps in calls)
+    long = statistics.median(end - start for start, end in saves)
+    midway = [((start + end) / 2, (start + end) / 2 + long) for (_, start), (end, _) in itertools.pairwise(saves)]
+    costs, nothing = ([excess(*time, calls, usual) for time in times] for times in (saves, midway))
+    mean = statistics.mean(costs) - statistics.mean(nothing)
+    error = (statistics.variance(costs) / len(costs) + statistics.variance(nothing) / len(nothing)) ** 0.5
+    print(f"{usual * 1000:.1f} ms a step; a save takes {long:.2f} s beside the "
+          f"training and costs {mean:.3f} s (n = {len(costs)}, standard error {error:.3f} s, from {min(costs):.2f} to "
+          f"{max(costs):.2f}): {mean / options.interval:.2%} of a run that saves every {options.interval:g} s")
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 
 import numpy as np
 import pytest
@@ -80,7 +81,8 @@ def test_a_damaged_checkpoint_is_found_and_the_one_before_is_used(saved, name, d
 def test_what_is_learned_about_a_step_later_is_added_to_it(saved):
     made, checkpoints, _ = saved
     before = (checkpoints.path(6) / "state.index").stat().st_mtime_ns
-    checkpoints.amend(6, {"evaluation": {"accuracy": 0.9}})
+    checkpoints.amend(6, {"evaluation": {"accuracy": 0.7}})
+    checkpoints.save(made.state.snapshot(), {"evaluation": {"accuracy": 0.9}})
     manifest, warnings = newest(checkpoints)
     assert not warnings and manifest["evaluation"]["accuracy"] == 0.9 and checkpoints.best_step() == 6
     assert (checkpoints.path(6) / "state.index").stat().st_mtime_ns == before
@@ -146,8 +148,11 @@ def test_names_of_checkpoints(saved):
 def test_leftovers_are_cleared(saved):
     _, checkpoints, _ = saved
     os.remove(checkpoints.path(6) / "manifest.json")
+    for name in ("step-00000004.bak", "step-4", "step-x"):
+        shutil.copytree(checkpoints.path(4), checkpoints.folder / name)
     checkpoints.clear_leftovers()
     assert not checkpoints.path(6).exists() and checkpoints.steps() == [2, 4]
+    assert (checkpoints.folder / "step-00000004.bak/state.index").exists()
 
 
 def test_the_manifest_names_every_file_and_its_hash(saved):

@@ -50,7 +50,7 @@ def test_all_that_is_wrong_is_said_at_once():
     (["--strategy=one_device", "--virtual_devices=2"], "one replica"), (["--seed=-1"], "at least 0"),
     (["--max_steps=0"], "at least 1"), (["--export="], "names no format"), (["--augment=flip,flip"], "twice"),
     (["--batch_size="], "a whole number"), (["--xla"], "Missing value"),
-    (["--model=a b:c"], "package.module:function")])
+    (["--model=a b:c"], "package.module:function"), (["--model_dir=~nosuchuser/x"], "home of a user")])
 def test_wrong_values(words, part):
     assert part in "\n".join(problems(*words))
 

@@ -61,4 +61,4 @@ def test_the_step_does_no_input_or_output():
 
 
 def test_an_export_is_measured_without_this_package():
-    assert heads(ROOT / "trainer/measure_export.py") <= {"json", "sys", "numpy", "tensorflow", "keras"}
+    assert heads(ROOT / "trainer/measure_export.py") <= {"ctypes", "json", "sys", "numpy", "tensorflow", "keras"}

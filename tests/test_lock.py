@@ -124,6 +124,8 @@ def test_an_owner_that_was_taken_for_dead_finds_out(without_flock, tmp_path):
     elsewhere(tmp_path, 2)
     with pytest.raises(BusyError, match="was taken over by process 1 on far"):
         held.require()
+    time.sleep(0.3)
+    assert held.lost
     held.give_back()
     assert json.loads(newest(tmp_path).read_text())["host"] == "far"
 
@@ -133,6 +135,7 @@ def test_the_heart_beats(tmp_path):
     held.take()
     before = newest(tmp_path).stat().st_mtime_ns
     time.sleep(0.3)
+    assert not held.lost
     assert newest(tmp_path).stat().st_mtime_ns > before
     held.give_back()
 

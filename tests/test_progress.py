@@ -20,12 +20,12 @@ def records(first, last):
 def lines(cuts, through_json=False):
     plan = make_plan(Config(batch_size=10, epochs=2.3, log_every_steps=5), 100, 1)
     progress, found = Progress(), []
-    watch = LossWatch(2.0, lambda step: [step])
+    watch = LossWatch(Config(spike_factor=2.0), "float32", lambda step: [step])
     for first, last in zip((0, *cuts), (*cuts, plan.total_steps), strict=True):
         found += progress.absorb(records(first, last), first, plan, watch)
         if through_json:
             progress = Progress.from_json(json.loads(json.dumps(dataclasses.asdict(progress))))
-            watch = LossWatch(2.0, lambda step: [step], progress.recent)
+            watch = LossWatch(Config(spike_factor=2.0), "float32", lambda step: [step], progress.recent)
     return found
 
 
@@ -48,8 +48,10 @@ def test_best_and_patience():
     best = [progress.note_evaluation(step, Evaluation(1.0, accuracy, 10), plan)[1]
             for step, accuracy in enumerate((0.5, 0.5, 0.6, 0.4))]
     assert best == [True, False, True, False] and progress.best["step"] == 2
-    assert progress.ended_early(config) is None
+    assert progress.ended_early(config, 3) is None
     progress.note_evaluation(9, Evaluation(1.0, 0.6, 10), plan)
-    assert "--patience=2" in progress.ended_early(config)
+    assert "--patience=2" in progress.ended_early(config, 9)
+    # A run that goes on from later steps, with another --patience, is judged by its next evaluation.
+    assert progress.ended_early(Config(patience=1, target_accuracy=0.1), 10) is None
     progress.note_evaluation(10, Evaluation(1.0, 0.9, 10), plan)
-    assert "--target_accuracy=0.9" in progress.ended_early(config)
+    assert "--target_accuracy=0.9" in progress.ended_early(config, 10)

@@ -43,6 +43,21 @@ def test_a_signal_ends_a_process_that_is_stuck_where_nothing_would_be_lost():
     assert "asked to stop (SIGTERM) while compiling; nothing was left to save\n  way out: run the same" in err
 
 
+def test_a_signal_is_heard_if_nobody_reads_what_is_said():
+    process = start(STUCK, "well")
+    process.stderr.close()
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(20) == 75
+    process.stdout.close()
+    second = start(PROGRAM)
+    second.stderr.close()
+    second.send_signal(signal.SIGINT)
+    time.sleep(1.2)
+    second.send_signal(signal.SIGINT)
+    assert second.wait(5) == 75
+    second.stdout.close()
+
+
 def test_it_does_not_end_there_if_what_was_under_way_failed():
     process = start(STUCK, "badly")
     process.send_signal(signal.SIGTERM)

@@ -7,6 +7,7 @@ A checkpoint counts once its manifest is renamed into place. Reading verifies ev
 before any variable changes.
 """
 
+import re
 import shutil
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from trainer import files
 from trainer.errors import DataError, StorageError, UsageError
 from trainer.runtime import reason
 
-_PREFIX = "step-"
+_NAME = re.compile(r"step-(\d{8,})")
 _MARGIN = 2**20  # bytes that manifests, metrics and folders may need besides
 
 
@@ -26,26 +27,25 @@ class Checkpoints:
     Args:
         folder: The run's `checkpoints/`.
         keep: How many of the newest stay; the best one stays besides.
+        guard: Called before a checkpoint counts; may raise.
     """
 
-    def __init__(self, folder, keep=3):
-        self.folder, self._keep = Path(folder), keep
+    def __init__(self, folder, keep=3, guard=lambda: None):
+        self.folder, self._keep, self._guard = Path(folder), keep, guard
 
     def steps(self):
         """Steps of the finished checkpoints, whole or not, in order."""
-        return sorted(int(path.parent.name.removeprefix(_PREFIX))
-                      for path in self.folder.glob(f"{_PREFIX}*/manifest.json")
-                      if path.parent.name.removeprefix(_PREFIX).isdecimal())
+        return sorted(step for step, path in self._folders() if (path / "manifest.json").exists())
 
     def path(self, step):
         """The folder of a step's checkpoint."""
-        return self.folder / f"{_PREFIX}{step:08d}"
+        return self.folder / f"step-{step:08d}"
 
     def save(self, values, facts, reports=()):
         """Writes a checkpoint, and removes those that are no longer kept.
 
         Args:
-            values: A dict of name to array, as `TrainState.snapshot` returns it.
+            values: A dict of name to tensor on the host, as `TrainState.snapshot` returns it.
             facts: What the manifest holds besides, a JSON object.
             reports: Files that the facts speak of; they are made durable first.
 
@@ -54,7 +54,9 @@ class Checkpoints:
         """
         step = int(values["step"])
         path = self.path(step)
-        # What a killed run left there, or a damaged checkpoint: a sound one would have been restored.
+        if self._read(step)[0]:
+            self.amend(step, facts, reports)  # the state of a step is what it is
+            return
         files.remove_sealed(path)
         self.require_room(values, f"the checkpoint of step {step:,}")
         path.mkdir(parents=True)
@@ -64,6 +66,7 @@ class Checkpoints:
                 tf.raw_ops.SaveV2(prefix=str(path / "state"), tensor_names=names, shape_and_slices=[""] * len(names),
                                   tensors=[values[name] for name in names])
             files.flush_all(reports)
+            self._guard()
             files.seal(path, {"step": step, **facts})
         except (tf.errors.OpError, OSError) as error:
             shutil.rmtree(path, ignore_errors=True)
@@ -94,7 +97,7 @@ class Checkpoints:
         """Looks whether a checkpoint of `values` fits on the disk.
 
         Args:
-            values: Arrays or variables by name.
+            values: Tensors or variables by name.
             what: What is to be written, for people.
 
         Raises:
@@ -164,7 +167,7 @@ class Checkpoints:
         Raises:
             UsageError: if it is the checkpoint of something else.
         """
-        reader = tf.train.load_checkpoint(str(self.path(manifest["step"]) / "state"))
+        reader = self._open(manifest)
         shapes = reader.get_variable_to_shape_map()
         wrong = [f"{name} {list(variable.shape)}" for name, variable in variables.items()
                  if shapes.get(name) != list(variable.shape)]
@@ -172,23 +175,32 @@ class Checkpoints:
             raise UsageError(f"the checkpoint of step {manifest['step']:,} is of another model or optimizer: it has no "
                              f"{', '.join(wrong[:3])}" + (f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""),
                              "use the model that the run began with, or start anew with another --model_dir")
+        values = {name: reader.get_tensor(name) for name in variables}
         for name, variable in variables.items():
-            variable.assign(reader.get_tensor(name))
+            variable.assign(values[name])
 
     def restore_all(self, variables, manifest):
         """As `restore`, for a state that must take up all that the checkpoint holds."""
-        held = set(tf.train.load_checkpoint(str(self.path(manifest["step"]) / "state")).get_variable_to_shape_map())
+        held = set(self._open(manifest).get_variable_to_shape_map())
         if more := sorted(held - set(variables)):
             raise UsageError(f"the checkpoint of step {manifest['step']:,} is of another model or optimizer: it also "
                              f"holds {', '.join(more[:3])}" + (f" and {len(more) - 3} more" if len(more) > 3 else ""),
                              "use the model that the run began with, or start anew with another --model_dir")
         self.restore(variables, manifest)
 
+    def _open(self, manifest):
+        try:
+            return tf.train.load_checkpoint(str(self.path(manifest["step"]) / "state"))
+        except (tf.errors.OpError, ValueError) as error:
+            raise StorageError(f"the checkpoint of step {manifest['step']:,} can't be opened any more: "
+                               f"{str(error).splitlines()[0][:200]}",
+                               "a run that goes on may have replaced it by newer ones: run the same command again"
+                               ) from None
+
     def clear_leftovers(self):
         """Removes what a killed run left unfinished."""
-        finished = {self.path(step) for step in self.steps()}
-        for path in self.folder.glob(f"{_PREFIX}*"):
-            if path not in finished:
+        for _, path in self._folders():
+            if not (path / "manifest.json").exists():
                 shutil.rmtree(path, ignore_errors=True)
 
     def forget_after(self, step):
@@ -196,6 +208,12 @@ class Checkpoints:
         for later in self.steps():
             if later > step:
                 files.remove_sealed(self.path(later))
+
+    def _folders(self):
+        """(step, folder) of all checkpoints, finished or not. What users put beside them is theirs."""
+        for path in self.folder.glob("step-*"):
+            if (name := _NAME.fullmatch(path.name)) and path == self.path(int(name[1])):
+                yield int(name[1]), path
 
     def _read(self, step):
         """As `files.read_manifest`, of a step's checkpoint."""

@@ -54,6 +54,11 @@ def _problem(field, value):
     rule, name = field.metadata, field.name
     if value is None:
         return None
+    if name.endswith("_dir"):
+        try:
+            Path(value).expanduser()
+        except RuntimeError:
+            return f"--{name} names the home of a user who isn't there; received {value!r}"
     members = value if isinstance(value, tuple) else (value,)
     if len(set(members)) < len(members):
         return f"--{name} names something twice; received {','.join(members)}"

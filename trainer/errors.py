@@ -85,6 +85,28 @@ class DivergedError(LockstepError):
     code = 76
 
 
+def failure_of(action):
+    """The `LockstepError` that an action raises, or None."""
+    try:
+        action()
+    except LockstepError as error:
+        return error
+
+
+def raise_together(failure, code):
+    """Ends every worker of a job by the failure of one of them, with its code.
+
+    Args:
+        failure: Where it happened, the `LockstepError`; None elsewhere.
+        code: Its exit code, as all workers agreed on it; 0 if all is well.
+    """
+    if failure:
+        raise failure
+    if code:
+        kind = next(kind for kind in LockstepError.__subclasses__() if kind.code == code)
+        raise kind("the chief ended this way; its own message says why", "look at what the chief wrote to stderr")
+
+
 _WAYS_OUT = {errno.ENOSPC: "free some room, or choose another --model_dir",
              errno.EDQUOT: "free some of your quota, or choose another --model_dir",
              errno.EROFS: "choose a --model_dir that can be written",
@@ -139,5 +161,13 @@ def run_to_exit_code(program, *arguments):
 
 
 def _say(error):
-    print(f"lockstep: {error}", file=sys.stderr, flush=True)
+    tell(f"lockstep: {error}")
     return error.code
+
+
+def tell(words):
+    """Prints to stderr; if its reader has left, to nobody: the exit code says it, too."""
+    try:
+        print(words, file=sys.stderr, flush=True)
+    except OSError:
+        sys.stderr = None

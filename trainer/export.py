@@ -162,12 +162,13 @@ def _measure(staged, names, split, wish):
         # A copy, started from its own folder: the package isn't on that process's path.
         script = shutil.copy(Path(__file__).with_name("measure_export.py"), scratch)
         environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "-1", "TF_CPP_MIN_LOG_LEVEL": "3"}
-        running = {name: subprocess.Popen([sys.executable, script, name, str((staged / PATHS[name]).resolve())],
-                                          cwd=scratch, env=environment, stdin=subprocess.DEVNULL,
-                                          stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                                          start_new_session=True)  # Ctrl-C is for this process to answer
-                   for name in names}
+        running = {}
         try:
+            for name in names:
+                running[name] = subprocess.Popen(
+                    [sys.executable, script, name, str((staged / PATHS[name]).resolve())], cwd=scratch, env=environment,
+                    stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                    start_new_session=True)  # Ctrl-C is for this process to answer
             return {name: _answer(name, process, wish) for name, process in running.items()}
         finally:
             for process in running.values():

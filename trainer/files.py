@@ -2,6 +2,7 @@
 
 import contextlib
 import ctypes
+import errno
 import hashlib
 import json
 import os
@@ -10,6 +11,8 @@ from pathlib import Path
 
 from trainer.errors import StorageError
 
+# Errors of reading that say something of what is on the disk, not of who reads or when.
+_DAMAGE = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP, errno.EIO}
 _HERE, _RENAME_EXCHANGE = -100, 2  # of linux/fcntl.h and linux/fs.h: AT_FDCWD, and what renameat2 takes
 
 
@@ -74,10 +77,21 @@ def seal(folder, facts):
     for name in list_files(folder):
         flush(folder / name)
         files[name] = {"sha256": sha256(folder / name), "bytes": (folder / name).stat().st_size}
+        _leave_cache(folder / name)
     for inner in [path for path in folder.rglob("*") if path.is_dir()] + [folder]:
         flush(inner)
     write_manifest(folder, {**facts, "files": files})
     flush(folder.parent)
+
+
+def _leave_cache(path):
+    """Frees the memory that caches a file which is on the disk: the data needs it more, and so does the next save."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError, AttributeError):  # advice; not every system takes it
+            os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+    finally:
+        os.close(descriptor)
 
 
 def write_manifest(folder, manifest):
@@ -97,7 +111,9 @@ def peek_manifest(folder):
         manifest = json.loads((Path(folder) / "manifest.json").read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None, "it has no manifest: it was never finished"
-    except (OSError, ValueError, RecursionError) as error:
+    except OSError as error:
+        return None, f"its manifest {_unreadable(error)}"
+    except (ValueError, RecursionError) as error:
         return None, f"its manifest can't be read ({type(error).__name__})"
     content = dict(manifest) if isinstance(manifest, dict) else {}
     if content.pop("content_sha256", None) != _content_hash(content):
@@ -136,9 +152,16 @@ def _fault(path, entry):
             return f"has {path.stat().st_size:,} bytes, not {size:,}"
         return None if sha256(path) == digest else "is not what was written: its SHA-256 differs"
     except OSError as error:
-        return f"can't be read: {error.strerror}"
+        return _unreadable(error)
     except (KeyError, TypeError, ValueError) as error:
         return f"has no proper entry in the manifest ({type(error).__name__}: {error})"
+
+
+def _unreadable(error):
+    """Says that a file is damaged; raises the error if the file may be whole and just can't be had now."""
+    if error.errno not in _DAMAGE:
+        raise error
+    return f"can't be read: {error.strerror}"
 
 
 def require_room(folder, size, what):

@@ -1,5 +1,6 @@
 """What is kept of a run from one start to the next: when it is saved, what goes with it, how it comes back."""
 
+import contextlib
 import dataclasses
 import json
 import time
@@ -42,7 +43,7 @@ class Keeper:
     def __init__(self, config, runtime, model_dir, console, data, plan, state):
         self._config, self._runtime, self._model_dir = config, runtime, model_dir
         self._data, self._plan, self._state = data, plan, state
-        self._checkpoints = Checkpoints(model_dir.checkpoints, config.keep_checkpoints)
+        self._checkpoints = Checkpoints(model_dir.checkpoints, config.keep_checkpoints, model_dir.require_lock)
         self._saver = Saver(self._checkpoints)
         self._began = self._saved_time = time.monotonic()
         self.progress, self.reporter = Progress(), None
@@ -72,6 +73,7 @@ class Keeper:
         return reports
 
     def _open_reports(self, console, valid):
+        self._model_dir.require_lock()
         self._checkpoints.clear_leftovers()
         self._checkpoints.forget_after(self.saved_at)
         self._checkpoints.require_room(self._state.variables(), "a checkpoint")
@@ -101,6 +103,7 @@ class Keeper:
         """
         self._model_dir.require_lock()
         if self._runtime.is_chief:
+            self._saver.wait()
             self._saver.save(self._state.snapshot(), *self._facts(step))
         self.saved_at, self._saved_time = step, time.monotonic()
 
@@ -111,7 +114,8 @@ class Keeper:
             self._saver.amend(step, *self._facts(step))
 
     def check(self):
-        """Raises what went wrong in a save that is over."""
+        """Raises what went wrong in a save that is over, or that another run has the folder now."""
+        self._model_dir.require_lock(closely=False)
         self._saver.check()
 
     def wait(self):
@@ -134,7 +138,9 @@ class Keeper:
         """Waits for what is being saved, and closes all files."""
         self._saver.close()
         if self.reporter:
-            self.reporter.close()
+            # All that counts is on the disk; what fails here must not hide what the run ends with.
+            with contextlib.suppress(OSError, tf.errors.OpError):
+                self.reporter.close()
 
     def _facts(self, step):
         """(what a manifest holds besides the state, the reports that must be durable before it counts)."""

@@ -35,13 +35,16 @@ class FolderLock:
         folder: The folder; it is there.
         beat: Seconds from one heartbeat to the next.
         patience: Seconds without one after which an owner on another machine is dead.
+
+    Attributes:
+        lost: Whether somebody took the folder over since, as of the last beat.
     """
 
     def __init__(self, folder, beat=_BEAT_SECONDS, patience=_PATIENCE_SECONDS):
         self._folder, self._of = Path(folder) / ".lock", Path(folder)
         self._beat, self._patience = beat, patience
         self._path = self._directory = None
-        self._ended = threading.Event()
+        self._ended, self.lost = threading.Event(), False
 
     def take(self):
         """Takes the folder, or what a dead run left of its right to it.
@@ -71,9 +74,11 @@ class FolderLock:
     def give_back(self):
         """Says that nobody has the folder any more."""
         self._ended.set()
-        if self._path and self._path.exists():
-            self._write(self._path.with_suffix(".new"), {**_myself(), "given_back": True})
-            os.replace(self._path.with_suffix(".new"), self._path)
+        # On a disk that can't be written any more it stays ours, until we are dead.
+        with contextlib.suppress(OSError):
+            if self._path and self._path.exists():
+                self._write(self._path.with_suffix(".new"), {**_myself(), "given_back": True})
+                os.replace(self._path.with_suffix(".new"), self._path)
         if self._directory is not None:
             os.close(self._directory)
         self._path = self._directory = None
@@ -188,7 +193,8 @@ class FolderLock:
 
     def _beat_on(self, path):
         while not self._ended.wait(self._beat):
-            with contextlib.suppress(OSError):  # `require` finds out what is wrong
+            with contextlib.suppress(OSError):
+                self.lost = self._file(self._newest() or 0) != path
                 os.utime(path)
 
     def _describe(self, number):

@@ -22,7 +22,7 @@ from trainer import export, files
 from trainer.data import order
 from trainer.data.pipeline import training_iterators
 from trainer.data.source import load
-from trainer.errors import DivergedError, Stopped
+from trainer.errors import LockstepError, Stopped, failure_of, raise_together
 from trainer.evaluation import Evaluator
 from trainer.keeper import Keeper
 from trainer.pace import Pace
@@ -69,20 +69,17 @@ class _Run:
         self.keeper = Keeper(config, runtime, model_dir, console, data, plan, self.state)
         self.progress, self.reporter = self.keeper.progress, self.keeper.reporter
         self.step = self.keeper.saved_at
-        self.watch = LossWatch(config.spike_factor, self._ids_of, self.progress.recent)
+        self.watch = LossWatch(config, runtime.precision, self._ids_of, self.progress.recent)
         self.evaluate = Evaluator(self.state.model, data.test, plan.rows, runtime)
         self.timed_since = None
 
     def train(self):
         """Trains and evaluates until the last step, or until the run ends early."""
+        pace, steps_on_device = Pace(), None
         if not self._done():
-            iterators = training_iterators(self.data.train, self.plan, self.config.seed, self.step, self.runtime)
-            steps_on_device = make_train_loop(self.state, self.config, self.plan, self.runtime, iterators)
             self.console.start(self.step, self.plan.total_steps)
-        pace = Pace()
         while True:
             stop, count, save = self._agree(pace)
-            self.keeper.check()
             if stop:
                 self._stop()
             if self._evaluation_due():
@@ -92,23 +89,44 @@ class _Run:
                 self.keeper.save(self.step)
             if self._done():
                 break
-            self._train_call(steps_on_device, count, pace)
+            if steps_on_device:
+                self._train_call(steps_on_device, count, pace)
+                continue
+            steps_on_device = self._make_steps()
+            with self._compiling():
+                self._train_call(steps_on_device, count, pace)
         self.console.stop()
         self.keeper.wait()
 
     def _agree(self, pace):
-        """(whether to stop, how many steps come next, whether to save): the same on all workers."""
+        """(whether to stop, how many steps come next, whether to save): the same on all workers.
+
+        Raises:
+            LockstepError: on all workers, if a save of the chief's failed.
+        """
         save = self.keeper.due(self.step)
         count = min(pace.steps, max(1, self.plan.next_stop(self.step) - self.step)) if self.runtime.is_chief else 0
         wished = 1 if self.wish.signal else 0
-        stop, count, save = self.runtime.agree([wished, count, int(save and self.runtime.is_chief)])
+        failure = failure_of(self.keeper.check)
+        stop, count, save, code = self.runtime.agree([wished, count, int(save and self.runtime.is_chief),
+                                                      failure.code if failure else 0])
+        raise_together(failure, code)
         return stop, count, save
+
+    def _make_steps(self):
+        iterators = training_iterators(self.data.train, self.plan, self.config.seed, self.step, self.runtime)
+        return make_train_loop(self.state, self.config, self.plan, self.runtime, iterators)
+
+    def _compiling(self):
+        """Around what compiles, which may take longer than who wants the run to stop may wait."""
+        if self.keeper.saved_at != self.step:
+            self.keeper.save(self.step)
+        return self._nothing_to_save("compiling")
 
     def _train_call(self, steps_on_device, count, pace):
         with pace.measure(count):
             records = steps_on_device(tf.constant(count, tf.int32))
             records = type(records)(*(part if part is None else np.asarray(part) for part in records))
-        self.wish.end()  # the first call has compiled; from here on there are steps to save
         speed = pace.steps_per_second and pace.steps_per_second * self.plan.batch_size
         for record in self.progress.absorb(records, self.step, self.plan, self.watch):
             if self.reporter:
@@ -118,21 +136,11 @@ class _Run:
         self.step += count
         if self.reporter:
             self.reporter.progress(self.step, self.plan.epoch(self.step), speed)
-        self._look_at(self.watch.take_found())
-        self._count_time(count)
-
-    def _look_at(self, events):
-        # Loss scaling finds its scale by skipping steps: with it a single one is nothing to tell.
-        told = 5 if self.runtime.precision == "float16" else 1
-        for event in events:
-            in_row = event.get("in_row", 0)
-            if self.reporter and in_row in (0, told):
+        for event in self.watch.take_found():
+            if self.reporter and self.watch.is_news(event):
                 self.reporter.event(event)
-            if in_row >= self.config.max_bad_steps:
-                raise DivergedError(
-                    f"the gradients were not finite in {in_row} steps in a row, up to step {event['step']:,}; their "
-                    f"updates were skipped. The last one's examples: {', '.join(map(str, event['ids']))}",
-                    "lower --learning_rate, add --warmup_epochs or --clip_norm=1; the checkpoints before it are kept")
+            self.watch.require_bearable(event)
+        self._count_time(count)
 
     def _ids_of(self, step):
         """The examples of a step, in the order of the global batch."""
@@ -153,11 +161,8 @@ class _Run:
         return (self.plan.evaluates_at(self.step) or self._done()) and evaluated != self.step
 
     def _evaluate(self):
-        if not self.evaluate.compiled and self.keeper.saved_at != self.step:
-            self.keeper.save(self.step)  # compiling may take longer than who wants the run to stop may wait
-        compiling = contextlib.nullcontext() if self.evaluate.compiled else self._nothing_to_save("compiling")
         began = time.monotonic()
-        with compiling:
+        with contextlib.nullcontext() if self.evaluate.compiled else self._compiling():
             evaluation = self.evaluate(self._wanted_back)
         if not evaluation:
             self._stop()
@@ -179,19 +184,25 @@ class _Run:
         return wishes > 0
 
     def _done(self):
-        return self.step >= self.plan.total_steps or self.progress.ended_early(self.config) is not None
+        return self.step >= self.plan.total_steps or self.progress.ended_early(self.config, self.step) is not None
 
     def _nothing_to_save(self, doing):
         return self.wish.nothing_to_save(doing, self.keeper.settled)
 
     def _stop(self):
         self.wish.end()  # what follows is short, and shall not be cut short
-        if self.keeper.saved_at != self.step or self.keeper.is_empty():
-            self.keeper.save(self.step)
-        self.keeper.wait()
+        failure = failure_of(self._save_all)
+        (code,) = self.runtime.agree([failure.code if failure else 0])
+        raise_together(failure, code)
         why = self.wish.signal or "another worker was"
         raise Stopped(f"asked to stop ({why}); step {self.step:,} is saved in {self.model_dir.checkpoints}",
                       "run the same command again; it goes on from there")
+
+    def _save_all(self):
+        self.keeper.wait()
+        if self.keeper.saved_at != self.step or self.keeper.is_empty():
+            self.keeper.save(self.step)
+            self.keeper.wait()
 
     def finish_together(self):
         """Lets the chief finish the run while the other workers wait for it.
@@ -199,19 +210,19 @@ class _Run:
         Returns:
             What result.json holds; None on workers that aren't the chief.
         """
-        result = stopped = None
+        result = failure = None
         try:
             result = self._finish() if self.runtime.is_chief else None
-        except Stopped as wish:
-            stopped = wish
-        (stop,) = self.runtime.agree([int(stopped is not None)])
-        if stop:
-            raise stopped or Stopped("the chief was asked to stop while it exported", "start all workers again")
+        except LockstepError as error:
+            failure = error
+        with contextlib.nullcontext() if self.runtime.is_chief else self._nothing_to_save("waiting for the exports"):
+            (code,) = self.runtime.agree([failure.code if failure else 0])
+        raise_together(failure, code)
         return result
 
     def _finish(self):
         """Exports the model, measures the exports, writes result.json and the report."""
-        early = self.progress.ended_early(self.config)
+        early = self.progress.ended_early(self.config, self.step)
         if early:
             self.console.say(f"ended at step {self.step:,}: {early}")
         exports = {}
@@ -225,19 +236,23 @@ class _Run:
                 exports = export.export(self.config, self.data, self.state.model, reached, self.model_dir.export,
                                         self.wish)
         evaluation, speed = self.progress.evaluation, self.progress.images_per_second
-        loss = evaluation["loss"] if math.isfinite(evaluation["loss"]) else None  # JSON knows no NaN
-        result = {"eval_accuracy": evaluation["accuracy"], "eval_loss": loss,
-                  "step": self.step, "epoch": self.plan.epoch(self.step), "best": self.progress.best,
+        best = {**self.progress.best, "loss": _finite(self.progress.best["loss"])}
+        result = {"eval_accuracy": evaluation["accuracy"], "eval_loss": _finite(evaluation["loss"]),
+                  "step": self.step, "epoch": self.plan.epoch(self.step), "best": best,
                   "images_per_second": speed and round(speed, 1), "replicas": self.runtime.replicas,
                   "wall_seconds": round(self.keeper.wall_seconds(), 1),
                   "skipped_steps": int(self.state.skipped.numpy()),
                   "ended_early": early, "exports": exports}
         files.write_durably(self.model_dir.result, json.dumps(result, indent=2))
-        self.reporter.draw()
+        with self._nothing_to_save("drawing the curves"):
+            self.reporter.draw()
         return result
 
     def close(self):
         """Ends all output of the run."""
-        self.keeper.close()
         self.console.stop()
+        self.keeper.close()
 
+
+def _finite(number):
+    return number if math.isfinite(number) else None  # JSON knows no NaN

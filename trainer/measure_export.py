@@ -6,6 +6,7 @@ Started as a copy in a folder that holds images.npy (uint8 [n, h, w, c]) and lab
 line with the accuracy.
 """
 
+import ctypes
 import json
 import sys
 
@@ -29,6 +30,7 @@ def classifier(kind, path):
 
 def main():
     """Prints the accuracy."""
+    ctypes.CDLL(None).prctl(1, 9)  # PR_SET_PDEATHSIG, SIGKILL: not to outlive who wants to know
     kind, path = sys.argv[1:]
     images, labels = np.load("images.npy", mmap_mode="r"), np.load("labels.npy")
     classify = classifier(kind, path)

@@ -118,13 +118,16 @@ class ModelDir:
         lock.take()
         self._lock = lock
 
-    def require_lock(self):
+    def require_lock(self, closely=True):
         """Makes sure that the folder is still this process's.
+
+        Args:
+            closely: Look now; otherwise what the last heartbeat saw will do.
 
         Raises:
             BusyError: if another took it over, having thought this one dead.
         """
-        if self._lock:
+        if self._lock and (closely or self._lock.lost):
             self._lock.require()
 
     def unlock(self):

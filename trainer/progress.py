@@ -146,9 +146,11 @@ class Progress:
                 "examples": evaluation.examples, "train_loss": means["loss"], "train_accuracy": means["accuracy"]
                 }, is_best
 
-    def ended_early(self, config):
-        """Why the run ends before its last step, in a few words; None if it doesn't."""
-        if self.evaluation and config.target_accuracy and self.evaluation["accuracy"] >= config.target_accuracy:
+    def ended_early(self, config, step):
+        """Why the run ends at a step before its last one, in a few words; None if it doesn't."""
+        if not self.evaluation or self.evaluation["step"] != step:
+            return None  # settings may have changed since: the next evaluation decides
+        if config.target_accuracy and self.evaluation["accuracy"] >= config.target_accuracy:
             return f"the test accuracy reached --target_accuracy={config.target_accuracy:g}"
         if config.patience and self.stale >= config.patience:
             return f"no better test accuracy in {self.stale} evaluations (--patience={config.patience})"

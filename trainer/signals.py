@@ -31,6 +31,8 @@ class StopWish:
         self._section_changes = threading.Condition()
 
     def __enter__(self):
+        # Of its own: while TensorFlow is imported, what goes to the usual one is kept back.
+        self._stderr = os.dup(2)
         self._before = {number: signal.getsignal(number) for number in _SIGNALS}
         self._reader, self._writer = os.pipe()
         os.set_blocking(self._writer, False)
@@ -85,14 +87,13 @@ class StopWish:
         now = time.monotonic()
         if self.signal and now - self._first < _SAME_WISH_SECONDS:
             return
-        # Written past Python's buffers: the main thread may be in the middle of a line.
         if self.signal:
-            os.write(2, f"\nlockstep: a second signal ({name}): stopping at once\n"
-                        "  way out: run the same command again; it goes on from the last checkpoint\n".encode())
-            os._exit(75)
+            self._tell(f"\nlockstep: a second signal ({name}): stopping at once\n"
+                       "  way out: run the same command again; it goes on from the last checkpoint\n")
+            self._leave()
         self.signal, self._first = name, now
-        os.write(2, f"\nlockstep: {name}: saving, then stopping\n".encode())
         threading.Thread(target=self._end_for_it, daemon=True, name="patience").start()
+        self._tell(f"\nlockstep: {name}: saving, then stopping\n")
 
     def _end_for_it(self):
         """Ends the process where nothing would be lost, if the main thread doesn't end it soon."""
@@ -101,6 +102,18 @@ class StopWish:
             self._section_changes.wait_for(lambda: self._section)
             doing, settled = self._section
             if settled():
-                os.write(2, f"lockstep: asked to stop ({self.signal}) while {doing}; nothing was left to save\n"
-                            "  way out: run the same command again; it goes on from there\n".encode())
-                os._exit(75)
+                self._tell(f"lockstep: asked to stop ({self.signal}) while {doing}; nothing was left to save\n"
+                           "  way out: run the same command again; it goes on from there\n")
+                self._leave()
+
+    def _tell(self, words):
+        """Writes past Python's buffers, for the main thread may be in the middle of a line; to nobody, if need be."""
+        with contextlib.suppress(OSError):
+            os.write(self._stderr, words.encode())
+
+    @staticmethod
+    def _leave():
+        with contextlib.suppress(OSError):
+            if os.isatty(1):
+                os.write(1, b"\x1b[?25h")  # the progress line hides the cursor
+        os._exit(75)

@@ -78,11 +78,12 @@ class TrainState:
         """Copies all of it to the host, so that training can go on while the copies are written.
 
         Returns:
-            A dict of name to NumPy array.
+            A dict of name to tensor.
         """
         # The first local replica's speaks for all; asking a statistic as a whole would average equal values again.
-        return {name: self._strategy.experimental_local_results(variable)[0].numpy().copy()
-                for name, variable in self.variables().items()}
+        first = self._strategy.experimental_local_results
+        with tf.device("CPU:0"):
+            return {name: tf.raw_ops.DeepCopy(x=first(variable)[0]) for name, variable in self.variables().items()}
 
 
 def model_variables(model):

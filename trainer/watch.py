@@ -4,21 +4,26 @@ import bisect
 import collections
 import math
 
+from trainer.errors import DivergedError
+
 _WINDOW = 101  # losses that the running median is over
 _ENOUGH = 20  # of them, before anything is held against it
 
 
 class LossWatch:
-    """Finds steps whose update was skipped, and losses far over their running median.
+    """Finds steps whose update was skipped, and losses far over the median of the last 101 finite ones.
 
     Args:
-        spike_factor: How many times the median of the last 101 finite losses a loss may be; 0: any.
+        config: The run's `Config`: spike_factor and max_bad_steps.
+        precision: What the run computes in.
         ids_of: A function of a step's number to the list of example ids of its batch.
         recent: The losses of the steps before, oldest first: what `recent` was then.
     """
 
-    def __init__(self, spike_factor, ids_of, recent=()):
-        self._factor, self._ids_of = spike_factor, ids_of
+    def __init__(self, config, precision, ids_of, recent=()):
+        self._factor, self._max_bad_steps, self._ids_of = config.spike_factor, config.max_bad_steps, ids_of
+        # Loss scaling finds its scale by skipping steps: with it a single one is nothing to tell.
+        self._told = 5 if precision == "float16" else 1
         self._recent, self._sorted = collections.deque(recent), sorted(recent)
         self._found = []
 
@@ -57,6 +62,23 @@ class LossWatch:
         """What was found since the last call."""
         found, self._found = self._found, []
         return found
+
+    def is_news(self, event):
+        """Whether people should hear of what was found: of a streak of skipped steps, once."""
+        return event["event"] == "spike" or event["in_row"] == self._told
+
+    def require_bearable(self, event):
+        """Ends the run if an event is the last of too many skipped steps.
+
+        Raises:
+            DivergedError: naming the examples.
+        """
+        in_row = event.get("in_row", 0)
+        if in_row >= self._max_bad_steps:
+            raise DivergedError(
+                f"the gradients were not finite in {in_row} steps in a row, up to step {event['step']:,}; their "
+                f"updates were skipped. The last one's examples: {', '.join(map(str, event['ids']))}",
+                "lower --learning_rate, add --warmup_epochs or --clip_norm=1; the checkpoints before it are kept")
 
     def _median(self):
         return self._sorted[len(self._sorted) // 2] if len(self._sorted) >= _ENOUGH else math.inf

@@ -12,6 +12,7 @@ from conftest import environment
 from runs import assert_equal_runs, finish
 
 from trainer import files
+from trainer.lock import FolderLock
 
 FLAGS = ("--dataset=shapes", "--model=small_models:normalized", "--batch_size=16", "--eval_every_epochs=0.02",
          "--log_every_steps=4", "--checkpoint_every_steps=20", "--num_gpus=0", "--ledger")
@@ -99,6 +100,26 @@ def test_a_folder_that_may_not_be_written(tmp_path):
     assert done.returncode == 74 and "Permission denied" in done.stderr, done.stderr
     assert "way out: choose a path that you may use" in done.stderr
     assert "tensorflow" not in done.stderr  # where every import is listed
+
+
+def test_a_checkpoint_that_may_not_be_read_is_not_taken_for_damaged(tmp_path):
+    folder = tmp_path / "checkpoints/step-00000007"
+    folder.mkdir(parents=True)
+    (folder / "state").write_bytes(b"abc")
+    files.seal(folder, {"step": 7})
+    os.chmod(folder / "state", 0)
+    done = subprocess.run([sys.executable, "-m", "trainer", "verify", f"--model_dir={tmp_path}"], env=environment(),
+                          text=True, capture_output=True, timeout=100, preexec_fn=give_up_overriding_permissions)
+    assert done.returncode == 74 and "Permission denied" in done.stderr and "damaged" not in done.stdout
+
+
+def test_the_lock_is_left_where_it_cannot_be_given_back(disk):
+    folder = disk(1024)
+    held = FolderLock(folder)
+    held.take()
+    subprocess.run(["mount", "-o", "remount,ro", folder], check=True)
+    held.give_back()
+    assert (folder / ".lock/00000001").exists()
 
 
 def test_a_read_only_disk(disk):

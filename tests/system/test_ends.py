@@ -1,5 +1,6 @@
 """Every stop has a code, a cause and a way out, and never a traceback."""
 
+import json
 import re
 import subprocess
 import sys
@@ -26,6 +27,13 @@ def test_wrong_flags_are_answered_at_once_and_all_together(run):
     assert time.monotonic() - began < 2
     ended(done, 64, "--batch_size must be a whole number", "did you mean --model?", "--epochs must be above 0")
     assert "tensorflow" not in done.err  # where every import is listed
+
+
+def test_the_code_is_the_same_if_nobody_reads_the_cause(tmp_path):
+    process = subprocess.Popen([sys.executable, "-m", "trainer.main", "--epochs=0"], cwd=tmp_path, env=environment(),
+                               stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    process.stderr.close()
+    assert process.wait(20) == 64
 
 
 def test_more_gpus_than_there_are(run):
@@ -100,6 +108,18 @@ def test_gradients_that_stay_infinite(run):
     first = (step - 1) * 128
     assert f"The last one's examples: {', '.join(map(str, stream(0, 12_000, first, first + 128)[0]))}" in done.err
     assert f"warning: step {step - 4}: the loss was not finite; the gradients were not finite" in done.err
+
+
+def test_a_test_loss_that_is_not_finite_is_null(run, tmp_path):
+    done = run("trainer.main", "--dataset=shapes", "--optimizer=sgd", "--learning_rate=1e30", "--momentum=0",
+               "--max_steps=4", "--export=none", "--model_dir=run")
+    assert done.code == 0, done.err
+
+    def refuse(constant):
+        raise AssertionError(constant)
+
+    result = json.loads((tmp_path / "run/result.json").read_text(), parse_constant=refuse)
+    assert result["eval_loss"] is None and result["best"]["loss"] is None and result["skipped_steps"] == 3
 
 
 def test_unknown_commands(run):

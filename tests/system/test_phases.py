@@ -39,7 +39,7 @@ def stopped_in(folder, phase, number):
 
 def test_a_signal_is_obeyed_in_every_phase(undisturbed, tmp_path):
     assert "asked to stop (SIGTERM)" in stopped_in(tmp_path, "starting", signal.SIGTERM)
-    for phase, number, said in (("compiling", signal.SIGUSR1, "while starting"),
+    for phase, number, said in (("compiling", signal.SIGUSR1, "while compiling"),
                                 ("evaluating", signal.SIGINT, "while compiling"),
                                 ("exporting", signal.SIGTERM, "while exporting")):
         err = stopped_in(tmp_path, phase, number)

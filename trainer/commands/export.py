@@ -4,6 +4,7 @@ import dataclasses
 
 from trainer.commands.trained import TrainedOptions, TrainedRun
 from trainer.config import EXPORTS, option
+from trainer.model_dir import ModelDir
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,8 +24,17 @@ def run(options):
     Args:
         options: The `Options`.
     """
+    model_dir = ModelDir(options.model_dir)
+    model_dir.read_config()  # nothing is written into what is no run
+    model_dir.lock()  # a run that is training may be about to export, too
+    try:
+        _export(options)
+    finally:
+        model_dir.unlock()
+
+
+def _export(options):
     trained = TrainedRun(options)
-    trained.model_dir.lock()  # a run that is training may be about to export, too
     from trainer.export import export
 
     config = dataclasses.replace(trained.config, export=options.export)

@@ -9,6 +9,8 @@ from rich.console import Console as RichConsole
 from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn
 from rich.text import Text
 
+from trainer.errors import tell
+
 _PLAIN_EVERY_SECONDS = 5.0
 
 
@@ -33,7 +35,7 @@ class Console:
 
     def warn(self, sentence):
         """As `say`, on stderr, marked as a warning."""
-        print(f"lockstep: warning: {sentence}", file=sys.stderr, flush=True)
+        tell(f"lockstep: warning: {sentence}")
         self._write(f"warning: {sentence}")
 
     def start(self, step, total):

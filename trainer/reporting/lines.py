@@ -20,7 +20,7 @@ class LinesFile:
         self._file = open(path, "ab")  # noqa: SIM115  closed by `close`
         there = os.path.getsize(path)
         self.missing = max(0, size - there)
-        self._file.truncate(min(size, there))
+        self._file.truncate(size if size <= there else _end_of_last_line(path))
         self._file.seek(0, os.SEEK_END)
 
     def write(self, line):
@@ -41,6 +41,11 @@ class LinesFile:
     def close(self):
         """Closes the file."""
         self._file.close()
+
+
+def _end_of_last_line(path):
+    with open(path, "rb") as file:
+        return file.read().rfind(b"\n") + 1
 
 
 def read(path):
