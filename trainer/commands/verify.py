@@ -36,9 +36,11 @@ def run(options):
     damaged = []
     for folder in folders:
         manifest, fault = files.read_manifest(folder)
-        print(f"{'damaged' if fault else 'sound':<8} {folder}   "
+        # What a kill left of a save never was a checkpoint; what a run removes while we look isn't one any more.
+        unfinished = fault and folder != model_dir.export and not (folder / "manifest.json").exists()
+        print(f"{'unfinished' if unfinished else 'damaged' if fault else 'sound':<10} {folder}   "
               + (fault or f"{len(manifest['files'])} files, {_megabytes(manifest):.2f} MB"))
-        damaged += [folder.name] if fault else []
+        damaged += [folder.name] if fault and not unfinished else []
     if damaged:
         raise StorageError(f"{len(damaged)} of {len(folders)} are damaged: {', '.join(damaged)}",
                            "training goes on from the newest sound checkpoint; `export` writes export/ again")
