@@ -15,7 +15,7 @@ run: $(VENV)/installed
 
 test: $(VENV)/installed-test
 	$(VENV)/bin/python -m ruff check .
-	$(VENV)/bin/python -m pytest tests --numprocesses=2 --dist=loadfile
+	$(VENV)/bin/python -m pytest tests --numprocesses=2 --dist=loadfile --no-loadscope-reorder
 
 lint: $(VENV)/installed-test
 	$(VENV)/bin/python -m ruff check .

@@ -131,7 +131,7 @@ def _time(function, options):
 
     def stretch(count):
         began = time.perf_counter()
-        tf.nest.map_structure(lambda tensor: tensor.numpy(), function(tf.constant(count, tf.int32)))
+        [tensor.numpy() for tensor in tf.nest.flatten(function(tf.constant(count, tf.int32))) if tensor is not None]
         return (time.perf_counter() - began) / count
 
     stretch(1)
