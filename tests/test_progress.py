@@ -14,7 +14,7 @@ from trainer.watch import LossWatch
 def records(first, last):
     steps = np.arange(first + 1, last + 1)
     loss = np.where(steps == 7, np.nan, 1 / steps).astype(np.float32)
-    return StepRecords(loss, steps % 5, np.full(len(steps), 0.1), np.isfinite(loss), None)
+    return StepRecords(loss, steps % 5, np.full(len(steps), 0.1), np.isfinite(loss), np.full(len(steps), 10), None)
 
 
 def lines(cuts, through_json=False):
@@ -45,13 +45,13 @@ def test_a_step_without_a_finite_loss_is_counted_and_left_out_of_the_mean():
 def test_best_and_patience():
     plan, progress = make_plan(Config(), 1000, 1), Progress()
     config = Config(patience=2, target_accuracy=0.9)
-    best = [progress.note_evaluation(step, Evaluation(1.0, accuracy, 10), plan)[1]
+    best = [progress.note_evaluation(step, Evaluation(1.0, accuracy, 10, ()), plan)[1]
             for step, accuracy in enumerate((0.5, 0.5, 0.6, 0.4))]
     assert best == [True, False, True, False] and progress.best["step"] == 2
     assert progress.ended_early(config, 3) is None
-    progress.note_evaluation(9, Evaluation(1.0, 0.6, 10), plan)
+    progress.note_evaluation(9, Evaluation(1.0, 0.6, 10, ()), plan)
     assert "--patience=2" in progress.ended_early(config, 9)
     # A run that goes on from later steps, with another --patience, is judged by its next evaluation.
     assert progress.ended_early(Config(patience=1, target_accuracy=0.1), 10) is None
-    progress.note_evaluation(10, Evaluation(1.0, 0.9, 10), plan)
+    progress.note_evaluation(10, Evaluation(1.0, 0.9, 10, ()), plan)
     assert "--target_accuracy=0.9" in progress.ended_early(config, 10)

@@ -43,7 +43,7 @@ def test_the_first_loss_and_update_are_those_of_plain_keras(trainable, small):
     made = trainable(2, optimizer="sgd", learning_rate=0.1, momentum=0)
     copy = keras.models.clone_model(made.state.model)
     copy.set_weights(made.weights())
-    ids = order.batches(0, 240, 24, 1, 0, 0, 1)[0][0]
+    ids = order.batches(order.Shuffle(0, 240), 24, 1, 0, 0, 1)[0][0]
     x, y = small.train.images[ids].astype(np.float32), small.train.labels[ids]
     copy.compile(keras.optimizers.SGD(0.1), keras.losses.SparseCategoricalCrossentropy(from_logits=True))
     loss = copy.train_on_batch(x, y)
@@ -72,14 +72,14 @@ def test_how_many_steps_a_call_takes_changes_nothing_and_compiles_nothing(traina
 def test_the_ledger_holds_what_the_pipelines_gave(trainable, small, replicas):
     made = trainable(replicas, ledger=True, first_step=5)
     ids = np.concatenate([made.train(count).ids for count in (1, 24)])
-    np.testing.assert_array_equal(ids.ravel(), order.stream(0, 240, 5 * 24, 30 * 24)[0])
+    np.testing.assert_array_equal(ids.ravel(), order.Shuffle(0, 240).stream(5 * 24, 30 * 24)[0])
     for epoch in (10, 20):  # of 10 steps each; the first is not whole
         assert sorted(ids[epoch - 5:epoch + 5].ravel()) == list(range(240))
     # Not worked out from the seed: other pipelines, other ids.
     other = trainable(replicas, ledger=True)
     iterators = training_iterators(small.train, other.plan, 7, 0, other.runtime)
     other.loop = make_train_loop(other.state, other.config, other.plan, other.runtime, iterators)
-    np.testing.assert_array_equal(other.train(3).ids.ravel(), order.stream(7, 240, 0, 3 * 24)[0])
+    np.testing.assert_array_equal(other.train(3).ids.ravel(), order.Shuffle(7, 240).stream(0, 3 * 24)[0])
     assert trainable(replicas).train(2).ids is None
 
 

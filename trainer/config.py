@@ -12,7 +12,7 @@ from pathlib import Path
 
 OPTIMIZERS = ("sgd", "adam", "adamw", "lamb", "lion", "muon")
 MODELS = ("cnn3", "cnn2", "resnet20")
-DATASETS = ("cifar10", "shapes")
+DATASETS = ("cifar10", "shapes", "folder")
 EXPORTS = ("h5", "keras", "saved_model")
 FUNCTION = (r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", "package.module:function")
 
@@ -108,7 +108,14 @@ class Config(Checked):
     # Data.
     dataset: str = option("cifar10", "cifar10, or shapes (drawn by the program: nothing to download)",
                           choices=DATASETS, another_run=True)
-    data_dir: str = option("", "where the data is; default: Keras's cache")
+    data_dir: str = option("", "where the data is; cifar10's default: Keras's cache")
+    image_size: int = option(0, "of folder: pixels a side of what the model sees; 0: the pictures' own size if all "
+                             "are squares of one of up to 224, else 224", least=0, most=4096, another_run=True)
+    validation_fraction: float | None = option(None, "of folder: the share of the pictures that is held back to test "
+                                               "on if there is no test/; default: 0.1", above=0, most=0.9,
+                                               another_run=True)
+    max_bad_records: int = option(0, "go on with up to this many pictures that can't be read and files that are "
+                                  "none; they are counted, and weigh nothing", least=0)
     batch_size: int = option(128, "global; divisible by the number of replicas", least=1, another_run=True)
     augment: tuple[str, ...] = option((), "a comma list of flip (left-right, half of the time) and crop (pad by 4, "
                                       "cut out at random)", choices=("flip", "crop"), another_run=True)
@@ -125,6 +132,8 @@ class Config(Checked):
     schedule: str = option("constant", "of the learning rate after the warm-up; step: a tenth at one half and again "
                            "at three quarters", choices=("constant", "cosine", "linear", "step"), another_run=True)
     warmup_epochs: float = option(0.0, "the learning rate rises from 0 over these", least=0, another_run=True)
+    class_weights: str = option("none", "balanced: an example weighs the less, the more its class has",
+                                choices=("none", "balanced"), another_run=True)
     label_smoothing: float = option(0.0, "this much of the target is spread over all classes", least=0, most=0.99,
                                     another_run=True)
     clip_norm: float = option(0.0, "scale gradients down to this global norm; 0: don't", least=0, another_run=True)

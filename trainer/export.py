@@ -5,6 +5,7 @@ knows nothing of this package, and run over the test split: an export counts wit
 has, not with the one that it should have.
 """
 
+import contextlib
 import json
 import os
 import shutil
@@ -24,6 +25,7 @@ from trainer.errors import Stopped, StorageError
 PATHS = {"h5": "model.h5", "keras": "model.keras", "saved_model": "saved_model/1"}
 TOLERANCE = 0.001  # a tenth of a point
 _SECONDS = 3600
+_ROWS = 500  # pictures that are evaluated at once
 _BESIDES = 2**19  # bytes of an export that aren't weights, about
 
 
@@ -119,9 +121,9 @@ def export(config, data, model, accuracy, folder, wish=None):
             _heed(wish)
             _write(name, exported, data.classes, staged / PATHS[name])
         measured = _measure(staged, config.export, data.test, wish)
-        _check(measured, accuracy, data.test.size)
-        result = {name: {"path": f"{folder.name}/{PATHS[name]}", "accuracy": measured[name],
-                         "examples": data.test.size, "bytes": _size(staged / PATHS[name])} for name in config.export}
+        _check(measured, accuracy)
+        result = {name: {"path": f"{folder.name}/{PATHS[name]}", **measured[name],
+                         "bytes": _size(staged / PATHS[name])} for name in config.export}
         files.seal(staged, {"classes": list(data.classes), "image_shape": list(data.image_shape), "exports": result})
         files.replace_folder(staged, folder)
     finally:
@@ -129,15 +131,15 @@ def export(config, data, model, accuracy, folder, wish=None):
     return result
 
 
-def _accuracy(model, split, rows=500):
+def _accuracy(model, split):
     """The accuracy on the CPU, where float32 is float32; GPUs round matrix products to TF32."""
-    right = 0
+    right = examples = 0
     with tf.device("CPU:0"):
-        for begin in range(0, split.size, rows):
-            part = slice(begin, begin + rows)
-            logits = model(tf.cast(split.images[part], tf.float32), training=False)
-            right += int(np.sum(np.argmax(logits, -1) == split.labels[part]))
-    return right / split.size
+        for images, labels in split.chunks(_ROWS):
+            logits = model(tf.cast(images, tf.float32), training=False)
+            right += int(np.sum(np.argmax(logits, -1) == labels))
+            examples += len(labels)
+    return right / examples
 
 
 def _write(name, model, classes, path):
@@ -155,32 +157,49 @@ def _write(name, model, classes, path):
 
 
 def _measure(staged, names, split, wish):
-    """The accuracy of each export over a split, each in a process of its own, side by side."""
+    """accuracy and examples of each export over a split, each in a process of its own, side by side."""
     with tempfile.TemporaryDirectory(prefix="lockstep-") as scratch:
-        np.save(Path(scratch) / "images.npy", split.images)
-        np.save(Path(scratch) / "labels.npy", split.labels)
         # A copy, started from its own folder: the package isn't on that process's path.
         script = shutil.copy(Path(__file__).with_name("measure_export.py"), scratch)
         environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "-1", "TF_CPP_MIN_LOG_LEVEL": "3"}
         running = {}
         try:
             for name in names:
-                running[name] = subprocess.Popen(
-                    [sys.executable, script, name, str((staged / PATHS[name]).resolve())], cwd=scratch, env=environment,
-                    stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                    start_new_session=True)  # Ctrl-C is for this process to answer
-            return {name: _answer(name, process, wish) for name, process in running.items()}
+                with open(Path(scratch) / f"{name}.err", "wb") as said:
+                    running[name] = subprocess.Popen(
+                        [sys.executable, script, name, str((staged / PATHS[name]).resolve())], cwd=scratch,
+                        env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=said,
+                        start_new_session=True)  # Ctrl-C is for this process to answer
+            _feed(running.values(), split, wish)
+            return {name: _answer(name, process, Path(scratch) / f"{name}.err", wish)
+                    for name, process in running.items()}
         finally:
             for process in running.values():
                 process.kill()
-                process.communicate()
+                process.wait()
+                process.stdout.close()
+                with contextlib.suppress(BrokenPipeError):
+                    process.stdin.close()
 
 
-def _answer(name, process, wish):
+def _feed(processes, split, wish):
+    """Gives a split's pictures to all processes; one that has died is asked why later."""
+    for images, labels in split.chunks(_ROWS):
+        for process in processes:
+            _heed(wish)
+            with contextlib.suppress(BrokenPipeError):
+                for array in (np.array(images.shape, np.int64), images, labels):
+                    process.stdin.write(np.ascontiguousarray(array))
+    for process in processes:
+        with contextlib.suppress(BrokenPipeError):
+            process.stdin.close()
+
+
+def _answer(name, process, said, wish):
     deadline = time.monotonic() + _SECONDS
     while True:
         try:
-            out, err = process.communicate(timeout=0.2)
+            process.wait(timeout=0.2)
             break
         except subprocess.TimeoutExpired:
             _heed(wish)
@@ -188,10 +207,10 @@ def _answer(name, process, wish):
                 raise StorageError(f"loading and measuring the {name} export took over {_SECONDS} s",
                                    f"leave {name} out of --export, or look why its process hangs") from None
     if process.returncode:
-        last = (err.strip().splitlines() or ["no message"])[-1]
+        last = (said.read_text(errors="replace").strip().splitlines() or ["no message"])[-1]
         raise StorageError(f"the {name} export can't be loaded again (exit {process.returncode}): {last[:300]}",
                            f"leave {name} out of --export; the checkpoints hold the model")
-    return json.loads(out.strip().splitlines()[-1])["accuracy"]
+    return json.loads(process.stdout.read().splitlines()[-1])
 
 
 def _heed(wish):
@@ -200,10 +219,10 @@ def _heed(wish):
                       "run the same command again; it exports then") from None
 
 
-def _check(measured, accuracy, examples):
+def _check(measured, accuracy):
     """Fails if an export differs by more than a tenth of a point, or by more than one example of a small split."""
-    allowed = max(TOLERANCE, 1 / examples) + 1e-9
-    wrong = [f"{name} {value:.4%}" for name, value in measured.items() if abs(value - accuracy) > allowed]
+    wrong = [f"{name} {found['accuracy']:.4%}" for name, found in measured.items()
+             if abs(found["accuracy"] - accuracy) > max(TOLERANCE, 1 / found["examples"]) + 1e-9]
     if wrong:
         raise StorageError(f"exports differ from the model's test accuracy of {accuracy:.4%}: {', '.join(wrong)}",
                            "don't use them; the checkpoints hold the model. This should not happen: please report it")

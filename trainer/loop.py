@@ -19,7 +19,6 @@ import numpy as np
 import tensorflow as tf
 
 from trainer import export, files
-from trainer.data import order
 from trainer.data.pipeline import training_iterators
 from trainer.data.source import load
 from trainer.errors import LockstepError, Stopped, failure_of, raise_together
@@ -68,9 +67,10 @@ class _Run:
         self.state = TrainState(config, plan, runtime, len(data.classes), data.image_shape)
         self.keeper = Keeper(config, runtime, model_dir, console, data, plan, self.state)
         self.progress, self.reporter = self.keeper.progress, self.keeper.reporter
-        self.step = self.keeper.saved_at
+        self.step, self.order = self.keeper.saved_at, data.train.order(config.seed, plan.batch_size)
         self.watch = LossWatch(config, runtime.precision, self._ids_of, self.progress.recent)
         self.evaluate = Evaluator(self.state.model, data.test, plan.rows, runtime)
+        self.class_weights = data.balanced_weights() if config.class_weights == "balanced" else None
         self.timed_since = None
 
     def train(self):
@@ -107,15 +107,20 @@ class _Run:
         save = self.keeper.due(self.step)
         count = min(pace.steps, max(1, self.plan.next_stop(self.step) - self.step)) if self.runtime.is_chief else 0
         wished = 1 if self.wish.signal else 0
-        failure = failure_of(self.keeper.check)
+        failure = failure_of(self._check)
         stop, count, save, code = self.runtime.agree([wished, count, int(save and self.runtime.is_chief),
                                                       failure.code if failure else 0])
         raise_together(failure, code)
         return stop, count, save
 
+    def _check(self):
+        """Raises what went wrong beside the training: in a save, or in reading the data."""
+        self.keeper.check()
+        self.data.bad.check()
+
     def _make_steps(self):
         iterators = training_iterators(self.data.train, self.plan, self.config.seed, self.step, self.runtime)
-        return make_train_loop(self.state, self.config, self.plan, self.runtime, iterators)
+        return make_train_loop(self.state, self.config, self.plan, self.runtime, iterators, self.class_weights)
 
     def _compiling(self):
         """Around what compiles, which may take longer than who wants the run to stop may wait."""
@@ -145,7 +150,7 @@ class _Run:
     def _ids_of(self, step):
         """The examples of a step, in the order of the global batch."""
         first, size = (step - 1) * self.plan.batch_size, self.plan.batch_size
-        return order.stream(self.config.seed, self.plan.examples, first, first + size)[0].tolist()
+        return self.order.stream(first, first + size)[0].tolist()
 
     def _count_time(self, steps):
         """Counts the time of a call and of all that was done for it on the host; the first call only compiles."""
@@ -236,12 +241,14 @@ class _Run:
                 exports = export.export(self.config, self.data, self.state.model, reached, self.model_dir.export,
                                         self.wish)
         evaluation, speed = self.progress.evaluation, self.progress.images_per_second
-        best = {**self.progress.best, "loss": _finite(self.progress.best["loss"])}
+        best = {name: value for name, value in self.progress.best.items() if name != "class_accuracy"}
+        best["loss"] = _finite(best["loss"])
         result = {"eval_accuracy": evaluation["accuracy"], "eval_loss": _finite(evaluation["loss"]),
                   "step": self.step, "epoch": self.plan.epoch(self.step), "best": best,
                   "images_per_second": speed and round(speed, 1), "replicas": self.runtime.replicas,
                   "wall_seconds": round(self.keeper.wall_seconds(), 1),
-                  "skipped_steps": int(self.state.skipped.numpy()),
+                  "skipped_steps": int(self.state.skipped.numpy()), "bad_records": self.data.bad.count,
+                  "class_accuracy": dict(zip(self.data.classes, evaluation["class_accuracy"], strict=True)),
                   "ended_early": early, "exports": exports}
         files.write_durably(self.model_dir.result, json.dumps(result, indent=2))
         with self._nothing_to_save("drawing the curves"):

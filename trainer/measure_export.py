@@ -1,9 +1,10 @@
-"""Measures an exported model on pictures beside this script. Imports nothing of this project.
+"""Measures an exported model on pictures from its standard input. Imports nothing of this project.
 
     python measure_export.py h5|keras|saved_model PATH
 
-Started as a copy in a folder that holds images.npy (uint8 [n, h, w, c]) and labels.npy. Prints a JSON
-line with the accuracy.
+Started as a copy in a folder of its own. The input is a sequence of chunks, all numbers of the machine's own
+byte order: n, h, w, c (int64), pictures (uint8 [n, h, w, c]) and their labels (int32 [n]). Prints a JSON line
+with the accuracy and the number of pictures that it is over.
 """
 
 import ctypes
@@ -12,8 +13,6 @@ import sys
 
 import numpy as np
 import tensorflow as tf
-
-ROWS = 500
 
 
 def classifier(kind, path):
@@ -28,16 +27,26 @@ def classifier(kind, path):
     return lambda images: predict(tf.constant(images)).numpy()
 
 
+def chunks():
+    """The pictures and labels that come in."""
+    def read(kind, *shape):
+        data = sys.stdin.buffer.read(int(np.prod(shape)) * np.dtype(kind).itemsize)
+        return np.frombuffer(data, kind).reshape(shape) if data else None
+
+    while (shape := read(np.int64, 4)) is not None:
+        yield read(np.uint8, *shape), read(np.int32, shape[0])
+
+
 def main():
     """Prints the accuracy."""
     ctypes.CDLL(None).prctl(1, 9)  # PR_SET_PDEATHSIG, SIGKILL: not to outlive who wants to know
     kind, path = sys.argv[1:]
-    images, labels = np.load("images.npy", mmap_mode="r"), np.load("labels.npy")
-    classify = classifier(kind, path)
-    right = sum(int(np.sum(classify(images[begin:begin + ROWS]) == labels[begin:begin + ROWS]))
-                for begin in range(0, len(labels), ROWS))
+    classify, right, examples = classifier(kind, path), 0, 0
+    for images, labels in chunks():
+        right += int(np.sum(classify(images) == labels))
+        examples += len(labels)
     assert not any(name.split(".")[0] == "trainer" for name in sys.modules)
-    print(json.dumps({"accuracy": right / len(labels)}))
+    print(json.dumps({"accuracy": right / examples, "examples": examples}))
 
 
 main()

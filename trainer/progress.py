@@ -20,6 +20,8 @@ class Sums:
         counted: Steps whose loss was finite.
         loss: Sum over those of the batch's mean loss.
         correct: Sum over those of the number of right answers.
+        examples: Sum over those of the number of examples.
+        bad_records: Examples that could not be read.
         spikes: How many of the losses were far over their median.
         events: The first 20 of those steps and of the skipped ones, as `LossWatch` describes them.
     """
@@ -28,16 +30,20 @@ class Sums:
     counted: int = 0
     loss: float = 0.0
     correct: float = 0.0
+    examples: int = 0
+    bad_records: int = 0
     spikes: int = 0
     events: list = dataclasses.field(default_factory=list)
 
-    def add(self, loss, correct, applied):
+    def add(self, loss, correct, applied, examples, batch_size):
         """Counts a step in."""
         self.skipped += not applied
+        self.bad_records += batch_size - examples
         if math.isfinite(loss):
             self.counted += 1
             self.loss += loss
             self.correct += correct
+            self.examples += examples
 
     def note(self, event):
         """Keeps what was found in a step."""
@@ -45,11 +51,11 @@ class Sums:
         if len(self.events) < _MOST_EVENTS:
             self.events.append(event)
 
-    def means(self, batch_size):
+    def means(self):
         """loss and accuracy over the stretch; None each if no step in it had a finite loss."""
         if not self.counted:
             return {"loss": None, "accuracy": None}
-        return {"loss": self.loss / self.counted, "accuracy": self.correct / (self.counted * batch_size)}
+        return {"loss": self.loss / self.counted, "accuracy": self.correct / self.examples}
 
 
 @dataclasses.dataclass
@@ -104,10 +110,10 @@ class Progress:
             For each window that ends in them a dict with step, epoch, loss, accuracy, learning_rate,
             skipped_steps, loss_spikes and, if there were any, events.
         """
-        for number, (loss, correct, rate, applied) in enumerate(zip(*records[:4], strict=True)):
+        for number, (loss, correct, rate, applied, examples) in enumerate(zip(*records[:5], strict=True)):
             step = first_step + number + 1
             for sums in (self.window, self.period):
-                sums.add(float(loss), float(correct), bool(applied))
+                sums.add(float(loss), float(correct), bool(applied), int(examples), plan.batch_size)
             self.bad_in_row = 0 if applied else self.bad_in_row + 1
             if event := watch.look(step, float(loss), self.bad_in_row):
                 self.window.note(event)
@@ -118,8 +124,8 @@ class Progress:
 
     def _line(self, step, learning_rate, plan):
         window = self.window
-        return {"step": step, "epoch": plan.epoch(step), **window.means(plan.batch_size),
-                "learning_rate": learning_rate, "skipped_steps": window.skipped, "loss_spikes": window.spikes,
+        return {"step": step, "epoch": plan.epoch(step), **window.means(), "learning_rate": learning_rate,
+                "skipped_steps": window.skipped, "loss_spikes": window.spikes, "bad_records": window.bad_records,
                 **({"events": window.events} if window.events else {})}
 
     def note_evaluation(self, step, evaluation, plan):
@@ -134,8 +140,9 @@ class Progress:
             (a dict as `absorb` yields it, with the training means since the last evaluation beside it;
             whether this is the best evaluation so far).
         """
-        self.evaluation = {"step": step, "loss": evaluation.loss, "accuracy": evaluation.accuracy}
-        means = self.period.means(plan.batch_size)
+        self.evaluation = {"step": step, "loss": evaluation.loss, "accuracy": evaluation.accuracy,
+                           "class_accuracy": list(evaluation.class_accuracy)}
+        means = self.period.means()
         self.period = Sums()
         is_best = self.best is None or evaluation.accuracy > self.best["accuracy"]
         if is_best:

@@ -1,6 +1,7 @@
 """The state of a run: exactly what a checkpoint must hold, and nothing that can be worked out again."""
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from trainer import models, optimizers
@@ -34,7 +35,7 @@ class TrainState:
             image_shape: (height, width, channels).
         """
         keras.utils.set_random_seed(config.seed)
-        self._strategy = runtime.strategy
+        self._strategy, self._copies = runtime.strategy, {}
         with runtime.strategy.scope():
             self.model = models.build(config.model, classes, image_shape, runtime.precision)
             self.optimizer = optimizers.make_optimizer(config, plan)
@@ -78,12 +79,18 @@ class TrainState:
         """Copies all of it to the host, so that training can go on while the copies are written.
 
         Returns:
-            A dict of name to tensor.
+            A dict of name to tensor. The next call overwrites them: fresh memory for each copy would cost
+            more than all the rest of a save.
         """
         # The first local replica's speaks for all; asking a statistic as a whole would average equal values again.
         first = self._strategy.experimental_local_results
-        with tf.device("CPU:0"):
-            return {name: tf.raw_ops.DeepCopy(x=first(variable)[0]) for name, variable in self.variables().items()}
+        for name, variable in self.variables().items():
+            value = np.asarray(first(variable)[0].read_value())
+            if name not in self._copies:
+                copy = np.empty_like(value)
+                self._copies[name] = copy, tf.experimental.dlpack.from_dlpack(copy.__dlpack__())
+            np.copyto(self._copies[name][0], value)
+        return {name: tensor for name, (_, tensor) in self._copies.items()}
 
 
 def model_variables(model):

@@ -26,14 +26,16 @@ class StepRecords(NamedTuple):
     """What n steps did, in order.
 
     loss float32 [n], the mean over the global batch; correct float32 [n], how many of its examples;
-    learning_rate float32 [n]; finite bool [n], whether the update was applied; ids int64 [n, batch], the
-    examples in the order of the global batch, or None without --ledger.
+    learning_rate float32 [n]; finite bool [n], whether the update was applied; examples float32 [n], how many of
+    the batch could be read; ids int64 [n, batch], the examples in the order of the global batch, or None without
+    --ledger.
     """
 
     loss: tf.Tensor
     correct: tf.Tensor
     learning_rate: tf.Tensor
     finite: tf.Tensor
+    examples: tf.Tensor
     ids: tf.Tensor | None
 
 
@@ -52,7 +54,7 @@ class _Packing:
         return [tf.reshape(part, shape) for part, shape in zip(parts, self._shapes, strict=True)]
 
 
-def make_train_loop(state, config, plan, runtime, iterators):
+def make_train_loop(state, config, plan, runtime, iterators, class_weights=None):
     """Makes the function that trains.
 
     Args:
@@ -61,31 +63,32 @@ def make_train_loop(state, config, plan, runtime, iterators):
         plan: The run's `Plan`.
         runtime: The `Runtime`.
         iterators: One iterator over `Batch` for each local replica.
+        class_weights: float32 [classes], by which an example's loss is multiplied; None for 1.
 
     Returns:
         A function of a number of steps (int32 scalar tensor) that does so many and returns `StepRecords`.
     """
-    replica_step = _make_replica_step(state, config, plan, runtime, iterators)
+    replica_step = _make_replica_step(state, config, plan, runtime, iterators, class_weights)
 
     @tf.function
     def train(steps):
-        rows = tf.TensorArray(tf.float32, steps, element_shape=[4])
+        rows = tf.TensorArray(tf.float32, steps, element_shape=[5])
         ids = tf.TensorArray(tf.int64, steps, element_shape=[plan.batch_size if config.ledger else 0])
         for number in tf.range(steps):
             # The same on every replica, so the first local one speaks for all.
             row, used = (runtime.strategy.experimental_local_results(result)[0]
                          for result in runtime.strategy.run(replica_step))
             rows, ids = rows.write(number, row), ids.write(number, used)
-        loss, correct, learning_rate, finite = tf.unstack(rows.stack(), axis=1)
-        return StepRecords(loss, correct, learning_rate, finite > 0, ids.stack() if config.ledger else None)
+        loss, correct, learning_rate, finite, examples = tf.unstack(rows.stack(), axis=1)
+        return StepRecords(loss, correct, learning_rate, finite > 0, examples, ids.stack() if config.ledger else None)
 
     return train
 
 
-def _make_replica_step(state, config, plan, runtime, iterators):
+def _make_replica_step(state, config, plan, runtime, iterators, class_weights):
     model, optimizer = state.model, state.optimizer
     weights, statistics = model.trainable_variables, state.statistics
-    packing = _Packing([*(v.shape for v in weights), *(v.shape for v in statistics), (2,)])
+    packing = _Packing([*(v.shape for v in weights), *(v.shape for v in statistics), (3,)])
 
     @tf.function(jit_compile=runtime.xla)
     def forward_backward(batch, loss_scale):
@@ -93,14 +96,22 @@ def _make_replica_step(state, config, plan, runtime, iterators):
         with tf.GradientTape() as tape:
             logits = model(tf.cast(images, tf.float32), training=True)
             each = cross_entropy(batch.labels, logits, config.label_smoothing)
+            if class_weights is not None:
+                each *= tf.gather(class_weights, batch.labels)
+            if batch.sound is not None:
+                each *= batch.sound
             loss = tf.reduce_sum(each) / plan.batch_size
             # Keras's regularizers know nothing of replicas: each would add them whole.
             objective = loss + tf.add_n([tf.zeros([]), *model.losses]) / plan.replicas
             scaled = objective * loss_scale
         gradients = tape.gradient(scaled, weights, unconnected_gradients="zero")
-        correct = tf.math.count_nonzero(tf.equal(tf.argmax(logits, 1, tf.int32), batch.labels), dtype=tf.float32)
+        right = tf.equal(tf.argmax(logits, 1, tf.int32), batch.labels)
+        examples = tf.constant(float(plan.rows))
+        if batch.sound is not None:
+            right, examples = right & (batch.sound > 0), tf.reduce_sum(batch.sound)
+        correct = tf.math.count_nonzero(right, dtype=tf.float32)
         shares = [tf.convert_to_tensor(statistic) / plan.replicas for statistic in statistics]
-        return packing.pack([*gradients, *shares, tf.stack([loss, correct])])
+        return packing.pack([*gradients, *shares, tf.stack([loss, correct, examples])])
 
     @tf.function(jit_compile=runtime.xla)
     def update(gradients):
@@ -130,7 +141,9 @@ def _make_replica_step(state, config, plan, runtime, iterators):
         optimizer.iterations.assign_add(tf.cast(finite, optimizer.iterations.dtype))
         _count(state, finite, runtime.precision == "float16")
         used = _all_ids(batch.ids, number, plan, context) if config.ledger else tf.zeros([0], tf.int64)
-        return tf.stack([sums[0], sums[1], learning_rate, tf.cast(finite, tf.float32)]), used
+        loss, correct, examples = tf.unstack(sums)
+        loss *= plan.batch_size / examples  # of those that could be read, so that it can be compared
+        return tf.stack([loss, correct, learning_rate, tf.cast(finite, tf.float32), examples]), used
 
     return replica_step
 

@@ -13,7 +13,7 @@ def images():
 
 @pytest.fixture
 def seeds():
-    return order.stream(0, 64, 0, 64)[1]
+    return order.Shuffle(0, 64).stream(0, 64)[1]
 
 
 def apply(images, seeds, names, xla=False):
@@ -56,7 +56,7 @@ def test_an_example_looks_the_same_wherever_it_stands_in_a_batch(images, seeds):
 
 
 def test_draws_are_uniform_and_independent():
-    seeds = tf.constant(order.stream(0, 20_000, 0, 20_000)[1])
+    seeds = tf.constant(order.Shuffle(0, 20_000).stream(0, 20_000)[1])
     draws = [draw(seeds, number, 9).numpy() for number in (1, 2)]
     for values in draws:  # chi-squared with 8 degrees of freedom: 0.1 % at 26.1
         counts = np.bincount(values, minlength=9)

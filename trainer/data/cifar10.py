@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from trainer.data.source import in_memory
+from trainer.data.source import digest, in_memory
 from trainer.errors import DataError
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
@@ -44,14 +44,15 @@ def load(config):
         raise DataError(f"the archive that was downloaded holds no CIFAR-10 under {root}",
                         "unpack cifar-10-python.tar.gz yourself and name its folder with --data_dir")
     folder, ending, read = found
-    splits = []
+    splits, hashes = [], {}
     for names in (TRAIN, TEST):
         paths = [folder / f"{name}{ending}" for name in names]
         parts = [read(path) for path in paths]
         _same_sizes(paths, [len(labels) for _, labels in parts])
+        hashes |= {name: digest(*part) for name, part in zip(names, parts, strict=True)}
         images, labels = (np.concatenate([part[i] for part in parts]) for i in (0, 1))
         splits.append((images.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1), labels))
-    return in_memory("cifar10", CLASSES, *splits)
+    return in_memory("cifar10", CLASSES, *splits, hashes)
 
 
 def _keras_cache():

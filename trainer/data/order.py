@@ -37,6 +37,40 @@ def draw(seed, epochs, ids):
         return _mix(key + (np.asarray(ids, np.uint64) + np.uint64(1)) * _GOLDEN)
 
 
+def augmentation_seeds(seed, epochs, ids):
+    """What the augmentation of examples in epochs follows from: uint32, arguments as in `draw`."""
+    # Another seed than the order's, so that place and augmentation have nothing to do with each other.
+    return (draw(seed + 2**31, epochs, ids) >> np.uint64(32)).astype(np.uint32)
+
+
+class Shuffle:
+    """The endless stream of a split's examples: epoch 0 in its order, epoch 1 in its own, …
+
+    Args:
+        seed: The run's seed.
+        examples: Size of the split.
+    """
+
+    def __init__(self, seed, examples):
+        self._seed, self._examples = seed, examples
+
+    def stream(self, first, last):
+        """A stretch of the stream.
+
+        Args:
+            first, last: Places in it, `last` exclusive.
+
+        Returns:
+            (ids int64 [last - first], seeds uint32 [last - first]): which example stands at each place,
+            and the number that its augmentation in this epoch follows from.
+        """
+        size = self._examples
+        parts = [permutation(self._seed, int(epoch), size)[max(first - epoch * size, 0):last - epoch * size]
+                 for epoch in range(first // size, -(-last // size))]
+        ids = np.concatenate(parts) if parts else np.zeros(0, np.int64)
+        return ids, augmentation_seeds(self._seed, np.arange(first, last) // size, ids)
+
+
 @functools.lru_cache(maxsize=4)
 def permutation(seed, epoch, examples):
     """The order of an epoch: int64 [examples], each id once. Shared and read-only."""
@@ -45,37 +79,14 @@ def permutation(seed, epoch, examples):
     return order
 
 
-def stream(seed, examples, first, last):
-    """A stretch of the endless stream of examples: epoch 0 in its order, epoch 1 in its own, …
-
-    Args:
-        seed: The run's seed.
-        examples: Size of the split.
-        first, last: Places in the stream, `last` exclusive.
-
-    Returns:
-        (ids int64 [last - first], seeds uint32 [last - first]): which example stands at each place,
-        and the number that its augmentation in this epoch follows from.
-    """
-    places = np.arange(first, last)
-    epochs = places // examples
-    parts = [permutation(seed, int(epoch), examples)[max(first - epoch * examples, 0):last - epoch * examples]
-             for epoch in range(first // examples, -(-last // examples))]
-    ids = np.concatenate(parts) if parts else np.zeros(0, np.int64)
-    # Another seed than the order's, so that place and augmentation have nothing to do with each other.
-    seeds = draw(seed + 2**31, epochs, ids) >> np.uint64(32)
-    return ids, seeds.astype(np.uint32)
-
-
-def batches(seed, examples, batch_size, replicas, replica, first_step, last_step):
+def batches(order, batch_size, replicas, replica, first_step, last_step):
     """A replica's rows of the global batches of some steps.
 
     A replica takes consecutive rows of the global batch, so the batches are the same on any number of
     replicas.
 
     Args:
-        seed: The run's seed.
-        examples: Size of the split.
+        order: What has a `stream`, as `Shuffle` has.
         batch_size: Rows of the global batch.
         replicas: How many share it.
         replica: Which of them this is, from 0.
@@ -84,5 +95,5 @@ def batches(seed, examples, batch_size, replicas, replica, first_step, last_step
     Returns:
         (ids, seeds) as `stream`, each [last_step - first_step, batch_size // replicas].
     """
-    pair = stream(seed, examples, first_step * batch_size, last_step * batch_size)
+    pair = order.stream(first_step * batch_size, last_step * batch_size)
     return tuple(part.reshape(last_step - first_step, replicas, -1)[:, replica] for part in pair)

@@ -4,35 +4,14 @@ Not a distributed iterator: that one halves training speed on CPUs, even if the 
 replica reads its own rows of every global batch, so nothing needs to be split or sharded afterwards.
 """
 
-from typing import NamedTuple
-
 import numpy as np
 import tensorflow as tf
 
-from trainer.data import order
+from trainer.data import order, pictures
+from trainer.data.batch import WeighedBatch
 
 _PREFETCH = 4
 _BLOCK = 2**16  # examples whose order is worked out at once
-
-
-class Batch(NamedTuple):
-    """A replica's rows of a training step.
-
-    ids int64 [n], seeds uint32 [n], images uint8 [n, height, width, channels], labels int32 [n].
-    """
-
-    ids: tf.Tensor
-    seeds: tf.Tensor
-    images: tf.Tensor
-    labels: tf.Tensor
-
-
-class WeighedBatch(NamedTuple):
-    """A replica's rows of an evaluation step: as in `Batch`; weights float32 [n], 0 for padding."""
-
-    images: tf.Tensor
-    labels: tf.Tensor
-    weights: tf.Tensor
 
 
 def training_iterators(split, plan, seed, first_step, runtime):
@@ -48,12 +27,9 @@ def training_iterators(split, plan, seed, first_step, runtime):
     Returns:
         One iterator over `Batch` for each local replica, from `first_step` to the end of the run.
     """
-    images, labels = _on_host(split)
-
-    def read(ids, seeds):
-        return Batch(ids, seeds, tf.gather(images, ids), tf.gather(labels, ids))
-
-    return [_start(_order_of(plan, seed, replica, first_step).map(read), device)
+    stream = split.order(seed, plan.batch_size)
+    threads = _threads(split, runtime)
+    return [_start(split.read(_places(stream, plan, replica, first_step), threads), threads, device)
             for replica, device in zip(runtime.replica_numbers, runtime.devices, strict=True)]
 
 
@@ -70,29 +46,32 @@ def evaluation_iterators(split, rows, runtime):
     """
     steps = -(-split.size // (rows * runtime.replicas))
     places = np.arange(steps * rows * runtime.replicas).reshape(steps, runtime.replicas, rows)
-    images, labels = _on_host(split)
+    threads = _threads(split, runtime)
 
-    def read(ids, weights):
-        return WeighedBatch(tf.gather(images, ids), tf.gather(labels, ids), weights)
+    def weigh(batch, weights):
+        sound = weights if batch.sound is None else weights * batch.sound
+        return WeighedBatch(batch.images, batch.labels, sound, weights - sound)
 
     def data_of(replica):
         mine = places[:, replica]
-        pair = np.minimum(mine, split.size - 1), (mine < split.size).astype(np.float32)
-        return tf.data.Dataset.from_tensor_slices(pair).repeat().map(read)
+        ids, weights = np.minimum(mine, split.size - 1), (mine < split.size).astype(np.float32)
+        data = split.read(tf.data.Dataset.from_tensor_slices((ids, np.zeros(ids.shape, np.uint32))).repeat(), threads,
+                          training=False)
+        return tf.data.Dataset.zip(data, tf.data.Dataset.from_tensor_slices(weights).repeat()).map(weigh)
 
-    iterators = [_start(data_of(replica), device)
+    iterators = [_start(data_of(replica), threads, device)
                  for replica, device in zip(runtime.replica_numbers, runtime.devices, strict=True)]
     return iterators, steps
 
 
-def _order_of(plan, seed, replica, first_step):
+def _places(stream, plan, replica, first_step):
     """A data set of (ids int64 [rows], seeds uint32 [rows]), an element a step."""
     per_block = max(1, _BLOCK // plan.batch_size)
 
     def block(number):
         begin = first_step + int(number) * per_block
         end = min(begin + per_block, plan.total_steps)
-        return order.batches(seed, plan.examples, plan.batch_size, plan.replicas, replica, begin, end)
+        return order.batches(stream, plan.batch_size, plan.replicas, replica, begin, end)
 
     def slices(number):
         ids, seeds = tf.numpy_function(block, [number], (tf.int64, tf.uint32))
@@ -103,17 +82,16 @@ def _order_of(plan, seed, replica, first_step):
     return tf.data.Dataset.range(blocks).flat_map(slices)
 
 
-def _on_host(split):
-    """The split as tensors that pipelines can capture without a copy in their graphs."""
-    with tf.device("CPU:0"):
-        return tf.constant(split.images), tf.constant(split.labels)
+def _threads(split, runtime):
+    """How many threads each of this process's pipelines gets."""
+    # Gathering from memory is cheap: more threads would only take cores from the training step.
+    return max(1, pictures.cores() // len(runtime.devices)) if split.decodes else 1
 
 
-def _start(data, device):
+def _start(data, threads, device):
     """An iterator whose elements wait on the replica's device."""
     options = tf.data.Options()
-    # Gathering from memory is cheap: more threads would only take cores from the training step.
-    options.threading.private_threadpool_size = 1
+    options.threading.private_threadpool_size = threads
     options.autotune.enabled = False
     data = data.with_options(options)
     if ":GPU:" in device:

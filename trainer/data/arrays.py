@@ -1,0 +1,49 @@
+"""Pictures that fit into memory: gathered from there, in the order that training asks for."""
+
+import functools
+
+import numpy as np
+import tensorflow as tf
+
+from trainer.data.batch import Batch
+from trainer.data.split import Split
+
+
+class ArraySplit(Split):
+    """See the module.
+
+    Args:
+        images: uint8 [n, height, width, channels].
+        labels: int32 [n].
+
+    Attributes:
+        images: As above.
+    """
+
+    def __init__(self, images, labels):
+        super().__init__(labels)
+        self.images = np.ascontiguousarray(images)
+
+    @functools.cached_property
+    def _on_host(self):
+        """Tensors that pipelines can capture without a copy in their graphs."""
+        with tf.device("CPU:0"):
+            return tf.constant(self.images), tf.constant(self.labels)
+
+    def read(self, places, threads, training=True):
+        """See `Split.read`."""
+        images, labels = self._on_host
+
+        def gather(ids, seeds):
+            return Batch(ids, seeds, tf.gather(images, ids), tf.gather(labels, ids))
+
+        return places.map(gather)
+
+    def chunks(self, rows):
+        """See `Split.chunks`."""
+        for begin in range(0, self.size, rows):
+            yield self.images[begin:begin + rows], self.labels[begin:begin + rows]
+
+    def name_of(self, example):
+        """See `Split.name_of`."""
+        return f"example {example:,}"

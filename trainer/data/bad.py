@@ -1,0 +1,63 @@
+"""Pictures that can't be used: counted, named, and borne up to a number that the user sets."""
+
+import threading
+
+from trainer.errors import DataError
+
+_SHOWN = 10
+
+
+class BadExamples:
+    """What is wrong with a data set, as far as it is known.
+
+    Args:
+        allowed: How many bad pictures and other files a run may meet: `--max_bad_records`.
+
+    """
+
+    def __init__(self, allowed=0):
+        self._allowed, self._found, self._lock = allowed, {}, threading.Lock()
+        self._examples = set()
+
+    @property
+    def count(self):
+        """How many are known."""
+        return len(self._found)
+
+    def note(self, split, example, problem):
+        """Remembers a bad example; from any thread, as often as it is met.
+
+        Args:
+            split: The `EncodedSplit`.
+            example: Its id.
+            problem: What is wrong with it, in a few words; None to find out.
+        """
+        if (split, example) not in self._examples:
+            self.note_file(split.name_of(example), problem or split.fault_of(example))
+            with self._lock:
+                self._examples.add((split, example))
+
+    def note_file(self, name, problem):
+        """Remembers something that is no example, such as a file that is no picture."""
+        with self._lock:
+            self._found.setdefault(name, problem)
+
+    def names(self):
+        """A line for each: where, and what is wrong with it."""
+        with self._lock:
+            return [f"{name}: {problem}" for name, problem in sorted(self._found.items())]
+
+    def check(self):
+        """Ends the run if there are more than it may meet.
+
+        Raises:
+            DataError: naming the first ten.
+        """
+        if self.count > self._allowed:
+            lines = self.names()
+            more = [f"and {len(lines) - _SHOWN:,} more"] if len(lines) > _SHOWN else []
+            what = "1 picture or file" if len(lines) == 1 else f"{len(lines):,} pictures or files"
+            raise DataError("\n  ".join([f"{what} can't be used; --max_bad_records is {self._allowed:,}:",
+                                         *lines[:_SHOWN], *more]),
+                            f"mend or remove them, or leave them out with --max_bad_records={len(lines)}; "
+                            "python -m trainer doctor --data lists all there are")

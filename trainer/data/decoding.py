@@ -1,0 +1,70 @@
+"""One encoded picture to the model's size, inside a tf.data pipeline."""
+
+import numpy as np
+import tensorflow as tf
+
+from trainer.data import pictures
+
+# How an element is decoded: a JPEG, halved 0 to 3 times while decoding, a PNG, anything else, or not at all.
+PNG, OTHER, REFUSED = 4, 5, 6
+
+
+def decode(data, way, box, orientation, size):
+    """Decodes the part of a picture that is asked for and brings it to the model's size.
+
+    Args:
+        data: The file's content, a string.
+        way: int32: 0 to 3, `PNG`, `OTHER` or `REFUSED`.
+        box: int32 [4]: top, left, height, width in the pixels that the decoder gives.
+        orientation: int32, EXIF's: how the pixels are to be turned.
+        size: Of the side of the model's pictures.
+
+    Returns:
+        uint8 [size, size, 3].
+    """
+    def jpeg(halvings):
+        return lambda: _resize(upright(tf.io.decode_and_crop_jpeg(data, box, channels=3, ratio=2**halvings),
+                                       orientation), size)
+
+    def whole(decoder):
+        return lambda: _resize_smoothly(tf.slice(decoder(), [box[0], box[1], 0], [box[2], box[3], 3]), size)
+
+    ways = {halvings: jpeg(halvings) for halvings in range(4)}
+    ways[PNG] = whole(lambda: upright(tf.io.decode_png(data, 3), orientation))
+    ways[OTHER] = whole(lambda: tf.ensure_shape(tf.numpy_function(pictures.decode, [data], tf.uint8), [None, None, 3]))
+    ways[REFUSED] = lambda: _resize(tf.io.decode_jpeg("", channels=3), size)  # fails, as a damaged picture does
+    return tf.ensure_shape(tf.switch_case(way, ways), [size, size, 3])
+
+
+def upright(image, orientation):
+    """Turns a picture as EXIF says (TIFF 6.0, tag 274).
+
+    Args:
+        image: uint8 [h, w, c].
+        orientation: int32, 1 to 8.
+
+    Returns:
+        uint8, [h, w, c] or [w, h, c].
+    """
+    def turned():
+        stored = tf.cond(orientation >= 5, lambda: tf.transpose(image, [1, 0, 2]), lambda: image)
+        axes = [tf.reduce_any(tf.equal(orientation, which)) for which in ([3, 4, 7, 8], [2, 3, 6, 7], [])]
+        return tf.reverse(stored, tf.where(tf.stack(axes))[:, 0])
+
+    return tf.cond(tf.equal(orientation, 1), lambda: image, turned)
+
+
+def _resize(image, size):
+    """Bilinear, for pictures of less than twice the size."""
+    resized = tf.raw_ops.ResizeBilinear(images=image[None], size=[size, size], half_pixel_centers=True)[0]
+    return tf.cast(tf.round(resized), tf.uint8)
+
+
+def _resize_smoothly(image, size):
+    """Bilinear over all pixels that a new one covers, for pictures of any size."""
+    return tf.cast(tf.round(tf.clip_by_value(tf.image.resize(image, [size, size], antialias=True), 0, 255)), tf.uint8)
+
+
+def ways_of(kinds, halvings):
+    """`decode`'s way of pictures: int32 [n], of their kinds and how often a JPEG may be halved."""
+    return np.select([kinds == pictures.JPEG, kinds == pictures.PNG], [halvings, PNG], OTHER).astype(np.int32)

@@ -1,0 +1,160 @@
+"""Pictures in files, of any number: read, decoded and cut out when they are needed.
+
+    step's ids → where each lies, which part of it is seen      one call of Python a step, all rows at once
+               → decode → crop → resize                         by TensorFlow, an element at a time, in parallel
+               → batch
+
+A picture that can't be read or decoded doesn't end its pipeline. Its step is done over with more care, each
+picture by itself: `BadExamples` hears of those that fail, and where it bears them their rows are black and
+weigh nothing. All other rows stay what they would be.
+"""
+
+import abc
+import dataclasses
+
+import numpy as np
+import tensorflow as tf
+
+from trainer.data import decoding, pictures, views
+from trainer.data.batch import Batch
+from trainer.data.split import Split
+
+
+@dataclasses.dataclass(frozen=True)
+class Looks:
+    """What the headers of n pictures say; see `pictures.Look`.
+
+    Args:
+        kinds, widths, heights, orientations: int [n].
+        problems: id to what is wrong with a picture, in a few words.
+    """
+
+    kinds: np.ndarray
+    widths: np.ndarray
+    heights: np.ndarray
+    orientations: np.ndarray
+    problems: dict[int, str]
+
+    @classmethod
+    def join(cls, looks):
+        """Those of a list of `pictures.Look`."""
+        columns = np.array([look[:4] for look in looks], np.int32).reshape(-1, 4).T
+        return cls(columns[0].astype(np.uint8), columns[1], columns[2], columns[3].astype(np.uint8),
+                   {number: look.problem for number, look in enumerate(looks) if look.problem})
+
+
+class EncodedSplit(Split):
+    """See the module.
+
+    Args:
+        labels: int32 [n].
+        looks: The `Looks` of the pictures.
+        size: Of the side of the model's pictures.
+        random_crop: Whether training sees random parts of large pictures.
+        bad: The data set's `BadExamples`.
+    """
+
+    decodes = True
+
+    def __init__(self, labels, looks, size, random_crop, bad):
+        super().__init__(labels)
+        self._looks, self._size, self._bad = looks, size, bad
+        self._random_crop = random_crop and size > views.LARGE
+        self._refused = np.zeros(len(labels), bool)
+        for example, problem in looks.problems.items():
+            self._refused[example] = True
+            bad.note(self, example, problem)
+
+    @abc.abstractmethod
+    def fetch(self, ids):
+        """Where examples lie, or what lies there, for `encoded`: an array of bytes objects [n]."""
+
+    @abc.abstractmethod
+    def encoded(self, fetched):
+        """The encoded picture of one element of `fetch`, a scalar string tensor."""
+
+    @abc.abstractmethod
+    def load(self, example):
+        """The encoded picture.
+
+        Returns:
+            bytes.
+
+        Raises:
+            OSError: if it can't be read.
+            ValueError: if what was read isn't what was written.
+        """
+
+    def read(self, places, threads, training=True):
+        """See `Split.read`."""
+        rows = places.element_spec[0].shape[0]
+
+        def batch(*columns):
+            each = tf.data.Dataset.from_tensor_slices(columns)
+            fast = each.map(self._sound, num_parallel_calls=threads, deterministic=True).batch(rows, True)
+            careful = each.interleave(self._with_care, cycle_length=threads, num_parallel_calls=threads,
+                                      deterministic=True).batch(rows)
+            return fast.ignore_errors(log_warning=False).concatenate(careful).take(1)
+
+        # Two steps at once, so that no thread waits where one ends and the next begins.
+        looked_up = places.map(lambda ids, seeds: self._look_up(ids, seeds, training)).prefetch(1)
+        return looked_up.interleave(batch, cycle_length=2, num_parallel_calls=2, deterministic=True)
+
+    def chunks(self, rows):
+        """See `Split.chunks`."""
+        ids = tf.data.Dataset.range(self.size)
+        places = ids.batch(1).map(lambda ids: (ids, tf.zeros([1], tf.uint32)))
+        places = places.map(lambda *pair: tuple(tf.ensure_shape(part, [1]) for part in pair))
+        data = self.read(places, pictures.cores(), training=False).unbatch().batch(rows).prefetch(1)
+        for batch in data.as_numpy_iterator():
+            self._bad.check()
+            sound = batch.sound > 0
+            yield batch.images[sound], batch.labels[sound]
+
+    def fault_of(self, example):
+        """What is wrong with an example, in a few words: looks at all of it."""
+        if example in self._looks.problems:
+            return self._looks.problems[example]
+        try:
+            return pictures.fault_of(self.load(example)) or "it can't be decoded"
+        except OSError as error:
+            return f"it can't be read: {error.strerror or error}"
+        except ValueError as error:
+            return str(error)
+
+    def _look_up(self, ids, seeds, training):
+        """Everything that `_element` needs, for all rows of a step."""
+        def look_up(ids, seeds):
+            kinds, widths, heights, orientations = (
+                column[ids].astype(np.int32) for column in
+                (self._looks.kinds, self._looks.widths, self._looks.heights, self._looks.orientations))
+            boxes = (views.random_boxes(heights, widths, seeds) if training and self._random_crop else
+                     views.central_boxes(heights, widths, self._size))
+            stored = views.stored_boxes(boxes, heights, widths, orientations)
+            halvings = views.reductions(stored, self._size)
+            jpeg = kinds == pictures.JPEG
+            boxes = np.where(jpeg[:, None], np.maximum(stored >> halvings[:, None], [0, 0, 1, 1]), boxes)
+            ways = np.where(self._refused[ids], decoding.REFUSED, decoding.ways_of(kinds, halvings))
+            return (self.labels[ids], ways.astype(np.int32), orientations, boxes.astype(np.int32),
+                    self.fetch(ids))
+
+        *columns, box, fetched = tf.numpy_function(look_up, [ids, seeds], [*[tf.int32] * 4, tf.string], stateful=False)
+        columns = [tf.ensure_shape(column, ids.shape) for column in (*columns, fetched)]
+        return ids, seeds, *columns, tf.ensure_shape(box, [*ids.shape, 4])
+
+    def _sound(self, example, seed, label, way, orientation, fetched, box):
+        """A `Batch` without its first dimension."""
+        image = decoding.decode(self.encoded(fetched), way, box, orientation, self._size)
+        return Batch(example, seed, image, label, tf.constant(1.0))
+
+    def _with_care(self, *element):
+        """A data set of one such, whatever is wrong with the picture."""
+        def damaged(example, seed, label, *_):
+            tf.numpy_function(self._note, [example], [])
+            return Batch(example, seed, tf.zeros([self._size, self._size, 3], tf.uint8), label, tf.constant(0.0))
+
+        one = tf.data.Dataset.from_tensors(element)
+        return one.map(self._sound).ignore_errors(log_warning=False).concatenate(one.map(damaged)).take(1)
+
+    def _note(self, example):
+        self._bad.note(self, int(example), None)

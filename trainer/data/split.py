@@ -1,0 +1,70 @@
+"""What every half of a data set can do, wherever its pictures lie."""
+
+import abc
+
+import numpy as np
+
+from trainer.data.order import Shuffle
+
+
+class Split(abc.ABC):
+    """Labelled pictures with ids from 0 to size - 1.
+
+    Args:
+        labels: int32 [n], indices into the data set's classes.
+
+    Attributes:
+        labels: As above.
+        decodes: Whether reading takes much computing.
+    """
+
+    decodes = False
+
+    def __init__(self, labels):
+        self.labels = np.ascontiguousarray(labels, np.int32)
+
+    @property
+    def size(self):
+        """Number of examples."""
+        return len(self.labels)
+
+    def order(self, seed, batch_size):
+        """The order in which training sees the examples.
+
+        Args:
+            seed: The run's seed.
+            batch_size: Rows of the global batch.
+
+        Returns:
+            An object with a `stream`, as `order.Shuffle`.
+        """
+        del batch_size  # matters only where examples lie together in files
+        return Shuffle(seed, self.size)
+
+    @abc.abstractmethod
+    def read(self, places, threads, training=True):
+        """Puts a pipeline's pictures beside its ids.
+
+        Args:
+            places: A `tf.data.Dataset` of (ids int64 [rows], seeds uint32 [rows]).
+            threads: How many may read and decode at once.
+            training: Whether pictures are seen as training or as evaluation sees them.
+
+        Returns:
+            A `tf.data.Dataset` of `pipeline.Batch`.
+        """
+
+    @abc.abstractmethod
+    def chunks(self, rows):
+        """Goes over the pictures once, in the order of their ids, as evaluation sees them.
+
+        Args:
+            rows: Pictures of a chunk, at most.
+
+        Yields:
+            (images uint8 [n, height, width, channels], labels int32 [n]) on the host.
+        """
+
+    @abc.abstractmethod
+    def name_of(self, example):
+        """Where an example lies, for people: a file, or a record of one."""

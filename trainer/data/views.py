@@ -1,0 +1,94 @@
+"""Which part of a large picture the model sees: boxes, worked out for many pictures at once. No TensorFlow.
+
+Boxes are int32 [n, 4] of top, left, height, width in pixels. Training with `--augment=crop` sees a random
+box (Szegedy et al. 2015, §6: 8 to 100 % of the area, sides from 3:4 to 4:3), everything else the box in the
+middle: 7/8 of the shorter side, as is usual with pictures of 224 pixels, or the largest square where the
+model's pictures are small.
+"""
+
+import numpy as np
+
+from trainer.data.order import draw
+
+LARGE = 64  # pictures of more pixels a side are cropped as photographs are, smaller ones as CIFAR-10's
+_ATTEMPTS = 10
+_AREA, _RATIO = (0.08, 1.0), (3 / 4, 4 / 3)
+
+
+def central_boxes(heights, widths, size):
+    """The boxes in the middle.
+
+    Args:
+        heights, widths: int [n], of the pictures.
+        size: Of the side of the model's pictures. A picture of that size is seen as it is.
+
+    Returns:
+        int32 [n, 4].
+    """
+    shorter = np.minimum(heights, widths)
+    whole = (heights == size) & (widths == size)
+    side = shorter if size <= LARGE else np.where(whole, shorter, np.maximum(1, np.rint(shorter * 7 / 8)))
+    return np.stack([(heights - side) // 2, (widths - side) // 2, side, side], 1).astype(np.int32)
+
+
+def random_boxes(heights, widths, seeds):
+    """Random boxes; where ten attempts find none, the largest in the middle with sides that are allowed.
+
+    Args:
+        heights, widths: int [n], of the pictures.
+        seeds: uint32 [n].
+
+    Returns:
+        int32 [n, 4].
+    """
+    attempts = np.arange(_ATTEMPTS)[:, None]
+    area, ratio, top, left = (draw(number, attempts, seeds) / 2.0**64 for number in range(4))
+    area = (_AREA[0] + area * (_AREA[1] - _AREA[0])) * heights * widths
+    ratio = np.exp(np.log(_RATIO[0]) + ratio * np.log(_RATIO[1] / _RATIO[0]))
+    tall, wide = np.rint(np.sqrt(area / ratio)), np.rint(np.sqrt(area * ratio))
+    fits = (tall >= 1) & (wide >= 1) & (tall <= heights) & (wide <= widths)
+    boxes = np.stack([np.floor(top * (heights - tall + 1)), np.floor(left * (widths - wide + 1)), tall, wide], -1)
+    chosen = boxes[fits.argmax(0), np.arange(len(heights))]
+    tall = np.minimum(heights, np.rint(widths / _RATIO[0]))
+    wide = np.minimum(widths, np.rint(heights * _RATIO[1]))
+    fallback = np.stack([(heights - tall) // 2, (widths - wide) // 2, tall, wide], 1)
+    return np.where(fits.any(0)[:, None], chosen, fallback).astype(np.int32)
+
+
+def stored_boxes(boxes, heights, widths, orientations):
+    """Where boxes lie in the pixels that files hold, which EXIF may want turned before they are shown.
+
+    Args:
+        boxes: int32 [n, 4], in pictures as displayed.
+        heights, widths: int [n], as displayed.
+        orientations: int [n], 1 to 8; see `decoding.upright` for what each does.
+
+    Returns:
+        int32 [n, 4].
+    """
+    top, left, tall, wide = boxes.T
+    bottom, right = heights - top - tall, widths - left - wide
+    # For each orientation: (stored top, stored left), by where the stored first row and column are displayed.
+    places = {1: (top, left), 2: (top, right), 3: (bottom, right), 4: (bottom, left),
+              5: (left, top), 6: (right, top), 7: (right, bottom), 8: (left, bottom)}
+    stored = boxes.copy()
+    for orientation, (row, column) in places.items():
+        mine = orientations == orientation
+        stored[mine, 0], stored[mine, 1] = row[mine], column[mine]
+    turned = orientations >= 5
+    stored[turned, 2], stored[turned, 3] = wide[turned], tall[turned]
+    return stored
+
+
+def reductions(boxes, size):
+    """By how much a JPEG decoder may shrink boxes so that both sides keep the pixels that the model sees.
+
+    Args:
+        boxes: int32 [n, 4].
+        size: Of the side of the model's pictures.
+
+    Returns:
+        int32 [n]: 0, 1, 2 or 3, for a half as many pixels a side so often.
+    """
+    room = np.maximum(1, boxes[:, 2:].min(1) // size)
+    return np.minimum(3, np.floor(np.log2(room))).astype(np.int32)
