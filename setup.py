@@ -26,10 +26,11 @@ setup(
         "absl-py>=2.1",
         "tensorboard>=2.21,<2.22",
         "rich>=13",
+        "pillow>=10",  # matplotlib brings it, too
     ],
     extras_require={
         "cuda": ["tensorflow[and-cuda]>=2.21,<2.22"],
-        "test": ["pytest>=8", "pytest-xdist>=3.5", "hypothesis>=6.100", "pillow>=10", "ruff>=0.9"],
+        "test": ["pytest>=8", "pytest-xdist>=3.5", "hypothesis>=6.100", "ruff>=0.9"],
     },
     entry_points={"console_scripts": ["lockstep = trainer.__main__:main"]},
 )

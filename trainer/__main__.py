@@ -12,6 +12,7 @@ COMMANDS = {
     "predict": "class and probability of pictures",
     "export": "write the exports again, from any checkpoint",
     "verify": "check every checkpoint and export against its manifest",
+    "prepare": "pictures in class folders to sharded TFRecords with an index",
     "bench": "images/s on synthetic and real input, for 1, 2, 4 replicas, and where the time goes",
 }
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 OPTIMIZERS = ("sgd", "adam", "adamw", "lamb", "lion", "muon")
 MODELS = ("cnn3", "cnn2", "resnet20")
-DATASETS = ("cifar10", "shapes", "folder")
+DATASETS = ("cifar10", "shapes", "folder", "records")
 EXPORTS = ("h5", "keras", "saved_model")
 FUNCTION = (r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", "package.module:function")
 
@@ -109,11 +109,14 @@ class Config(Checked):
     dataset: str = option("cifar10", "cifar10, or shapes (drawn by the program: nothing to download)",
                           choices=DATASETS, another_run=True)
     data_dir: str = option("", "where the data is; cifar10's default: Keras's cache")
-    image_size: int = option(0, "of folder: pixels a side of what the model sees; 0: the pictures' own size if all "
-                             "are squares of one of up to 224, else 224", least=0, most=4096, another_run=True)
+    image_size: int = option(0, "of folder and records: pixels a side of what the model sees; 0: the pictures' own "
+                             "if all are squares of one size of up to 224, else 224", least=0, most=4096,
+                             another_run=True)
     validation_fraction: float | None = option(None, "of folder: the share of the pictures that is held back to test "
                                                "on if there is no test/; default: 0.1", above=0, most=0.9,
                                                another_run=True)
+    lanes: int = option(64, "of records: how many places they are read from in turn; the most that also divide "
+                        "--batch_size are used", least=1, most=65536, another_run=True)
     max_bad_records: int = option(0, "go on with up to this many pictures that can't be read and files that are "
                                   "none; they are counted, and weigh nothing", least=0)
     batch_size: int = option(128, "global; divisible by the number of replicas", least=1, another_run=True)

@@ -4,8 +4,6 @@ import threading
 
 from trainer.errors import DataError
 
-_SHOWN = 10
-
 
 class BadExamples:
     """What is wrong with a data set, as far as it is known.
@@ -47,17 +45,20 @@ class BadExamples:
         with self._lock:
             return [f"{name}: {problem}" for name, problem in sorted(self._found.items())]
 
-    def check(self):
+    def check(self, shown=10):
         """Ends the run if there are more than it may meet.
 
+        Args:
+            shown: How many to name; None for all.
+
         Raises:
-            DataError: naming the first ten.
+            DataError: naming them.
         """
         if self.count > self._allowed:
             lines = self.names()
-            more = [f"and {len(lines) - _SHOWN:,} more"] if len(lines) > _SHOWN else []
+            more = [f"and {len(lines) - shown:,} more"] if shown and len(lines) > shown else []
             what = "1 picture or file" if len(lines) == 1 else f"{len(lines):,} pictures or files"
             raise DataError("\n  ".join([f"{what} can't be used; --max_bad_records is {self._allowed:,}:",
-                                         *lines[:_SHOWN], *more]),
+                                         *lines[:shown], *more]),
                             f"mend or remove them, or leave them out with --max_bad_records={len(lines)}; "
                             "python -m trainer doctor --data lists all there are")

@@ -40,11 +40,11 @@ def upright(image, orientation):
     """Turns a picture as EXIF says (TIFF 6.0, tag 274).
 
     Args:
-        image: uint8 [h, w, c].
+        image: [h, w, c].
         orientation: int32, 1 to 8.
 
     Returns:
-        uint8, [h, w, c] or [w, h, c].
+        [h, w, c] or [w, h, c].
     """
     def turned():
         stored = tf.cond(orientation >= 5, lambda: tf.transpose(image, [1, 0, 2]), lambda: image)

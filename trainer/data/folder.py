@@ -76,7 +76,8 @@ def load(config):
     found = scan(root, config.model_dir)
     halves = divide(root, found, config.validation_fraction, bad)
     classes = sorted(halves["train"])
-    size = config.image_size or common_size(found.pictures.values())
+    used = [found.pictures[name].look for by_class in halves.values() for names in by_class.values() for name in names]
+    size = config.image_size or common_size({(look.width, look.height) for look in used if not look.problem})
     splits, parts = {}, {}
     for half, by_class in halves.items():
         names = [name for label in classes for name in by_class.get(label, ())]
@@ -115,6 +116,8 @@ def divide(root, found, fraction, bad):
         raise DataError(f"no pictures in class folders under {root}{'/train' if has_train else ''}",
                         "lay them out as DATA_DIR/train/CLASS/picture.jpg (JPEG, PNG, WebP, BMP or GIF)")
     for name in halves["train"]:
+        if shown(name) != name:
+            raise DataError(f"the class folder {shown(name)} has a name that is not Unicode", "rename it")
         if not halves["train"][name]:
             bad.note_file(shown(os.path.join(roots["train"], name)), "this class has no pictures")
     if not test:
@@ -168,11 +171,16 @@ def _share(name):
     return int.from_bytes(hashlib.sha256(os.fsencode(name)).digest()[:8], "big") / 2**64
 
 
-def common_size(pictures):
-    """The side of the model's pictures where none was asked for: the pictures' own if all are squares of one
-    size, of up to 224 pixels, and 224 otherwise."""
-    sizes = {(found.look.width, found.look.height) for found in pictures if not found.look.problem}
-    (width, height), *others = sizes or {(_USUAL, _USUAL)}
+def common_size(sizes):
+    """The side of the model's pictures where none was asked for.
+
+    Args:
+        sizes: (width, height) of the pictures, each once.
+
+    Returns:
+        Their own if all are squares of one size, of up to 224 pixels; 224 otherwise.
+    """
+    (width, height), *others = sizes or [(_USUAL, _USUAL)]
     return width if not others and width == height <= _USUAL else _USUAL
 
 

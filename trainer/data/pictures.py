@@ -9,13 +9,14 @@ import warnings
 from typing import NamedTuple
 
 import numpy as np
-from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError, WebPImagePlugin
 
 ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif")
 MOST_PIXELS = 100_000_000
 # How a picture is decoded: by TensorFlow's JPEG or PNG decoder, or by Pillow.
 JPEG, PNG, OTHER = range(3)
-_FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "BMP", "GIF")
+# WebP by its module, because Pillow knows it only once that is there.
+_FORMATS = ("JPEG", "PNG", WebPImagePlugin.WebPImageFile.format, "BMP", "GIF")
 _TAIL = 4096  # bytes at whose end a JPEG's end is looked for: some cameras write something behind it
 
 
@@ -58,7 +59,7 @@ def look(file):
         except Image.DecompressionBombError:
             return _no_picture(f"it has more than {2 * Image.MAX_IMAGE_PIXELS:,} pixels; {MOST_PIXELS:,} is the most")
         except OSError as error:
-            return _no_picture(f"it can't be read: {error.strerror or error}")
+            return _no_picture(f"it can't be read: {error.strerror}" if error.errno else f"it is damaged: {error}")
         except Exception as error:  # a damaged header raises nearly anything
             return _no_picture(f"its header is damaged ({type(error).__name__}: {error})")
 

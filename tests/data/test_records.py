@@ -1,0 +1,331 @@
+"""TFRecord shards with an index: written, read lane by lane, damaged; and those of others."""
+
+import contextlib
+import json
+import shutil
+import types
+import zlib
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from picture_files import batches, class_folders, encode, figures, photo, turned
+from PIL import Image
+
+from trainer.config import Config
+from trainer.data import foreign, index, records
+from trainer.data.preparation import prepare
+from trainer.errors import DataError, StorageError, UsageError
+from trainer.lock import FolderLock
+
+
+def options(**more):
+    return types.SimpleNamespace(**{"validation_fraction": None, "resize_shorter": 0, "shards": 0,
+                                    "max_bad_records": 0, **more})
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory):
+    """90 figures to train on and 30 to test on, in class folders."""
+    root = tmp_path_factory.mktemp("pictures")
+    class_folders(root / "train", 90)
+    class_folders(root / "test", 30, split=1)
+    return root
+
+
+@pytest.fixture(scope="module")
+def made(pictures, tmp_path_factory):
+    """They as records, in 3 shards and 1."""
+    out = tmp_path_factory.mktemp("records")
+    prepare(pictures, out, options(shards=3))
+    return out
+
+
+@pytest.fixture
+def copy(made, tmp_path):
+    """Records to be damaged."""
+    return shutil.copytree(made, tmp_path / "records")
+
+
+def load(folder, **more):
+    return records.load(Config(dataset="records", data_dir=str(folder), **more))
+
+
+def content(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+
+
+def test_records_hold_the_pictures(pictures, made):
+    data = load(made)
+    assert data.train.size == 90 and data.test.size == 30 and data.image_shape == (32, 32, 3)
+    wanted = {(np.asarray(Image.open(path)).tobytes(), path.parent.name) for path in pictures.glob("train/*/*.png")}
+    seen = {(image.tobytes(), data.classes[label]) for step in batches(data, batch_size=9)
+            for image, label in zip(step[2], step[3], strict=True)}
+    assert seen == wanted and len(wanted) == 90
+    assert sum(len(labels) for _, labels in data.test.chunks(7)) == 30
+
+
+def test_other_tools_can_read_them(made):
+    """As TensorFlow's own ImageNet readers do: labels count from 1."""
+    classes = json.loads((made / "dataset.json").read_text())["classes"]
+    features = {**{name: tf.io.FixedLenFeature([], tf.string) for name in ("image/encoded", "image/class/text")},
+                **{name: tf.io.FixedLenFeature([], tf.int64) for name in ("image/class/label", "image/height")}}
+    files = sorted(map(str, made.glob("train-*-of-*")))
+    assert len(files) == 3
+    for record in tf.data.TFRecordDataset(files):
+        example = tf.io.parse_single_example(record, features)
+        assert tf.io.decode_image(example["image/encoded"]).shape == (32, 32, 3) and example["image/height"] == 32
+        assert classes[example["image/class/label"] - 1] == example["image/class/text"].numpy().decode()
+
+
+def test_a_second_run_writes_the_same_bytes(pictures, made, tmp_path):
+    prepare(pictures, tmp_path / "again", options(shards=3))
+    assert content(tmp_path / "again") == content(made)
+    assert "nothing to do" in prepare(pictures, tmp_path / "again", options(shards=3))
+    with pytest.raises(UsageError, match="holds another data set, or one that was prepared with other flags"):
+        prepare(pictures, tmp_path / "again", options(shards=2))
+
+
+def test_classes_are_mixed_and_shards_are_alike(made):
+    _, splits = index.read(made)
+    rows = splits["train"].rows
+    assert [shard["examples"] for shard in splits["train"].shards] == [30, 30, 30]
+    assert len(set(rows["label"][:10])) >= 5
+
+
+@pytest.mark.parametrize("replicas", [2, 4])
+def test_replicas_see_the_same_batches(made, replicas):
+    for one, many in zip(batches(load(made), 1, 8, 2.5), batches(load(made), replicas, 8, 2.5), strict=True):
+        for ours, theirs in zip(one, many, strict=True):
+            np.testing.assert_array_equal(ours, theirs)
+
+
+def test_every_record_once_an_epoch_lane_by_lane(made):
+    data = load(made, lanes=4)
+    order = data.train.order(0, 8)
+    for epoch in range(3):
+        ids = order.stream(90 * epoch, 90 * (epoch + 1))[0]
+        assert sorted(ids) == list(range(90))
+    assert order.stream(0, 2)[0].max() < 30 and order.stream(6, 8)[0].min() > 60
+
+
+def test_odd_pictures_are_encoded_again_so_that_anybody_reads_them_right(tmp_path):
+    image = photo(40, 60)
+    (tmp_path / "d/train/a").mkdir(parents=True)
+    files = {"1.jpg": turned(image, 6), "2.webp": encode(image, "WEBP", lossless=True), "3.bmp": encode(image, "BMP"),
+             "4.jpg": encode(Image.fromarray(image).convert("CMYK"), "JPEG", quality=97),
+             "5.jpg": encode(image, "JPEG"), "6.png": encode(Image.fromarray(image).convert("RGBA"))}
+    for name, data in files.items():
+        (tmp_path / "d/train/a" / name).write_bytes(data)
+    shutil.copytree(tmp_path / "d/train", tmp_path / "d/test")
+    prepare(tmp_path / "d", tmp_path / "out", options())
+    _, splits = index.read(tmp_path / "out")
+    for record in tf.data.TFRecordDataset(str(tmp_path / "out/train-00000-of-00001")).as_numpy_iterator():
+        features = tf.train.Example.FromString(record).features.feature
+        encoded, name = (features[key].bytes_list.value[0] for key in ("image/encoded", "image/filename"))
+        assert np.abs(tf.io.decode_image(encoded, 3).numpy().astype(int) - image).mean() < 6
+        assert (encoded == files["5.jpg"]) == (name == b"train/a/5.jpg")
+    assert (splits["train"].rows["orientation"] == 1).all()
+
+
+def test_pictures_are_shrunk(tmp_path):
+    (tmp_path / "d/a").mkdir(parents=True)
+    for number in range(20):
+        (tmp_path / f"d/a/{number}.jpg").write_bytes(encode(photo(50, 100 + number, number), "JPEG"))
+    prepare(tmp_path / "d", tmp_path / "out", options(resize_shorter=25, validation_fraction=0.3))
+    rows = index.read(tmp_path / "out")[1]["train"].rows
+    assert (rows["height"] == 25).all() and rows["width"].min() >= 50
+
+
+def test_all_that_is_wrong_is_listed_at_once_and_can_be_left_out(tmp_path):
+    paths = class_folders(tmp_path / "d/train", 40)
+    class_folders(tmp_path / "d/test", 20, split=1)
+    for path in paths[:13]:
+        path.write_bytes(path.read_bytes()[:100])
+    (tmp_path / "d/train/circle/notes.txt").write_text("no picture")
+    with pytest.raises(DataError) as caught:
+        prepare(tmp_path / "d", tmp_path / "out", options())
+    for path in paths[:13]:
+        assert str(path.relative_to(tmp_path / "d")) in str(caught.value)
+    assert "14 pictures or files can't be used" in str(caught.value) and "notes.txt" in str(caught.value)
+    assert not (tmp_path / "out/dataset.json").exists()
+    assert "left out: 14" in prepare(tmp_path / "d", tmp_path / "out", options(max_bad_records=14))
+    assert load(tmp_path / "out").train.size == 27
+    assert len(json.loads((tmp_path / "out/dataset.json").read_text())["left_out"]) == 14
+
+
+def test_finished_shards_are_not_written_again(pictures, made, tmp_path, monkeypatch):
+    from trainer.data import preparation
+
+    def fails(path, sources, resize_shorter):
+        if "00001" in path.name:
+            raise StorageError("the disk is full", "make room")
+        return write(path, sources, resize_shorter)
+
+    write, written = preparation.shards.write_shard, []
+    monkeypatch.setattr(preparation.shards, "write_shard", fails)
+    with pytest.raises(StorageError):
+        prepare(pictures, tmp_path / "out", options(shards=3))
+    monkeypatch.setattr(preparation.shards, "write_shard",
+                        lambda path, *rest: written.append(path.name) or write(path, *rest))
+    done = {path.name for path in (tmp_path / "out/.work").glob("*.json")}
+    prepare(pictures, tmp_path / "out", options(shards=3))
+    assert len(written) + len(done) == 4 and not {f"{name}.json" for name in written} & done
+    assert content(tmp_path / "out") == content(made)
+
+
+def test_two_at_once_is_refused(pictures, tmp_path):
+    lock = FolderLock(tmp_path)
+    lock.take()
+    from trainer.errors import BusyError
+
+    with pytest.raises(BusyError):
+        prepare(pictures, tmp_path, options())
+    lock.give_back()
+
+
+def flip(path, at):
+    data = bytearray(path.read_bytes())
+    data[at] ^= 1
+    path.write_bytes(data)
+
+
+def test_a_flipped_bit_is_named_with_shard_and_record(copy):
+    _, splits = index.read(copy)
+    row = splits["train"].rows[40]
+    path = copy / splits["train"].shards[row["shard"]]["file"]
+    damaged = copy / "middle"
+    path.rename(damaged), damaged.rename(path)
+    flip(path, int(row["offset"]) + 70)
+    described = json.loads((copy / "dataset.json").read_text())
+    described["splits"]["train"]["shards"][1]["edges_sha256"] = index.edges_sha256(path)  # these shards are all edge
+    (copy / "dataset.json").write_text(json.dumps(described))
+    data = load(copy, max_bad_records=0)
+    steps = batches(data, batch_size=10)
+    with pytest.raises(DataError) as caught:
+        data.bad.check()
+    assert f"{path}, record 10: its record is not what was written: its CRC differs" in str(caught.value)
+    borne = load(copy, max_bad_records=1)
+    steps = batches(borne, batch_size=10)
+    borne.bad.check()
+    assert sum(int((step[4] == 0).sum()) for step in steps) == 1
+
+
+@pytest.mark.parametrize("damage, words", [
+    (lambda root: (root / "train-00001-of-00003").unlink(), "cannot read the shard .*train-00001-of-00003"),
+    (lambda root: flip(root / "train-00001-of-00003", 100), "shard .*train-00001-of-00003 is not the one"),
+    (lambda root: (root / "train-00002-of-00003").write_bytes(b"x"), "it has 1 bytes, not"),
+    (lambda root: (root / "train-00000-of-00003").rename(root / "t") and shutil.copy(
+        root / "train-00001-of-00003", root / "train-00000-of-00003"), "is not the one that the index was made of"),
+    (lambda root: (root / "dataset.json").unlink(), "has no dataset.json.*prepare --data_dir"),
+    (lambda root: (root / "dataset.json").write_text("{"), "can't be used"),
+    (lambda root: (root / "dataset.json").write_text('{"format": 1}'), "can't be used"),
+    (lambda root: flip(root / "train.index.npy", 300), "its SHA-256 differs"),
+    (lambda root: (root / "test.index.npy").unlink(), "test.index.npy can't be used")])
+def test_what_is_damaged_is_named_before_anything_starts(copy, damage, words):
+    damage(copy)
+    with pytest.raises(DataError, match="(?s)" + words):
+        load(copy)
+
+
+NAMES = st.sampled_from(["classes", "splits", "train", "test", "shards", "index", "file", "bytes", "examples", "sha256",
+                         "problems"])
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+                    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(NAMES, inner, max_size=4),
+                    max_leaves=10),
+       st.sampled_from([("classes",), ("splits",), ("splits", "train"), ("splits", "test", "shards"),
+                                     ("splits", "train", "index"), ("splits", "train", "problems"), ("version",)]))
+def test_an_index_may_hold_anything(made, tmp_path_factory, value, where):
+    described = json.loads((made / "dataset.json").read_text())
+    inner = described
+    for name in where[:-1]:
+        inner = inner[name]
+    inner[where[-1]] = value
+    root = tmp_path_factory.mktemp("index")
+    for path in made.iterdir():
+        if path.is_file() and path.name != "dataset.json":
+            (root / path.name).symlink_to(path)
+    (root / "dataset.json").write_text(json.dumps(described))
+    with contextlib.suppress(DataError):
+        index.read(root)
+
+
+def test_the_fingerprint_knows_which_shard_changed(pictures, made, tmp_path):
+    changed = shutil.copytree(pictures, tmp_path / "changed")
+    path = sorted(changed.glob("train/*/*.png"))[0]
+    path.write_bytes(encode(photo(32, 32)))
+    prepare(changed, tmp_path / "out", options(shards=3))
+    before, after = load(made), load(tmp_path / "out")
+    assert before.fingerprint != after.fingerprint
+    assert sum(before.parts[name] != after.parts[name] for name in before.parts) == 1
+
+
+def example(**features):
+    def feature(value):
+        return (tf.train.Feature(int64_list=tf.train.Int64List(value=[value])) if isinstance(value, int) else
+                tf.train.Feature(bytes_list=tf.train.BytesList(value=[value])))
+
+    return tf.train.Example(features=tf.train.Features(feature={
+        name.replace("__", "/"): feature(value) for name, value in features.items()})).SerializeToString()
+
+
+def write_foreign(folder, name, shards, count, make, split=0):
+    folder.mkdir(exist_ok=True)
+    images, labels = figures(count, split)
+    for number in range(shards):
+        with tf.io.TFRecordWriter(str(folder / f"{name}-{number:05d}-of-{shards:05d}")) as writer:
+            for image, label in list(zip(images, labels, strict=True))[number::shards]:
+                writer.write(make(encode(image), int(label)))
+    return images, labels
+
+
+@pytest.mark.parametrize("names, make, classes", [
+    (("train", "validation"), lambda data, label: example(
+        image__encoded=data, image__class__label=label + 1, image__class__text=f"class {label}".encode()),
+     tuple(f"class {label}" for label in range(10))),
+    (("shapes-train.tfrecord", "shapes-test.tfrecord"), lambda data, label: example(image=data, label=label),
+     tuple("abcdefghij"))])
+def test_records_of_others(tmp_path, names, make, classes):
+    if make(b"", 0) == example(image=b"", label=0):
+        (tmp_path / "theirs").mkdir()
+        (tmp_path / "theirs/label.labels.txt").write_text("\n".join(classes) + "\n")
+    images, labels = write_foreign(tmp_path / "theirs", names[0], 2, 50, make)
+    write_foreign(tmp_path / "theirs", names[1], 1, 20, make, split=1)
+    before = content(tmp_path / "theirs")
+    said = foreign.make_index(tmp_path / "theirs", tmp_path / "ours")
+    assert "index of 50 and 20 pictures in 3 shards, 10 classes" in said
+    assert content(tmp_path / "theirs") == before
+    data = load(tmp_path / "ours")
+    assert data.classes == classes
+    wanted = {(image.tobytes(), int(label)) for image, label in zip(images, labels, strict=True)}
+    assert {(image.tobytes(), int(label)) for step in batches(data, batch_size=10)
+            for image, label in zip(step[2], step[3], strict=True)} == wanted
+
+
+def test_foreign_shards_that_are_missing_or_damaged(tmp_path):
+    make = lambda data, label: example(image=data, label=label)  # noqa: E731
+    write_foreign(tmp_path / "t", "train", 3, 30, make)
+    with pytest.raises(DataError, match="has shards of train only"):
+        foreign.make_index(tmp_path / "t", tmp_path / "t")
+    write_foreign(tmp_path / "t", "test", 1, 10, make)
+    flip(tmp_path / "t/train-00001-of-00003", 50)
+    with pytest.raises(DataError, match="train-00001-of-00003 is damaged: record 0"):
+        foreign.make_index(tmp_path / "t", tmp_path / "t")
+    (tmp_path / "t/train-00001-of-00003").unlink()
+    with pytest.raises(DataError, match="2 of 3 train shards; the first that is missing is number 1"):
+        foreign.make_index(tmp_path / "t", tmp_path / "t")
+    write_foreign(tmp_path / "t", "train", 3, 30, lambda data, label: example(other=data))
+    with pytest.raises(DataError, match="train-00000-of-00003, record 0: it has neither"):
+        foreign.make_index(tmp_path / "t", tmp_path / "t")
+
+
+def test_the_crc_of_the_index_is_the_pictures(made):
+    _, splits = index.read(made)
+    row = splits["test"].rows[0]
+    data = (made / splits["test"].shards[0]["file"]).read_bytes()[int(row["offset"]):][:int(row["length"])]
+    assert zlib.crc32(data) == row["crc"] and data[:4] == b"\x89PNG"

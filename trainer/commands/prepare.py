@@ -1,0 +1,42 @@
+"""`prepare`: class folders of pictures to TFRecord shards with an index, or an index for shards that are there."""
+
+import dataclasses
+from pathlib import Path
+
+from trainer.config import Checked, Config, option
+from trainer.signals import StopWish
+
+
+@dataclasses.dataclass(frozen=True)
+class Options(Checked):
+    """python -m trainer prepare --data_dir=FOLDER --out=D: pictures to shards that --dataset=records reads."""
+
+    data_dir: str = option("", "class folders of pictures, as --dataset=folder reads them, or TFRecord shards with the "
+                           "keys of ImageNet's or TensorFlow Datasets'")
+    out: str = option("", "where the shards and their index go; for TFRecord shards it may be the same folder")
+    validation_fraction: float | None = Config.__dataclass_fields__["validation_fraction"]
+    resize_shorter: int = option(0, "shrink pictures so that their shorter side has this many pixels; 0: keep them as "
+                                 "they are", least=0, most=65535)
+    shards: int = option(0, "of the training split; 0: of about 128 MiB each", least=0, most=99999)
+    max_bad_records: int = option(0, "go on with up to this many pictures and files that can't be used; they are left "
+                                  "out and listed", least=0)
+
+    def problems(self):
+        """See `Checked.problems`."""
+        return super().problems() + [f"--{name} is needed" for name in ("data_dir", "out") if not getattr(self, name)]
+
+
+def run(options):
+    """Writes shards and index, and says what is in them.
+
+    Args:
+        options: The `Options`.
+    """
+    from trainer import runtime  # noqa: F401  keeps back what TensorFlow says while it is imported
+    from trainer.data import foreign
+    from trainer.data.preparation import prepare
+
+    source, out = Path(options.data_dir).expanduser(), Path(options.out).expanduser()
+    with StopWish() as wish:
+        wish.begin("preparing records")  # what is finished stays so, wherever a signal ends it
+        print(foreign.make_index(source, out) if foreign.shards_in(source) else prepare(source, out, options))

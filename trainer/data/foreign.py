@@ -1,0 +1,158 @@
+"""An index for TFRecord shards that others have made: TensorFlow's ImageNet records, TensorFlow Datasets' shards.
+
+The shards stay as they are, compressed ones are not read. Known names: train-00000-of-01024 and
+NAME-train.tfrecord-00000-of-00004, with validation, val or test for the other split.
+"""
+
+import io
+import re
+import zlib
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from trainer.data import index, pictures
+from trainer.errors import DataError
+from trainer.reporting.bar import bar
+
+_NAME = re.compile(r"(?:.*-)?(train|validation|val|test)(?:\.tfrecord)?-(\d+)-of-(\d+)")
+_HEADER, _FOOTER = 12, 4  # bytes of a TFRecord around its content
+# (encoded picture, label, name of the class) of the two kinds.
+_KEYS = (("image/encoded", "image/class/label", "image/class/text"), ("image", "label", None))
+_TFDS_LABELS = "label.labels.txt"
+
+
+class _Shard(NamedTuple):
+    """What was read of a shard: rows of `index.ROW`, row to problem, label to class name."""
+
+    rows: np.ndarray
+    problems: dict[int, str]
+    texts: dict[int, str]
+
+
+def shards_in(folder):
+    """The TFRecord shards in a folder.
+
+    Args:
+        folder: The folder.
+
+    Returns:
+        {"train": paths, "test": paths}, either left out where there are none; {} for a folder of something else.
+
+    Raises:
+        DataError: if one of a split's shards is missing.
+    """
+    found = {}
+    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+        match = _NAME.fullmatch(path.name)
+        if match and path.is_file():
+            half = "train" if match[1] == "train" else "test"
+            found.setdefault((half, match[1], int(match[3])), {})[int(match[2])] = path
+    halves = {}
+    for (half, name, count), shards in sorted(found.items()):
+        missing = sorted(set(range(count)) - shards.keys())
+        if missing:
+            raise DataError(f"{folder} has {len(shards):,} of {count:,} {name} shards; the first that is missing is "
+                            f"number {missing[0]}", "put all shards there")
+        # Where there are both, validation: it comes later in the order of names. Test shards often have no labels.
+        halves[half] = [shards[number] for number in range(count)]
+    return halves
+
+
+def make_index(source, out):
+    """Reads all records and writes their index.
+
+    Args:
+        source: The folder with the shards.
+        out: The index's; it may be the same.
+
+    Returns:
+        What came out, for people.
+
+    Raises:
+        DataError: naming a record that is damaged or has no picture or label.
+    """
+    halves = shards_in(source)
+    if halves.keys() != {"train", "test"}:
+        raise DataError(f"{source} has shards of {' and '.join(halves)} only",
+                        "put train-… and validation-… (or test-…) shards there")
+    out.mkdir(parents=True, exist_ok=True)
+    paths = [path for shards in halves.values() for path in shards]
+    with ThreadPoolExecutor(pictures.cores()) as threads, bar("shards", len(paths)) as advance:
+        def read(path):
+            shard = _read_shard(path)
+            advance(1)
+            return shard
+
+        read_shards = dict(zip(paths, threads.map(read, paths), strict=True))
+    classes, first = _classes(source, read_shards.values())
+    splits = {half: _join(out, shards, read_shards, first) for half, shards in halves.items()}
+    index.write(out, classes, splits, first_label=first)
+    train, test = (len(splits[half].rows) for half in ("train", "test"))
+    return (f"index of {train:,} and {test:,} pictures in {len(paths):,} shards, {len(classes):,} classes\n"
+            f"train on them: python -m trainer.main --dataset=records --data_dir={out}")
+
+
+def _read_shard(path):
+    rows, problems, texts, begin = [], {}, {}, 0
+    try:
+        for number, record in enumerate(tf.data.TFRecordDataset(str(path)).as_numpy_iterator()):
+            encoded, label, text = _parts(path, number, record)
+            look = pictures.look(io.BytesIO(encoded))
+            if look.problem:
+                problems[number] = look.problem
+            if text:
+                texts[label] = text
+            rows.append((0, begin + _HEADER + record.index(encoded), len(encoded), zlib.crc32(encoded), label,
+                         look.width, look.height, look.kind, look.orientation))
+            begin += _HEADER + len(record) + _FOOTER
+    except tf.errors.DataLossError:
+        raise DataError(f"{path} is damaged: record {len(rows):,} is not what was written, or the file is no TFRecord",
+                        "get the shard again") from None
+    return _Shard(np.array(rows, index.ROW), problems, texts)
+
+
+def _parts(path, number, record):
+    """(encoded picture, label, name of its class or None) of a record."""
+    example = tf.train.Example()
+    try:
+        example.ParseFromString(record)
+    except Exception:  # protobuf's own kind of error differs between its implementations
+        raise DataError(f"{path}, record {number:,}: it holds no tf.train.Example", "look what the file is") from None
+    features = example.features.feature
+    for image, label, text in _KEYS:
+        if features[image].bytes_list.value and features[label].int64_list.value:
+            words = features[text].bytes_list.value if text else ()
+            return (features[image].bytes_list.value[0], features[label].int64_list.value[0],
+                    words[0].decode("utf-8", "replace") if words else None)
+    raise DataError(f"{path}, record {number:,}: it has neither image/encoded with image/class/label nor image with "
+                    "label", "--dataset=package.module:function can read records of any kind")
+
+
+def _classes(source, shards):
+    """(names of the classes, the label of the first)."""
+    labels = np.unique(np.concatenate([shard.rows["label"] for shard in shards]))
+    named = source / _TFDS_LABELS
+    if named.exists():
+        return tuple(named.read_text(encoding="utf-8").splitlines()), 0
+    first = min(1, int(labels.min()))
+    if first < 0:
+        raise DataError(f"the labels in {source} begin at {labels.min()}", "labels begin at 0 or 1")
+    texts = {label: text for shard in shards for label, text in shard.texts.items()}
+    return tuple(texts.get(label, str(label)) for label in range(first, int(labels.max()) + 1)), first
+
+
+def _join(out, paths, read_shards, first):
+    """The `index.IndexedSplit` of a split."""
+    rows, problems, begin = [], {}, 0
+    for number, path in enumerate(paths):
+        shard = read_shards[path]
+        shard.rows["shard"] = number
+        shard.rows["label"] -= first
+        rows.append(shard.rows)
+        problems |= {begin + row: problem for row, problem in shard.problems.items()}
+        begin += len(shard.rows)
+    described = [index.describe_shard(path, out, len(read_shards[path].rows)) for path in paths]
+    return index.IndexedSplit(described, np.concatenate(rows), problems)

@@ -1,0 +1,157 @@
+"""The index of a folder of TFRecord shards: where every picture lies, and what it must be.
+
+    dataset.json                    classes, counts, shards with their SHA-256, what was left out
+    train.index.npy, test.index.npy a row per picture: shard, offset and length of the encoded picture in its
+                                    shard, CRC-32, label, and what its header says
+
+With it any picture is one read away, and a shard is never searched.
+"""
+
+import dataclasses
+import hashlib
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+
+from trainer import files
+from trainer.errors import DataError
+
+NAME, VERSION = "dataset.json", 1
+ROW = np.dtype([("shard", "<u4"), ("offset", "<u8"), ("length", "<u4"), ("crc", "<u4"), ("label", "<i4"),
+                ("width", "<u4"), ("height", "<u4"), ("kind", "u1"), ("orientation", "u1")])
+_EDGE = 2**16  # bytes at both ends of a shard that are looked at whenever it is opened
+
+
+@dataclasses.dataclass(frozen=True)
+class IndexedSplit:
+    """A split's shards and pictures.
+
+    Args:
+        shards: A dict each: file (relative to the index), examples, bytes, sha256, edges_sha256.
+        rows: Of `ROW`, in the order in which the pictures lie.
+        problems: Row number to what is wrong with a picture.
+    """
+
+    shards: list[dict]
+    rows: np.ndarray
+    problems: dict[int, str]
+
+
+def write(folder, classes, splits, **facts):
+    """Writes an index; dataset.json comes last and makes it count.
+
+    Args:
+        folder: Where.
+        classes: Their names, in the order of the labels.
+        splits: Name to `IndexedSplit`.
+        **facts: What else dataset.json holds.
+    """
+    folder, described = Path(folder), {}
+    for name, split in splits.items():
+        path = folder / f"{name}.index.npy"
+        staged = path.with_name(f".{path.name}.new.npy")
+        np.save(staged, split.rows)
+        files.flush(staged)
+        staged.rename(path)
+        described[name] = {
+            "examples": len(split.rows), "counts": np.bincount(split.rows["label"], minlength=len(classes)).tolist(),
+            "index": {"file": path.name, "sha256": files.sha256(path)}, "shards": split.shards,
+            "problems": {str(row): problem for row, problem in split.problems.items()}}
+    files.write_durably(folder / NAME, json.dumps(
+        {"format": "lockstep-records", "version": VERSION, "classes": list(classes), **facts, "splits": described},
+        indent=2))
+
+
+def read(folder):
+    """Reads an index and looks whether its shards are there.
+
+    Args:
+        folder: The folder with dataset.json.
+
+    Returns:
+        (classes, {"train": `IndexedSplit`, "test": …}).
+
+    Raises:
+        DataError: naming what is missing or damaged.
+    """
+    folder = Path(folder)
+    try:
+        described = json.loads((folder / NAME).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise DataError(f"{folder} has no {NAME}: its records have no index",
+                        f"make one: python -m trainer prepare --data_dir={folder} --out={folder} (TFRecord shards stay "
+                        "as they are; class folders of pictures need another --out)") from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise _damaged(folder / NAME, error) from None
+    try:
+        if (described["format"], described["version"]) != ("lockstep-records", VERSION):
+            raise ValueError(f"it is of {described['format']!r}, version {described['version']!r}")
+        classes = tuple(described["classes"])
+        if not classes or not all(isinstance(name, str) for name in classes):
+            raise ValueError("it names no classes")
+        return classes, {name: _read_split(folder, described["splits"][name], len(classes))
+                         for name in ("train", "test")}
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise _damaged(folder / NAME, error) from None
+
+
+def _read_split(folder, described, classes):
+    path = folder / str(described["index"]["file"])
+    try:
+        if files.sha256(path) != described["index"]["sha256"]:
+            raise ValueError("its SHA-256 differs from dataset.json's")
+        rows = np.load(path, allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise _damaged(path, error) from None
+    shards = described["shards"]
+    for shard in shards:
+        _require_shard(folder / str(shard["file"]), int(shard["bytes"]), str(shard["edges_sha256"]))
+    if rows.dtype != ROW or rows.ndim != 1 or len(rows) != described["examples"]:
+        raise ValueError(f"{path.name} doesn't hold what is said of it")
+    if len(rows) and (rows["shard"].max() >= len(shards) or rows["label"].min() < 0 or rows["label"].max() >= classes):
+        raise ValueError(f"{path.name} speaks of shards or classes that there are none of")
+    return IndexedSplit(shards, rows, {int(row): str(problem) for row, problem in described["problems"].items()})
+
+
+def _damaged(path, error):
+    return DataError(f"{path} can't be used ({error if str(error) else type(error).__name__})",
+                     "restore it, or make it again with python -m trainer prepare")
+
+
+def _require_shard(path, size, edges):
+    try:
+        there = path.stat().st_size
+        same = there == size and edges_sha256(path) == edges
+    except OSError as error:
+        raise DataError(f"cannot read the shard {path}: {error.strerror}",
+                        "put it there; dataset.json lists all shards") from None
+    if not same:
+        raise DataError(f"the shard {path} is not the one that the index was made of"
+                        + (f": it has {there:,} bytes, not {size:,}" if there != size else ""),
+                        "put the old one back, or make the index again with python -m trainer prepare")
+
+
+def edges_sha256(path):
+    """The SHA-256 of a shard's first and last 64 KiB: finds an exchanged shard without reading all of it."""
+    with open(path, "rb") as file:
+        digest = hashlib.sha256(file.read(_EDGE))
+        file.seek(max(0, path.stat().st_size - _EDGE))
+        digest.update(file.read(_EDGE))
+    return digest.hexdigest()
+
+
+def describe_shard(path, folder, examples):
+    """What an index says of a finished shard.
+
+    Args:
+        path: The shard.
+        folder: The index's.
+        examples: How many pictures it holds.
+
+    Returns:
+        The dict of `IndexedSplit.shards`.
+    """
+    return {"file": os.path.relpath(path, folder), "examples": examples, "bytes": path.stat().st_size,
+            "sha256": files.sha256(path), "edges_sha256": edges_sha256(path)}

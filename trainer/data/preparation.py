@@ -1,0 +1,186 @@
+"""Class folders of pictures to TFRecord shards with an index.
+
+    scan → split and shuffle → cut into shards → write each, several at once → index
+
+What goes into which shard follows from the names alone, so the same folder gives the same bytes. A finished
+shard leaves a note in OUT/.work; a start after a kill writes only those that have none.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from trainer import files
+from trainer.data import index, shards
+from trainer.data.bad import BadExamples
+from trainer.data.folder import divide, shown
+from trainer.data.order import permutation
+from trainer.data.pictures import cores
+from trainer.data.scan import scan
+from trainer.errors import DataError, UsageError
+from trainer.lock import FolderLock
+from trainer.reporting.bar import bar
+
+_SHARD = 128 * 2**20  # bytes, about
+_WORK = ".work"
+
+
+class Task(NamedTuple):
+    """A shard to be written: its split, its path, its `shards.Source`s, and a hash of all that it depends on."""
+
+    half: str
+    path: Path
+    sources: list[shards.Source]
+    digest: str
+
+
+def prepare(source, out, options):
+    """Writes the shards and their index.
+
+    Args:
+        source: The folder of pictures.
+        out: Where to.
+        options: The command's `Options`.
+
+    Returns:
+        What came out, for people.
+
+    Raises:
+        DataError: naming every picture and file that can't be used, if there are more than `--max_bad_records`.
+        UsageError: if `out` holds another data set.
+        StorageError: if there is no room.
+    """
+    found = scan(source)
+    bad = BadExamples(options.max_bad_records)
+    halves = divide(source, found, options.validation_fraction, bad)
+    classes = sorted(halves["train"])
+    tasks = _cut(source, out, found, halves, classes, options)
+    digest = hashlib.sha256("".join(task.digest for task in tasks).encode()).hexdigest()
+    out.mkdir(parents=True, exist_ok=True)
+    lock = FolderLock(out)
+    lock.take()
+    try:
+        if _is_there(out, digest):
+            return f"{out} holds these records already; nothing to do"
+        written = _write_all(tasks, out, options.resize_shorter, bad)
+        bad.check(shown=None)
+        splits = {half: _joined(half, tasks, written) for half in halves}
+        index.write(out, classes, splits, made_from=digest, first_label=shards.FIRST_LABEL, left_out=bad.names())
+        shutil.rmtree(out / _WORK, ignore_errors=True)
+    finally:
+        lock.give_back()
+    return _summary(out, classes, splits, bad)
+
+
+def _cut(source, out, found, halves, classes, options):
+    """The tasks: every split shuffled, because classes must not lie together, and cut into shards."""
+    tasks = []
+    sizes = {half: sum(found.pictures[name].size for names in by_class.values() for name in names)
+             for half, by_class in halves.items()}
+    for half, by_class in halves.items():
+        names = [(name, label) for label, text in enumerate(classes) for name in by_class.get(text, ())]
+        wanted = -(-sizes[half] // _SHARD)
+        if options.shards:
+            wanted = round(options.shards * sizes[half] / max(1, sizes["train"]))
+        count = max(1, min(wanted, len(names)))
+        order = permutation(0, 0, len(names))
+        for number, part in enumerate(np.array_split(order, count)):
+            sources = [shards.Source(os.path.join(source, names[at][0]), shown(names[at][0]), names[at][1],
+                                     classes[names[at][1]]) for at in part]
+            facts = [[entry.name, entry.label, entry.text,
+                      found.pictures[names[at][0]].size] for entry, at in zip(sources, part, strict=True)]
+            text = json.dumps([half, number, count, options.resize_shorter, facts])
+            tasks.append(Task(half, out / f"{half}-{number:05d}-of-{count:05d}", sources,
+                              hashlib.sha256(text.encode()).hexdigest()))
+    return tasks
+
+
+def _is_there(out, digest):
+    """Whether `out` holds what would be written."""
+    try:
+        there = json.loads((out / index.NAME).read_text(encoding="utf-8")).get("made_from")
+    except FileNotFoundError:
+        return False
+    except (OSError, ValueError, AttributeError):
+        there = None
+    if there == digest:
+        index.read(out)
+        return True
+    raise UsageError(f"{out} holds another data set, or one that was prepared with other flags",
+                     "name another --out, or remove that folder")
+
+
+def _write_all(tasks, out, resize_shorter, bad):
+    """Writes all shards that aren't there. Returns {path: (rows, its description)}."""
+    work = out / _WORK
+    work.mkdir(exist_ok=True)
+    written = {task.path: note for task in tasks if (note := _note_of(work, task))}
+    todo = [task for task in tasks if task.path not in written]
+    # Pictures that are encoded again may grow; those that are shrunk seldom do.
+    size = sum(os.path.getsize(source.path) for task in todo for source in task.sources)
+    files.require_room(out, int(1.05 * size), f"{len(todo):,} shards")
+    with ThreadPoolExecutor(cores()) as threads, bar("pictures", sum(len(task.sources) for task in tasks)) as advance:
+        advance(sum(len(task.sources) for task in tasks if task.path in written))
+        running = {threads.submit(_write, work, task, resize_shorter): task for task in todo}
+        try:
+            for done in as_completed(running):
+                written[running[done].path] = done.result()
+                advance(len(running[done].sources))
+        finally:
+            threads.shutdown(wait=False, cancel_futures=True)
+    for _, note in written.values():
+        for name, problem in note["left_out"].items():
+            bad.note_file(name, problem)
+    return written
+
+
+def _write(work, task, resize_shorter):
+    rows, left_out = shards.write_shard(task.path, task.sources, resize_shorter)
+    note = {"digest": task.digest, "left_out": left_out,
+            "shard": index.describe_shard(task.path, task.path.parent, len(rows))}
+    np.save(work / f"{task.path.name}.npy", rows)
+    files.write_durably(work / f"{task.path.name}.json", json.dumps(note))
+    return rows, note
+
+
+def _note_of(work, task):
+    """What an earlier start wrote of a finished shard, or None."""
+    with contextlib.suppress(OSError, ValueError, LookupError, TypeError):
+        note = json.loads((work / f"{task.path.name}.json").read_text(encoding="utf-8"))
+        rows = np.load(work / f"{task.path.name}.npy", allow_pickle=False)
+        shard = note["shard"]
+        if (note["digest"] == task.digest and rows.dtype == index.ROW and len(rows) == shard["examples"]
+                and index.edges_sha256(task.path) == shard["edges_sha256"]
+                and task.path.stat().st_size == shard["bytes"]):
+            return rows, note
+    return None
+
+
+def _joined(half, tasks, written):
+    """The `index.IndexedSplit` of a split's shards."""
+    mine = [written[task.path] for task in tasks if task.half == half]
+    for number, (rows, _) in enumerate(mine):
+        rows["shard"] = number
+    if not sum(len(rows) for rows, _ in mine):
+        raise DataError(f"the {half} split has no picture that can be used", "mend what was said of them")
+    return index.IndexedSplit([note["shard"] for _, note in mine], np.concatenate([rows for rows, _ in mine]), {})
+
+
+def _summary(out, classes, splits, bad):
+    lines = []
+    for half, split in splits.items():
+        counts = np.bincount(split.rows["label"], minlength=len(classes))
+        size = sum(shard["bytes"] for shard in split.shards)
+        lines.append(f"{half:<6}{len(split.rows):>12,} pictures, {size / 1e6:,.1f} MB in {len(split.shards):,} shards; "
+                     f"{counts.min():,} to {counts.max():,} of each of {len(classes):,} classes")
+    if bad.count:
+        lines.append(f"left out: {bad.count:,}; {out / index.NAME} names them")
+    lines.append(f"train on them: python -m trainer.main --dataset=records --data_dir={out}")
+    return "\n".join(lines)

@@ -1,0 +1,147 @@
+"""Pictures in TFRecord shards with an index (index.py), read lane by lane (lanes.py).
+
+The shards are made by `python -m trainer prepare`, from class folders; or they are anybody's with the keys of
+TensorFlow's ImageNet records or TensorFlow Datasets' shards, and `prepare` makes the index alone.
+"""
+
+import functools
+import os
+import threading
+import zlib
+from pathlib import Path
+
+import numpy as np
+
+from trainer.data import index
+from trainer.data.bad import BadExamples
+from trainer.data.encoded import EncodedSplit, Looks
+from trainer.data.folder import common_size, shown
+from trainer.data.lanes import Lanes, lanes_of
+from trainer.data.source import Dataset
+from trainer.errors import DataError
+
+_OPEN = 256  # shards that are open at once, at most
+
+
+class RecordSplit(EncodedSplit):
+    """See the module.
+
+    Args:
+        folder: The index's.
+        indexed: An `index.IndexedSplit`.
+        lanes: How many lanes are wanted.
+        size, random_crop, bad: As of `EncodedSplit`.
+    """
+
+    def __init__(self, folder, indexed, lanes, size, random_crop, bad):
+        rows = indexed.rows
+        self._paths = [os.path.join(folder, shard["file"]) for shard in indexed.shards]
+        self._rows, self._lanes, self._files = rows, lanes, _OpenFiles(_OPEN)
+        self._first = np.searchsorted(rows["shard"], np.arange(len(self._paths)))
+        looks = Looks(rows["kind"], rows["width"].astype(np.int32), rows["height"].astype(np.int32),
+                      rows["orientation"], indexed.problems)
+        super().__init__(rows["label"], looks, size, random_crop, bad)
+
+    def order(self, seed, batch_size):
+        """See `Split.order`: lane by lane."""
+        return Lanes(seed, self.size, batch_size, lanes_of(self._lanes, batch_size))
+
+    def fetch(self, ids):
+        """See `EncodedSplit.fetch`: the encoded pictures; nothing for those that can't be read."""
+        rows = self._rows[ids]
+        self._files.expect(self._paths, rows)
+        return np.array([self._fetch(row) for row in rows], object)
+
+    def encoded(self, fetched):
+        """See `EncodedSplit.encoded`."""
+        return fetched
+
+    def _fetch(self, row):
+        try:
+            return self._read(row)
+        except (OSError, ValueError):
+            return b""  # can't be decoded, so somebody will ask `load` why
+
+    def load(self, example):
+        """See `EncodedSplit.load`."""
+        return self._read(self._rows[example])
+
+    def _read(self, row):
+        length = int(row["length"])
+        data = self._files.read(self._paths[row["shard"]], length, int(row["offset"]))
+        if len(data) != length:
+            raise ValueError("its record is cut off")
+        if zlib.crc32(data) != row["crc"]:
+            raise ValueError("its record is not what was written: its CRC differs")
+        return data
+
+    def name_of(self, example):
+        """See `Split.name_of`."""
+        shard = int(self._rows["shard"][example])
+        return f"{shown(self._paths[shard])}, record {example - self._first[shard]:,}"
+
+
+class _OpenFiles:
+    """Reads from many files, keeping those open that were used last."""
+
+    def __init__(self, most):
+        self._lock = threading.Lock()
+        self._open = functools.lru_cache(maxsize=most)(_File)
+
+    def read(self, path, length, offset):
+        with self._lock:
+            file = self._open(path)
+        return os.pread(file.descriptor, length, offset)
+
+    def expect(self, paths, rows):
+        """Tells the system what comes next, so that it can fetch all of it at once."""
+        if not hasattr(os, "posix_fadvise"):
+            return
+        for row in rows:
+            try:
+                with self._lock:
+                    file = self._open(paths[row["shard"]])
+                os.posix_fadvise(file.descriptor, int(row["offset"]), int(row["length"]), os.POSIX_FADV_WILLNEED)
+            except OSError:
+                return  # whoever reads it will say
+
+
+class _File:
+    def __init__(self, path):
+        self.descriptor = os.open(path, os.O_RDONLY)
+
+    def __del__(self):
+        if hasattr(self, "descriptor"):
+            os.close(self.descriptor)
+
+
+def load(config):
+    """Opens the records of `--data_dir`.
+
+    Args:
+        config: The run's `Config`.
+
+    Returns:
+        A `Dataset`.
+
+    Raises:
+        DataError: if a shard is missing or not what it was, or more pictures can't be used than
+            `--max_bad_records`.
+    """
+    return open_index(Path(config.data_dir or ".").expanduser(), config, "records")
+
+
+def open_index(folder, config, name):
+    """As `load`, of the records with an index in `folder`."""
+    classes, splits = index.read(folder)
+    for half, split in splits.items():
+        if not len(split.rows):
+            raise DataError(f"the {half} split of {folder} is empty", "prepare it with at least one picture")
+    bad = BadExamples(config.max_bad_records)
+    rows = np.concatenate([split.rows[["width", "height"]] for split in splits.values()])
+    size = config.image_size or common_size(np.unique(rows).tolist())
+    made = {half: RecordSplit(folder, split, config.lanes, size, "crop" in config.augment, bad)
+            for half, split in splits.items()}
+    bad.check()
+    parts = {shard["file"]: shard["sha256"] for split in splits.values() for shard in split.shards}
+    return Dataset(name, classes, (size, size, 3), made["train"], made["test"], parts, bad)
