@@ -50,7 +50,7 @@ class Trainable:
     def __init__(self, data, replicas=1, *, xla=False, precision="float32", first_step=0, **settings):
         import tensorflow as tf
 
-        from trainer.data.pipeline import training_iterators
+        from trainer.data.pipeline import open_feed
         from trainer.state import TrainState
         from trainer.step import make_train_loop
 
@@ -59,8 +59,8 @@ class Trainable:
         self.runtime = make_runtime(replicas, precision, xla)
         self.data, self.plan = data, make_plan(self.config, data.train.size, replicas)
         self.state = TrainState(self.config, self.plan, self.runtime, len(data.classes), data.image_shape)
-        self.iterators = training_iterators(data.train, self.plan, self.config.seed, first_step, self.runtime)
-        self.loop = make_train_loop(self.state, self.config, self.plan, self.runtime, self.iterators)
+        self.feed = open_feed(data, self.config, self.plan, first_step, self.runtime)
+        self.loop = make_train_loop(self.state, self.config, self.plan, self.runtime, self.feed)
         self._tf = tf
 
     def train(self, steps):

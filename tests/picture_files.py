@@ -9,7 +9,7 @@ from PIL import Image
 
 from trainer.config import Config
 from trainer.data import shapes
-from trainer.data.pipeline import training_iterators
+from trainer.data.pipeline import open_feed
 from trainer.plan import make_plan
 
 CLASSES = shapes.CLASSES
@@ -75,7 +75,8 @@ def png_header(width, height):
 
 def batches(data, replicas=1, batch_size=8, epochs=1.0):
     """What training sees: a list of (ids, seeds, images, labels, sound) a step."""
-    plan = make_plan(Config(batch_size=batch_size, epochs=epochs), data.train.size, replicas)
-    iterators = training_iterators(data.train, plan, 0, 0, make_runtime(replicas))
+    config = Config(batch_size=batch_size, epochs=epochs)
+    plan = make_plan(config, data.train.size, replicas)
+    iterators = open_feed(data, config, plan, 0, make_runtime(replicas)).iterators
     return [[np.concatenate([part.numpy() for part in parts]) for parts in zip(*step, strict=True)]
             for step in zip(*iterators, strict=True)]

@@ -28,6 +28,16 @@ with StopWish() as wish, wish.nothing_to_save("compiling", settled):
 """
 
 
+# All is done; what is left is the end of the interpreter, which takes a while with TensorFlow in it.
+DONE = """
+import atexit, sys, time
+from trainer.signals import StopWish
+atexit.register(lambda: (print("ready", flush=True), time.sleep(1)))
+with StopWish(for_good=True) as wish:
+    pass
+"""
+
+
 def start(program, *words):
     process = subprocess.Popen([sys.executable, "-c", program, *words], text=True, env=environment(),
                                stdout=subprocess.PIPE, stderr=subprocess.PIPE)
@@ -80,3 +90,11 @@ def test_signals_at_once_are_one_wish_and_a_later_one_stops_at_once():
     assert process.returncode == 75 and time.monotonic() - began < 5
     assert "SIGTERM: saving" in err or "SIGINT: saving" in err
     assert err.count("a second signal") == 1
+
+
+def test_a_signal_at_the_very_end_changes_nothing():
+    process = start(DONE)
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
+        process.send_signal(number)
+    out, err = process.communicate(timeout=20)
+    assert (process.returncode, out, err) == (0, "", "")

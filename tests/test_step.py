@@ -1,9 +1,13 @@
+import dataclasses
+
 import numpy as np
 import pytest
 import tensorflow as tf
+from conftest import Trainable
 
 from trainer.data import order
-from trainer.data.pipeline import training_iterators
+from trainer.data.pipeline import open_feed
+from trainer.data.source import in_memory
 from trainer.step import cross_entropy, make_train_loop
 
 
@@ -77,10 +81,42 @@ def test_the_ledger_holds_what_the_pipelines_gave(trainable, small, replicas):
         assert sorted(ids[epoch - 5:epoch + 5].ravel()) == list(range(240))
     # Not worked out from the seed: other pipelines, other ids.
     other = trainable(replicas, ledger=True)
-    iterators = training_iterators(small.train, other.plan, 7, 0, other.runtime)
-    other.loop = make_train_loop(other.state, other.config, other.plan, other.runtime, iterators)
+    feed = open_feed(small, dataclasses.replace(other.config, seed=7), other.plan, 0, other.runtime)
+    other.loop = make_train_loop(other.state, other.config, other.plan, other.runtime, feed)
     np.testing.assert_array_equal(other.train(3).ids.ravel(), order.Shuffle(7, 240).stream(0, 3 * 24)[0])
     assert trainable(replicas).train(2).ids is None
+
+
+@pytest.mark.parametrize("replicas", [1, 2])
+@pytest.mark.parametrize("xla", [False, True])
+def test_pictures_on_the_device_change_nothing(trainable, replicas, xla):
+    settings = {"model": "small_models:smooth", "augment": ("flip", "crop"), "xla": xla, "first_step": 3}
+    host, device = (trainable(replicas, input=where, **settings) for where in ("host", "device"))
+    np.testing.assert_array_equal(host.train(12).loss, device.train(12).loss)
+    batch = next(device.feed.iterators[0])
+    assert batch.images is None and batch.ids.shape == (24 // replicas,)
+
+
+@pytest.mark.parametrize("augment", [("mixup",), ("cutmix",),
+                                     ("flip", "crop", "cutout", "randaugment", "mixup", "cutmix")])
+def test_augmentation_is_the_same_on_any_replica_count(trainable, augment):
+    settings = {"model": "small_models:smooth", "optimizer": "sgd", "learning_rate": 0.01, "augment": augment}
+    one, two, four = (trainable(count, **settings).train(20) for count in (1, 2, 4))
+    assert relative(one.loss, two.loss) < 1e-5 and relative(two.loss, four.loss) < 1e-5
+
+
+def test_classes_weigh_as_much_as_each_other(trainable, small):
+    """Against the sum by hand, on a split of which class 0 has 96 of 240."""
+    labels = np.where(np.arange(240) % 3 == 0, 0, small.train.labels)
+    data = in_memory("t", small.classes, (small.train.images, labels), (small.test.images, small.test.labels))
+    weights = 240 / (10 * np.bincount(labels, minlength=10))
+    np.testing.assert_allclose(data.balanced_weights(), weights, rtol=1e-6)
+    assert np.mean(weights[labels]) == pytest.approx(1)
+    made = Trainable(data, 2, class_weights="balanced", model="small_models:smooth")
+    ids = order.Shuffle(0, 240).stream(0, 24)[0]
+    logits = made.state.model(data.train.images[ids].astype(np.float32), training=True).numpy()
+    each = cross_entropy(tf.constant(labels[ids].astype(np.int32)), tf.constant(logits)).numpy()
+    assert made.train(1).loss[0] == pytest.approx(np.mean(each * weights[labels[ids]]), rel=1e-5)
 
 
 def test_statistics_are_the_same_on_every_replica_and_their_mean(trainable):
@@ -138,7 +174,7 @@ def poison_next(made, replica):
 
     try:
         state.model = Poisoned()
-        made.loop = make_train_loop(state, made.config, made.plan, made.runtime, made.iterators)
+        made.loop = make_train_loop(state, made.config, made.plan, made.runtime, made.feed)
     finally:
         state.model = model
 

@@ -26,7 +26,7 @@ def main(argv=None):
     Returns:
         The exit code; see errors.py.
     """
-    argv = sys.argv[1:] if argv is None else list(argv)
+    for_good, argv = argv is None, sys.argv[1:] if argv is None else list(argv)
     if not argv or argv[0] in ("-h", "--help", "help"):
         print("lockstep COMMAND --flags      (COMMAND --help lists its flags)\n")
         print("\n".join(f"  {name:<10} {does}" for name, does in COMMANDS.items()))
@@ -34,7 +34,7 @@ def main(argv=None):
     if argv[0] == "train":
         from trainer import main as trainer_main
 
-        return trainer_main.main(argv[1:])
+        return trainer_main.main(argv[1:], for_good)
     return run_to_exit_code(_run, argv[0], argv[1:])
 
 

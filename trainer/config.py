@@ -13,6 +13,7 @@ from pathlib import Path
 OPTIMIZERS = ("sgd", "adam", "adamw", "lamb", "lion", "muon")
 MODELS = ("cnn3", "cnn2", "resnet20")
 DATASETS = ("cifar10", "shapes", "folder", "records")
+AUGMENTATIONS = ("flip", "crop", "cutout", "mixup", "cutmix", "randaugment")
 EXPORTS = ("h5", "keras", "saved_model")
 FUNCTION = (r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", "package.module:function")
 
@@ -120,8 +121,12 @@ class Config(Checked):
     max_bad_records: int = option(0, "go on with up to this many pictures that can't be read and files that are "
                                   "none; they are counted, and weigh nothing", least=0)
     batch_size: int = option(128, "global; divisible by the number of replicas", least=1, another_run=True)
-    augment: tuple[str, ...] = option((), "a comma list of flip (left-right, half of the time) and crop (pad by 4, "
-                                      "cut out at random)", choices=("flip", "crop"), another_run=True)
+    input: str = option("auto", "device: all pictures lie there and only indices travel; host: batches are put "
+                        "together here; auto: device on GPUs, up to 1 GiB",
+                        choices=("auto", "device", "host"))
+    augment: tuple[str, ...] = option((), "a comma list of flip, crop (pictures of up to 64 pixels: pad by 4; larger "
+                                      "ones: 8 to 100 % of the area), cutout, randaugment, mixup, cutmix",
+                                      choices=AUGMENTATIONS, another_run=True)
 
     # Model and optimizer.
     model: str = option("cnn3", "cnn3 and cnn2 are the reference CNNs; a function gets (classes, image_shape) and "
@@ -215,6 +220,11 @@ class Config(Checked):
         return [(field.name, mine, theirs, field.metadata["another_run"] or field.name in length)
                 for field in dataclasses.fields(self)
                 if (mine := getattr(self, field.name)) != (theirs := getattr(other, field.name))]
+
+
+def mixes(augment):
+    """Whether an `--augment` joins pairs of examples."""
+    return bool({"mixup", "cutmix"} & set(augment))
 
 
 def indivisible(batch_size, replicas):

@@ -19,7 +19,7 @@ import numpy as np
 import tensorflow as tf
 
 from trainer import export, files
-from trainer.data.pipeline import training_iterators
+from trainer.data.pipeline import open_feed
 from trainer.data.source import load
 from trainer.errors import LockstepError, Stopped, failure_of, raise_together
 from trainer.evaluation import Evaluator
@@ -70,7 +70,6 @@ class _Run:
         self.step, self.order = self.keeper.saved_at, data.train.order(config.seed, plan.batch_size)
         self.watch = LossWatch(config, runtime.precision, self._ids_of, self.progress.recent)
         self.evaluate = Evaluator(self.state.model, data.test, plan.rows, runtime)
-        self.class_weights = data.balanced_weights() if config.class_weights == "balanced" else None
         self.timed_since = None
 
     def train(self):
@@ -119,8 +118,8 @@ class _Run:
         self.data.bad.check()
 
     def _make_steps(self):
-        iterators = training_iterators(self.data.train, self.plan, self.config.seed, self.step, self.runtime)
-        return make_train_loop(self.state, self.config, self.plan, self.runtime, iterators, self.class_weights)
+        feed = open_feed(self.data, self.config, self.plan, self.step, self.runtime)
+        return make_train_loop(self.state, self.config, self.plan, self.runtime, feed)
 
     def _compiling(self):
         """Around what compiles, which may take longer than who wants the run to stop may wait."""

@@ -12,22 +12,24 @@ from trainer.reporting.summary import summary
 from trainer.signals import StopWish
 
 
-def main(argv=None):
+def main(argv=None, for_good=None):
     """Trains as the command line says.
 
     Args:
         argv: The words after the program's name; None for the process's own.
+        for_good: Whether the process ends afterwards; by default it does if the words are its own.
 
     Returns:
         The exit code; see errors.py.
     """
-    return run_to_exit_code(_train, sys.argv[1:] if argv is None else argv)
+    for_good = argv is None if for_good is None else for_good
+    return run_to_exit_code(_train, sys.argv[1:] if argv is None else argv, for_good)
 
 
-def _train(argv):
+def _train(argv, for_good):
     config = flags.parse(Config, argv)
     cluster, model_dir = read_cluster(config.strategy), ModelDir(config.model_dir)
-    with StopWish() as wish:
+    with StopWish(for_good) as wish:
         wish.begin("starting")
         try:
             _run(config, cluster, model_dir, wish)

@@ -8,7 +8,7 @@ also where an epoch ends inside a batch. Epoch e is over at the first step that 
 import dataclasses
 from fractions import Fraction
 
-from trainer.config import indivisible
+from trainer.config import indivisible, mixes
 from trainer.errors import DataError, UsageError
 
 
@@ -94,6 +94,10 @@ def make_plan(config, examples, replicas):
     """
     if config.batch_size % replicas:
         raise UsageError(indivisible(config.batch_size, replicas))
+    if mixes(config.augment) and config.batch_size // replicas % 2:
+        raise UsageError("--augment=mixup and cutmix join pairs, so each replica needs an even part of the batch; "
+                         f"--batch_size={config.batch_size} gives each of {replicas} {config.batch_size // replicas}",
+                         f"--batch_size={config.batch_size + replicas}, for instance")
     if examples < 1:
         raise DataError("the training split is empty", "put at least one example into it")
     steps_per_epoch = Fraction(examples, config.batch_size)

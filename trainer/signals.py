@@ -21,12 +21,15 @@ class StopWish:
     may be compiling for minutes. Where nothing would be lost (see `nothing_to_save`), that thread ends the
     process itself if the main thread doesn't come back within seconds.
 
+    Args:
+        for_good: Whether the process ends after it. Signals stay without effect then: how it ends is decided.
+
     Attributes:
         signal: The name of the signal that came, or None.
     """
 
-    def __init__(self):
-        self.signal = None
+    def __init__(self, for_good=False):
+        self.signal, self._for_good = None, for_good
         self._section = None  # (what the process is doing, how to settle what is under way)
         self._section_changes = threading.Condition()
 
@@ -47,8 +50,9 @@ class StopWish:
             signal.signal(number, lambda *_: None)  # what counts is the byte in the pipe
 
     def __exit__(self, *_):
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
+        if not self._for_good:
+            for number, handler in self._before.items():
+                signal.signal(number, handler)
         signal.set_wakeup_fd(self._outer)
         os.close(self._writer)  # ends the thread
 

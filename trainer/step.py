@@ -17,6 +17,8 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
+from trainer.config import mixes
+from trainer.data import mixing
 from trainer.data.augment import augment
 
 _GROW_LOSS_SCALE_AFTER = 2_000  # steps, as in Micikevicius et al. 2018, "Mixed precision training"
@@ -54,7 +56,7 @@ class _Packing:
         return [tf.reshape(part, shape) for part, shape in zip(parts, self._shapes, strict=True)]
 
 
-def make_train_loop(state, config, plan, runtime, iterators, class_weights=None):
+def make_train_loop(state, config, plan, runtime, feed):
     """Makes the function that trains.
 
     Args:
@@ -62,13 +64,12 @@ def make_train_loop(state, config, plan, runtime, iterators, class_weights=None)
         config: The run's `Config`.
         plan: The run's `Plan`.
         runtime: The `Runtime`.
-        iterators: One iterator over `Batch` for each local replica.
-        class_weights: float32 [classes], by which an example's loss is multiplied; None for 1.
+        feed: The `Feed`.
 
     Returns:
         A function of a number of steps (int32 scalar tensor) that does so many and returns `StepRecords`.
     """
-    replica_step = _make_replica_step(state, config, plan, runtime, iterators, class_weights)
+    replica_step = _make_replica_step(state, config, plan, runtime, feed)
 
     @tf.function
     def train(steps):
@@ -85,19 +86,19 @@ def make_train_loop(state, config, plan, runtime, iterators, class_weights=None)
     return train
 
 
-def _make_replica_step(state, config, plan, runtime, iterators, class_weights):
+def _make_replica_step(state, config, plan, runtime, feed):
     model, optimizer = state.model, state.optimizer
     weights, statistics = model.trainable_variables, state.statistics
     packing = _Packing([*(v.shape for v in weights), *(v.shape for v in statistics), (3,)])
 
     @tf.function(jit_compile=runtime.xla)
-    def forward_backward(batch, loss_scale):
-        images = augment(batch.images, batch.seeds, config.augment)
+    def forward_backward(batch, resident, loss_scale):
+        images, labels = ((batch.images, batch.labels) if resident is None else
+                          (tf.gather(whole, batch.ids) for whole in resident))
+        images, target = _augmented(images, labels, batch.seeds, feed.augment)
         with tf.GradientTape() as tape:
-            logits = model(tf.cast(images, tf.float32), training=True)
-            each = cross_entropy(batch.labels, logits, config.label_smoothing)
-            if class_weights is not None:
-                each *= tf.gather(class_weights, batch.labels)
+            logits = model(images, training=True)
+            each = _losses(target, logits, config.label_smoothing, feed.class_weights)
             if batch.sound is not None:
                 each *= batch.sound
             loss = tf.reduce_sum(each) / plan.batch_size
@@ -105,7 +106,7 @@ def _make_replica_step(state, config, plan, runtime, iterators, class_weights):
             objective = loss + tf.add_n([tf.zeros([]), *model.losses]) / plan.replicas
             scaled = objective * loss_scale
         gradients = tape.gradient(scaled, weights, unconnected_gradients="zero")
-        right = tf.equal(tf.argmax(logits, 1, tf.int32), batch.labels)
+        right = tf.equal(tf.argmax(logits, 1, tf.int32), target.dominant())
         examples = tf.constant(float(plan.rows))
         if batch.sound is not None:
             right, examples = right & (batch.sound > 0), tf.reduce_sum(batch.sound)
@@ -121,10 +122,11 @@ def _make_replica_step(state, config, plan, runtime, iterators, class_weights):
         context = tf.distribute.get_replica_context()
         # A constant while tracing: under a strategy this function is traced once per replica.
         number = tf.get_static_value(context.replica_id_in_sync_group) or 0
-        batch = next(iterators[number % len(iterators)])
+        local = number % len(feed.iterators)
+        batch = next(feed.iterators[local])
         _seed_random_layers(state, config.seed, number, plan.replicas)
         before = [tf.identity(statistic) for statistic in statistics]
-        summed = forward_backward(batch, tf.identity(state.loss_scale))
+        summed = forward_backward(batch, feed.resident[local], tf.identity(state.loss_scale))
         if plan.replicas > 1:
             summed = context.all_reduce("SUM", summed)
         *tensors, sums = packing.unpack(summed)
@@ -146,6 +148,25 @@ def _make_replica_step(state, config, plan, runtime, iterators, class_weights):
         return tf.stack([loss, correct, learning_rate, tf.cast(finite, tf.float32), examples]), used
 
     return replica_step
+
+
+def _augmented(images, labels, seeds, names):
+    """(float32 pictures, `Target`) of a batch, with the augmentations that are named."""
+    images = tf.cast(augment(images, seeds, names), tf.float32)
+    if mixes(names):
+        return mixing.mix(images, labels, seeds, names)
+    return images, mixing.Target(labels, labels, tf.ones_like(labels, tf.float32))
+
+
+def _losses(target, logits, smoothing, class_weights):
+    """float32 [n]: each example's cross-entropy, of mixed ones the mean of both as they were mixed."""
+    def weighed(labels):
+        each = cross_entropy(labels, logits, smoothing)
+        return each if class_weights is None else each * tf.gather(class_weights, labels)
+
+    if target.others is target.labels:
+        return weighed(target.labels)
+    return target.shares * weighed(target.labels) + (1 - target.shares) * weighed(target.others)
 
 
 def _all_ids(ids, replica, plan, context):

@@ -1,9 +1,12 @@
 import numpy as np
 import pytest
 import tensorflow as tf
+from picture_files import photo
+from PIL import Image, ImageEnhance, ImageOps
 
-from trainer.data import order
-from trainer.data.augment import PADDING, augment, draw
+from trainer.data import mixing, order, randaugment
+from trainer.data.augment import PADDING, augment
+from trainer.data.draws import draw
 
 
 @pytest.fixture
@@ -44,15 +47,131 @@ def test_crop_cuts_out_of_the_padded_picture(images, seeds):
     assert len(places) > 30
 
 
-@pytest.mark.parametrize("names", [("flip",), ("crop",), ("flip", "crop"), ("crop", "flip")])
+@pytest.mark.parametrize("names", [("flip",), ("crop",), ("flip", "crop"), ("crop", "flip"), ("cutout",)])
 def test_the_same_under_xla(images, seeds, names):
     np.testing.assert_array_equal(apply(images, seeds, names, xla=True), apply(images, seeds, names))
 
 
-def test_an_example_looks_the_same_wherever_it_stands_in_a_batch(images, seeds):
-    whole = apply(images, seeds, ("flip", "crop"))
-    parts = [apply(images[begin:begin + 16], seeds[begin:begin + 16], ("flip", "crop")) for begin in range(0, 64, 16)]
+def test_nearly_the_same_under_xla(images, seeds):
+    # Sums of floats may be rounded otherwise, and a picture's pixels then be one apart.
+    large = np.random.default_rng(1).integers(0, 256, (16, 80, 70, 3), np.uint8)
+    for pictures, name in ((images, "randaugment"), (large, "crop")):
+        plain, compiled = (apply(pictures, seeds[:len(pictures)], (name,), xla).astype(int) for xla in (False, True))
+        assert (plain != compiled).mean() < 1e-3 and np.percentile(np.abs(plain - compiled), 99.9) <= 1
+
+
+@pytest.mark.parametrize("names", [("flip", "crop"), ("cutout",), ("randaugment",)])
+def test_an_example_looks_the_same_wherever_it_stands_in_a_batch(images, seeds, names):
+    whole = apply(images, seeds, names)
+    parts = [apply(images[begin:begin + 16], seeds[begin:begin + 16], names) for begin in range(0, 64, 16)]
     np.testing.assert_array_equal(np.concatenate(parts), whole)
+
+
+def test_large_pictures_are_cropped_and_brought_back():
+    rows, columns = np.mgrid[0:100, 0:120].astype(np.uint8)
+    images = np.tile(np.stack([rows, columns, rows], -1), (64, 1, 1, 1))
+    out = apply(images, order.Shuffle(0, 64).stream(0, 64)[1], ("crop",)).astype(int)
+    assert (np.diff(out[..., 0], axis=1) >= 0).all() and (np.diff(out[..., 1], axis=2) >= 0).all()
+    tall, wide = out[:, -1, 0, 0] - out[:, 0, 0, 0], out[:, 0, -1, 1] - out[:, 0, 0, 1]
+    share = tall * wide / (100 * 120)
+    assert 0.05 < share.min() < 0.3 and 0.7 < share.max() <= 1 and len({tuple(row) for row in out[:, 0, 0]}) > 40
+
+
+def test_cutout_greys_a_quarter_or_less(images, seeds):
+    out = apply(np.full_like(images, 7), seeds, ("cutout",))
+    holes = (out != 7).all(-1)
+    assert set(np.unique(out)) == {7, 128} and holes.mean((1, 2)).max() <= 0.25 and holes.any((1, 2)).all()
+    for hole in holes:
+        rows, columns = np.flatnonzero(hole.any(1)), np.flatnonzero(hole.any(0))
+        assert hole[rows[0]:rows[-1] + 1, columns[0]:columns[-1] + 1].all()
+    assert len({hole.tobytes() for hole in holes}) > 30
+
+
+PILLOW = {
+    "brightness": lambda image, by: ImageEnhance.Brightness(image).enhance(by),
+    "contrast": lambda image, by: ImageEnhance.Contrast(image).enhance(by),
+    "color": lambda image, by: ImageEnhance.Color(image).enhance(by),
+    "sharpness": lambda image, by: ImageEnhance.Sharpness(image).enhance(by),
+    "posterize": lambda image, _: ImageOps.posterize(image, 7),
+    "solarize": lambda image, _: ImageOps.solarize(image, 256 * 0.7),
+    "autocontrast": lambda image, _: ImageOps.autocontrast(image),
+    "equalize": lambda image, _: ImageOps.equalize(image),
+    "identity": lambda image, _: image}
+
+
+@pytest.mark.parametrize("sign", [0, 1])
+@pytest.mark.parametrize("name", PILLOW)
+def test_randaugment_does_what_pillow_does(name, sign):
+    images = np.stack([np.clip(photo(20, 24, seed) * 0.6 + 30, 0, 255).astype(np.uint8) for seed in range(4)])
+    number = randaugment.OPERATIONS.index(name)
+    out = randaugment.apply(tf.constant(images), tf.fill([4], number), tf.fill([4], sign)).numpy()
+    by = 1 + 0.9 * 0.3 * (-1 if sign else 1)
+    wanted = np.stack([np.asarray(PILLOW[name](Image.fromarray(image), by)) for image in images])
+    assert np.abs(out.astype(int) - wanted).max() <= 1
+
+
+@pytest.mark.parametrize("name, transform", [
+    ("translate_x", lambda m: (1, 0, round(150 / 331 * 40 * m), 0, 1, 0)),
+    ("translate_y", lambda m: (1, 0, 0, 0, 1, round(150 / 331 * 30 * m))),
+    ("shear_x", lambda m: (1, 0.3 * m, -0.3 * m * 14.5, 0, 1, 0)),
+    ("shear_y", lambda m: (1, 0, 0, 0.3 * m, 1, -0.3 * m * 19.5))])
+def test_randaugment_moves_as_pillow_does(name, transform):
+    image = photo(30, 40)
+    number = randaugment.OPERATIONS.index(name)
+    for sign in (0, 1):
+        out = randaugment.apply(tf.constant(image[None]), tf.constant([number]), tf.constant([sign]))[0].numpy()
+        wanted = np.asarray(Image.fromarray(image).transform((40, 30), Image.Transform.AFFINE,
+                                                             transform(-0.3 if sign else 0.3), fillcolor=(128,) * 3))
+        # Where a pixel lies between two old ones, either may be taken.
+        assert (out == wanted).all(-1).mean() > 0.9
+
+
+def test_randaugment_rotates():
+    image = photo(31, 31)
+    number = randaugment.OPERATIONS.index("rotate")
+    out = randaugment.apply(tf.constant(image[None]), tf.constant([number]), tf.constant([0]))[0].numpy()
+    wanted = np.asarray(Image.fromarray(image).rotate(-9, fillcolor=(128,) * 3))
+    assert np.abs(out.astype(int) - wanted).mean() < 3 and (out[15, 15] == image[15, 15]).all()
+
+
+def mixed(images, labels, seeds, *names):
+    images, target = mixing.mix(tf.constant(images, tf.float32), tf.constant(labels), tf.constant(seeds), names)
+    return images.numpy(), *(part.numpy() for part in target)
+
+
+def test_mixup_is_the_weighed_mean_of_partners(images, seeds):
+    labels = np.arange(64, dtype=np.int32)
+    out, own, other, share = mixed(images, labels, seeds, "mixup")
+    np.testing.assert_array_equal(other, labels ^ 1)
+    np.testing.assert_array_equal(own, labels)
+    weights = share[:, None, None, None]
+    np.testing.assert_allclose(out, weights * images + (1 - weights) * images[labels ^ 1], rtol=1e-5, atol=1e-3)
+    assert share.min() >= 0.5 and len(set(share)) > 30
+
+
+def test_beta_quantiles_are_those_of_the_distribution():
+    # Of Beta(0.2, 0.2): mean 1/2, variance 1 / (4 · 1.4); of Beta(1, 1): uniform.
+    values = mixing.beta_quantiles(0.2, 4096).astype(float)
+    assert values.mean() == pytest.approx(0.5, abs=1e-6) and values.var() == pytest.approx(1 / 5.6, rel=2e-3)
+    assert (np.diff(values) >= 0).all()
+    np.testing.assert_allclose(mixing.beta_quantiles(1.0, 100), (np.arange(100) + 0.5) / 100, atol=1e-4)
+
+
+def test_cutmix_pastes_a_box_and_counts_its_pixels(images, seeds):
+    labels = np.arange(64, dtype=np.int32)
+    out, _, other, share = mixed(images, labels, seeds, "cutmix")
+    beside = images[other]
+    pasted = (out == beside).all(-1) & (out != images).any(-1)
+    np.testing.assert_allclose(1 - share, pasted.mean((1, 2)), atol=0.02)
+    assert ((out == images) | (out == beside)).all() and share.min() < 0.3 and share.max() > 0.9
+
+
+def test_of_both_each_example_draws_one(images, seeds):
+    labels = np.arange(64, dtype=np.int32)
+    both, first, second = (mixed(images, labels, seeds, *names)[0]
+                           for names in (("mixup", "cutmix"), ("mixup",), ("cutmix",)))
+    took = [(both == one).all((1, 2, 3)) for one in (first, second)]
+    assert (took[0] | took[1]).all() and 15 < took[0].sum() < 50
 
 
 def test_draws_are_uniform_and_independent():

@@ -4,14 +4,15 @@ from conftest import make_runtime
 
 from trainer.config import Config
 from trainer.data import order
-from trainer.data.pipeline import evaluation_iterators, training_iterators
+from trainer.data.pipeline import evaluation_iterators, open_feed
 from trainer.plan import make_plan
 
 
 def global_batches(data, replicas, first_step=0, **settings):
     """What the replicas' iterators give, put together again: a list of (ids, images, labels) a step."""
-    plan = make_plan(Config(batch_size=24, epochs=2.5, **settings), data.train.size, replicas)
-    iterators = training_iterators(data.train, plan, 0, first_step, make_runtime(replicas))
+    config = Config(batch_size=24, epochs=2.5, **settings)
+    plan = make_plan(config, data.train.size, replicas)
+    iterators = open_feed(data, config, plan, first_step, make_runtime(replicas)).iterators
     steps = zip(*iterators, strict=True)  # also fails if one replica has more steps than another
     return plan, [[np.concatenate([part.numpy() for part in parts]) for parts in list(zip(*batches, strict=True))[:4]]
                   for batches in steps]

@@ -24,6 +24,7 @@ class Options(Checked):
     model: str = Config.__dataclass_fields__["model"]
     batch_size: int = Config.__dataclass_fields__["batch_size"]
     augment: tuple[str, ...] = Config.__dataclass_fields__["augment"]
+    input: str = Config.__dataclass_fields__["input"]
     optimizer: str = Config.__dataclass_fields__["optimizer"]
     num_gpus: int = option(-1, "-1: on GPUs if there are any; 0: on the CPU", least=-1, most=0)
     precision: str = Config.__dataclass_fields__["precision"]
@@ -93,7 +94,7 @@ def _measure_on(devices, config, options):
     """
     import tensorflow as tf
 
-    from trainer.data.pipeline import training_iterators
+    from trainer.data.pipeline import open_feed
     from trainer.data.source import load
     from trainer.plan import make_plan
     from trainer.state import TrainState
@@ -102,19 +103,21 @@ def _measure_on(devices, config, options):
     data = load(config)
     plan = make_plan(config, data.train.size, devices.replicas)
     state = TrainState(config, plan, devices, len(data.classes), data.image_shape)
-    real = training_iterators(data.train, plan, config.seed, 0, devices)
-    synthetic = [iter(tf.data.Dataset.from_tensors(next(iterator)).repeat().prefetch(4)) for iterator in real]
+    real, by_host = (open_feed(data, dataclasses.replace(config, input=way), plan, 0, devices)
+                     for way in (config.input, "host"))
+    same = [iter(tf.data.Dataset.from_tensors(next(iterator)).repeat().prefetch(4)) for iterator in by_host.iterators]
+    synthetic = by_host._replace(iterators=same)
 
     @tf.function
     def draw(steps):
         for _ in tf.range(steps):
-            for iterator in real:
+            for iterator in real.iterators:
                 next(iterator)
         return steps
 
     began = time.perf_counter()
-    steps = {name: make_train_loop(state, config, plan, devices, iterators)
-             for name, iterators in (("real", real), ("synthetic", synthetic))}
+    steps = {name: make_train_loop(state, config, plan, devices, feed)
+             for name, feed in (("real", real), ("synthetic", synthetic))}
     steps["input_alone"] = draw
     times = {name: _time(function, options) for name, function in steps.items()}
     result = {"replicas": devices.replicas, "devices": devices.sentence(), "model": config.model,

@@ -37,6 +37,6 @@ def run(options):
     from trainer.data.preparation import prepare
 
     source, out = Path(options.data_dir).expanduser(), Path(options.out).expanduser()
-    with StopWish() as wish:
+    with StopWish(for_good=True) as wish:
         wish.begin("preparing records")  # what is finished stays so, wherever a signal ends it
         print(foreign.make_index(source, out) if foreign.shards_in(source) else prepare(source, out, options))

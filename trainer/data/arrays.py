@@ -18,11 +18,13 @@ class ArraySplit(Split):
 
     Attributes:
         images: As above.
+        bytes: Theirs.
     """
 
     def __init__(self, images, labels):
         super().__init__(labels)
         self.images = np.ascontiguousarray(images)
+        self.bytes = self.images.nbytes
 
     @functools.cached_property
     def _on_host(self):
@@ -38,6 +40,11 @@ class ArraySplit(Split):
             return Batch(ids, seeds, tf.gather(images, ids), tf.gather(labels, ids))
 
         return places.map(gather)
+
+    def resident(self, device):
+        """See `Split.resident`."""
+        with tf.device(device):
+            return tuple(tf.identity(array) for array in self._on_host)
 
     def chunks(self, rows):
         """See `Split.chunks`."""

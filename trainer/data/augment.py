@@ -1,13 +1,17 @@
 """Augmentation: pictures in, pictures out, on the device and under XLA.
 
 A pure function of the picture and a 32-bit seed that follows from (run seed, epoch, example id), so an
-example looks the same whichever replica sees it and after any resume. The random numbers come from
-integer arithmetic, not from TensorFlow's random ops, which give other values under XLA than outside.
+example looks the same whichever replica sees it and after any resume. What joins two examples is in mixing.py.
 """
 
 import tensorflow as tf
 
+from trainer.data.draws import draw, uniform
+from trainer.data.randaugment import randaugment
+from trainer.data.views import AREA, ATTEMPTS, LARGE, RATIO
+
 PADDING = 4
+GREY = 128
 
 
 def augment(images, seeds, names):
@@ -16,35 +20,14 @@ def augment(images, seeds, names):
     Args:
         images: uint8 [n, height, width, channels].
         seeds: uint32 [n], one per example.
-        names: Members of `--augment`.
+        names: Members of `--augment`; those of mixing.py are left out.
 
     Returns:
         uint8 of the same shape.
     """
     for name in names:
-        images = _AUGMENTATIONS[name](images, seeds)
+        images = _AUGMENTATIONS.get(name, lambda images, _: images)(images, seeds)
     return images
-
-
-def draw(seeds, number, below):
-    """Independent whole numbers for each example.
-
-    Args:
-        seeds: uint32 [n].
-        number: Which of an example's random numbers this is; another number, another draw.
-        below: Draws are from 0 to below - 1, all but equally likely for `below` much under 2**24.
-
-    Returns:
-        int32 [n].
-    """
-    x = seeds + tf.constant((number * 0x9E3779B9 + 0x85EBCA6B) % 2**32, tf.uint32)
-    # "lowbias32", the best of its form found by C. Wellons's search for integer hashes (2018).
-    for shift, factor in ((16, 0x7FEB352D), (15, 0x846CA68B)):
-        x = tf.bitwise.bitwise_xor(x, tf.bitwise.right_shift(x, tf.constant(shift, tf.uint32)))
-        x *= tf.constant(factor, tf.uint32)
-    x = tf.bitwise.bitwise_xor(x, tf.bitwise.right_shift(x, tf.constant(16, tf.uint32)))
-    high = tf.cast(tf.bitwise.right_shift(x, tf.constant(8, tf.uint32)), tf.int32)
-    return high % below
 
 
 def flip(images, seeds):
@@ -54,7 +37,12 @@ def flip(images, seeds):
 
 
 def crop(images, seeds):
-    """Pads by 4 black pixels and cuts the old size out at a random place (He et al. 2015, §4.2)."""
+    """Small pictures as CIFAR's are cropped (He et al. 2015, §4.2), others as ImageNet's (Szegedy et al. 2015, §6)."""
+    return _resized_crop(images, seeds) if min(images.shape[1:3]) > LARGE else _padded_crop(images, seeds)
+
+
+def _padded_crop(images, seeds):
+    """Pads by 4 black pixels and cuts the old size out at a random place."""
     height, width = images.shape[1:3]
     padded = tf.pad(images, [[0, 0], [PADDING, PADDING], [PADDING, PADDING], [0, 0]])
     rows = draw(seeds, 1, 2 * PADDING + 1)[:, None] + tf.range(height)
@@ -63,4 +51,40 @@ def crop(images, seeds):
     return tf.gather(padded, columns, axis=2, batch_dims=1)
 
 
-_AUGMENTATIONS = {"flip": flip, "crop": crop}
+def _resized_crop(images, seeds):
+    """Cuts a random box out and brings it back to the old size, bilinear; all of the picture if no box fits."""
+    height, width = (float(side) for side in images.shape[1:3])
+    area, ratio, top, left = (tf.stack([uniform(seeds, 100 + 4 * attempt + part) for attempt in range(ATTEMPTS)])
+                              for part in range(4))
+    area = (AREA[0] + area * (AREA[1] - AREA[0])) * height * width
+    ratio = RATIO[0] * (RATIO[1] / RATIO[0]) ** ratio
+    tall, wide = tf.sqrt(area / ratio), tf.sqrt(area * ratio)
+    fits = (tall <= height) & (wide <= width)
+    boxes = tf.stack([top * (height - tall), left * (width - wide), tall, wide], -1)
+    first = tf.argmax(tf.cast(fits, tf.int32), 0, tf.int32)
+    chosen = tf.gather(tf.transpose(boxes, [1, 0, 2]), first, axis=1, batch_dims=1)
+    boxes = tf.where(tf.reduce_any(fits, 0)[:, None], chosen, [0.0, 0.0, height, width])
+    top, left, tall, wide = tf.unstack(boxes, axis=1)
+    rows = _interpolation(top, tall, images.shape[1])
+    columns = _interpolation(left, wide, images.shape[2])
+    resized = tf.einsum("nih,nhwc,njw->nijc", rows, tf.cast(images, tf.float32), columns)
+    return tf.cast(tf.round(resized), tf.uint8)
+
+
+def _interpolation(begin, length, size):
+    """float32 [n, size, size]: which old pixels make up each new one, along one side."""
+    centres = begin[:, None] + (tf.range(size, dtype=tf.float32) + 0.5) * (length / size)[:, None] - 0.5
+    centres = tf.clip_by_value(centres, 0.0, size - 1.0)
+    return tf.nn.relu(1.0 - tf.abs(centres[:, :, None] - tf.range(size, dtype=tf.float32)))
+
+
+def cutout(images, seeds):
+    """Greys a square of half the side at a random place, partly outside at times (DeVries & Taylor 2017)."""
+    height, width = images.shape[1:3]
+    rows = tf.abs(tf.range(height) - draw(seeds, 3, height)[:, None]) * 2 < height // 2
+    columns = tf.abs(tf.range(width) - draw(seeds, 4, width)[:, None]) * 2 < width // 2
+    hole = rows[:, :, None] & columns[:, None, :]
+    return tf.where(hole[..., None], tf.constant(GREY, tf.uint8), images)
+
+
+_AUGMENTATIONS = {"flip": flip, "crop": crop, "cutout": cutout, "randaugment": randaugment}

@@ -9,13 +9,14 @@ class Batch(NamedTuple):
     """A replica's rows of a training step.
 
     ids int64 [n], seeds uint32 [n], images uint8 [n, height, width, channels], labels int32 [n]; sound
-    float32 [n], 0 for pictures that can't be read, or None where all can.
+    float32 [n], 0 for pictures that can't be read, or None where all can. Where the pictures are on the device
+    already, images and labels are None.
     """
 
     ids: tf.Tensor
     seeds: tf.Tensor
-    images: tf.Tensor
-    labels: tf.Tensor
+    images: tf.Tensor | None
+    labels: tf.Tensor | None
     sound: tf.Tensor | None = None
 
 

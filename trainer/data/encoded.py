@@ -59,7 +59,7 @@ class EncodedSplit(Split):
     def __init__(self, labels, looks, size, random_crop, bad):
         super().__init__(labels)
         self._looks, self._size, self._bad = looks, size, bad
-        self._random_crop = random_crop and size > views.LARGE
+        self.crops = random_crop and size > views.LARGE
         self._refused = np.zeros(len(labels), bool)
         for example, problem in looks.problems.items():
             self._refused[example] = True
@@ -128,7 +128,7 @@ class EncodedSplit(Split):
             kinds, widths, heights, orientations = (
                 column[ids].astype(np.int32) for column in
                 (self._looks.kinds, self._looks.widths, self._looks.heights, self._looks.orientations))
-            boxes = (views.random_boxes(heights, widths, seeds) if training and self._random_crop else
+            boxes = (views.random_boxes(heights, widths, seeds) if training and self.crops else
                      views.central_boxes(heights, widths, self._size))
             stored = views.stored_boxes(boxes, heights, widths, orientations)
             halvings = views.reductions(stored, self._size)

@@ -4,33 +4,64 @@ Not a distributed iterator: that one halves training speed on CPUs, even if the 
 replica reads its own rows of every global batch, so nothing needs to be split or sharded afterwards.
 """
 
+import math
+from typing import NamedTuple
+
 import numpy as np
 import tensorflow as tf
 
 from trainer.data import order, pictures
-from trainer.data.batch import WeighedBatch
+from trainer.data.batch import Batch, WeighedBatch
+from trainer.errors import UsageError
 
 _PREFETCH = 4
+_MOST_BYTES = 2**30  # of pictures that go on a GPU unasked
 _BLOCK = 2**16  # examples whose order is worked out at once
 
 
-def training_iterators(split, plan, seed, first_step, runtime):
+class Feed(NamedTuple):
+    """What training reads.
+
+    iterators: One over `Batch` for each local replica. resident: For each its split's (images, labels) on its
+    device, or None where batches bring them. augment: What is left of `--augment` to be done on the device.
+    class_weights: float32 [classes], by which losses are multiplied, or None.
+    """
+
+    iterators: list
+    resident: list
+    augment: tuple[str, ...]
+    class_weights: np.ndarray | None
+
+
+def open_feed(data, config, plan, first_step, runtime):
     """Opens the pipelines of this process's replicas.
 
     Args:
-        split: The training `Split`.
+        data: The `Dataset`.
+        config: The run's `Config`.
         plan: The run's `Plan`.
-        seed: The run's seed.
         first_step: Where the run goes on: a seek, nothing is replayed.
         runtime: The `Runtime`.
 
     Returns:
-        One iterator over `Batch` for each local replica, from `first_step` to the end of the run.
+        The `Feed`, whose iterators go from `first_step` to the end of the run.
     """
-    stream = split.order(seed, plan.batch_size)
-    threads = _threads(split, runtime)
-    return [_start(split.read(_places(stream, plan, replica, first_step), threads), threads, device)
-            for replica, device in zip(runtime.replica_numbers, runtime.devices, strict=True)]
+    split = data.train
+    stream, threads = split.order(config.seed, plan.batch_size), _threads(split, runtime)
+    resident = [split.resident(device) if _belongs_on(device, split, config.input) else None
+                for device in runtime.devices]
+
+    def batches(places, on_device):
+        if on_device is not None:
+            return places.map(lambda ids, seeds: Batch(ids, seeds, None, None))
+        return split.read(places, threads)
+
+    iterators = [_start(batches(_places(stream, plan, replica, first_step), there), threads, device)
+                 for replica, device, there in zip(runtime.replica_numbers, runtime.devices, resident, strict=True)]
+    # Of files that are decoded anyway, the part that a random crop leaves out needn't be.
+    done = ("crop",) if split.crops else ()
+    return Feed(iterators, resident, tuple(name for name in config.augment if name not in done),
+                data.balanced_weights() if config.class_weights == "balanced" else None)
 
 
 def evaluation_iterators(split, rows, runtime):
@@ -80,6 +111,14 @@ def _places(stream, plan, replica, first_step):
 
     blocks = -(-(plan.total_steps - first_step) // per_block)
     return tf.data.Dataset.range(blocks).flat_map(slices)
+
+
+def _belongs_on(device, split, wanted):
+    """Whether a split's pictures are to lie on a device."""
+    if wanted == "device" and split.bytes is None:
+        raise UsageError("--input=device needs pictures that lie in memory; those of this --dataset are in files",
+                         "leave --input out")
+    return wanted == "device" or (wanted == "auto" and ":GPU:" in device and (split.bytes or math.inf) <= _MOST_BYTES)
 
 
 def _threads(split, runtime):

@@ -15,10 +15,13 @@ class Split(abc.ABC):
 
     Attributes:
         labels: As above.
+        bytes: Of the decoded pictures; None where they aren't in memory.
         decodes: Whether reading takes much computing.
+        crops: Whether reading does the random crop of `--augment` already.
     """
 
-    decodes = False
+    decodes = crops = False
+    bytes = None
 
     def __init__(self, labels):
         self.labels = np.ascontiguousarray(labels, np.int32)
@@ -53,6 +56,17 @@ class Split(abc.ABC):
         Returns:
             A `tf.data.Dataset` of `pipeline.Batch`.
         """
+
+    def resident(self, device):
+        """Puts all of it on a device, so that only ids need to travel.
+
+        Args:
+            device: The device's name.
+
+        Returns:
+            (images uint8 [size, height, width, channels], labels int32 [size]), or None if it isn't in memory.
+        """
+        return None
 
     @abc.abstractmethod
     def chunks(self, rows):

@@ -11,8 +11,8 @@ import numpy as np
 from trainer.data.order import draw
 
 LARGE = 64  # pictures of more pixels a side are cropped as photographs are, smaller ones as CIFAR-10's
-_ATTEMPTS = 10
-_AREA, _RATIO = (0.08, 1.0), (3 / 4, 4 / 3)
+ATTEMPTS = 10
+AREA, RATIO = (0.08, 1.0), (3 / 4, 4 / 3)
 
 
 def central_boxes(heights, widths, size):
@@ -41,16 +41,16 @@ def random_boxes(heights, widths, seeds):
     Returns:
         int32 [n, 4].
     """
-    attempts = np.arange(_ATTEMPTS)[:, None]
+    attempts = np.arange(ATTEMPTS)[:, None]
     area, ratio, top, left = (draw(number, attempts, seeds) / 2.0**64 for number in range(4))
-    area = (_AREA[0] + area * (_AREA[1] - _AREA[0])) * heights * widths
-    ratio = np.exp(np.log(_RATIO[0]) + ratio * np.log(_RATIO[1] / _RATIO[0]))
+    area = (AREA[0] + area * (AREA[1] - AREA[0])) * heights * widths
+    ratio = np.exp(np.log(RATIO[0]) + ratio * np.log(RATIO[1] / RATIO[0]))
     tall, wide = np.rint(np.sqrt(area / ratio)), np.rint(np.sqrt(area * ratio))
     fits = (tall >= 1) & (wide >= 1) & (tall <= heights) & (wide <= widths)
     boxes = np.stack([np.floor(top * (heights - tall + 1)), np.floor(left * (widths - wide + 1)), tall, wide], -1)
     chosen = boxes[fits.argmax(0), np.arange(len(heights))]
-    tall = np.minimum(heights, np.rint(widths / _RATIO[0]))
-    wide = np.minimum(widths, np.rint(heights * _RATIO[1]))
+    tall = np.minimum(heights, np.rint(widths / RATIO[0]))
+    wide = np.minimum(widths, np.rint(heights * RATIO[1]))
     fallback = np.stack([(heights - tall) // 2, (widths - wide) // 2, tall, wide], 1)
     return np.where(fits.any(0)[:, None], chosen, fallback).astype(np.int32)
 
