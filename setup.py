@@ -30,6 +30,8 @@ setup(
     ],
     extras_require={
         "cuda": ["tensorflow[and-cuda]>=2.21,<2.22"],
+        # Fetches and writes public data sets; some 40 packages.
+        "tfds": ["tensorflow-datasets>=4.9"],
         "test": ["pytest>=8", "pytest-xdist>=3.5", "hypothesis>=6.100", "ruff>=0.9"],
     },
     entry_points={"console_scripts": ["lockstep = trainer.__main__:main"]},

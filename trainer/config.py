@@ -107,8 +107,10 @@ class Config(Checked):
     xla: str = option("auto", "auto: on for GPUs, off for CPUs", choices=("auto", "on", "off"))
 
     # Data.
-    dataset: str = option("cifar10", "cifar10, or shapes (drawn by the program: nothing to download)",
-                          choices=DATASETS, another_run=True)
+    dataset: str = option("cifar10", "shapes is drawn by the program: nothing to download; folder: pictures in class "
+                          "folders; records: what python -m trainer prepare made; a function gets the settings and "
+                          "returns (classes, (images, labels), (images, labels))", choices=DATASETS,
+                          pattern=(f"tfds:[\\w/.:-]+|{FUNCTION[0]}", f"tfds:NAME or {FUNCTION[1]}"), another_run=True)
     data_dir: str = option("", "where the data is; cifar10's default: Keras's cache")
     image_size: int = option(0, "of folder and records: pixels a side of what the model sees; 0: the pictures' own "
                              "if all are squares of one size of up to 224, else 224", least=0, most=4096,
@@ -170,7 +172,8 @@ class Config(Checked):
 
     def __post_init__(self):
         if not self.model_dir:
-            object.__setattr__(self, "model_dir", str(Path("runs") / f"{self.dataset}-{self.model.split(':')[-1]}"))
+            names = [name.split(":")[-1].replace("/", "-") for name in (self.dataset, self.model)]
+            object.__setattr__(self, "model_dir", str(Path("runs") / "-".join(names)))
 
     def problems(self):
         """See `Checked.problems`; adds the rules that involve several settings."""

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from trainer import __version__
 from trainer.checkpoint import Checkpoints
-from trainer.errors import DataError, StorageError
+from trainer.errors import StorageError
 from trainer.progress import Progress
 from trainer.reporting.reporter import Reporter
 from trainer.saver import Saver
@@ -61,10 +61,7 @@ class Keeper:
             return None
         manifest = found or self._checkpoints.find(str(number - 1))
         progress, data, precision, reports = _known(manifest)
-        if data != self._data.fingerprint:
-            raise DataError(f"the data is not what it was when this run began: its fingerprint is "
-                            f"{self._data.fingerprint[:23]}…, the checkpoint's {data[:23]}…",
-                            "put the old data back, or start anew with another --model_dir")
+        self._data.require_same(data, self._model_dir.data_parts())
         self._checkpoints.restore_all(self._state.variables(), manifest)
         if precision != self._runtime.precision:
             self._state.reset_loss_scale(self._runtime.precision)
@@ -176,4 +173,4 @@ def _resolved(config, runtime, plan, data):
                          "numpy": np.__version__},
             "data": {"name": data.name, "fingerprint": data.fingerprint, "classes": list(data.classes),
                      "image_shape": list(data.image_shape), "train_examples": data.train.size,
-                     "test_examples": data.test.size}}
+                     "test_examples": data.test.size, "parts": data.parts}}

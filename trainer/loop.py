@@ -30,6 +30,8 @@ from trainer.state import TrainState
 from trainer.step import make_train_loop
 from trainer.watch import LossWatch
 
+_SHOWN = 10  # of what can't be used of the data
+
 
 def train_and_evaluate(config, runtime, model_dir, console, wish):
     """Trains as configured, going on where an earlier start stopped.
@@ -50,6 +52,9 @@ def train_and_evaluate(config, runtime, model_dir, console, wish):
     data = load(config)
     plan = make_plan(config, data.train.size, runtime.replicas)
     console.say(f"{runtime.sentence()}; {plan.sentence()}")
+    console.say(data.sentence())
+    for line in data.bad.names()[:_SHOWN]:
+        console.warn(f"left out: {line}")
     run = _Run(config, runtime, model_dir, console, wish, data, plan)
     try:
         run.train()

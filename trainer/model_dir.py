@@ -1,5 +1,6 @@
 """A run's folder: who may use it, and what is where."""
 
+import contextlib
 import json
 from pathlib import Path
 
@@ -53,6 +54,12 @@ class ModelDir:
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise DataError(f"{self.config} can't be read ({type(error).__name__}: {error})",
                             "restore the file, or start anew with another --model_dir") from None
+
+    def data_parts(self):
+        """What the run's data was made of (`Dataset.parts`), or None if config.json doesn't say."""
+        with contextlib.suppress(DataError):
+            parts = self.read_config()["data"].get("parts")
+            return parts if isinstance(parts, dict) else None
 
     def claim(self, config):
         """Makes the folder this run's, before anything is written into it.

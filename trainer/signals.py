@@ -50,9 +50,9 @@ class StopWish:
             signal.signal(number, lambda *_: None)  # what counts is the byte in the pipe
 
     def __exit__(self, *_):
-        if not self._for_good:
-            for number, handler in self._before.items():
-                signal.signal(number, handler)
+        for number, handler in self._before.items():
+            # Ignored by the system: handlers of Python's own end before the interpreter does.
+            signal.signal(number, signal.SIG_IGN if self._for_good else handler)
         signal.set_wakeup_fd(self._outer)
         os.close(self._writer)  # ends the thread
 

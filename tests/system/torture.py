@@ -162,7 +162,8 @@ def random_stops(scratch, truth, stops, seed, longest):
             process.terminate()
             out, err = process.communicate(timeout=300)
             # The interpreter dies of a signal until it has come to our first line.
-            assert process.returncode in ((75, 0, -signal.SIGTERM) if young else (75, 0)), (process.returncode, out, err)
+            known = (75, 0, -signal.SIGTERM) if young else (75, 0)
+            assert process.returncode in known, (process.returncode, out, err)
             assert "Traceback" not in err, err
             terms, slowest = terms + 1, max(slowest, time.monotonic() - began)
             continue

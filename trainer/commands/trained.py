@@ -4,7 +4,6 @@ import dataclasses
 
 from trainer.cluster import Cluster
 from trainer.config import Checked, Config, option
-from trainer.errors import DataError
 from trainer.model_dir import ModelDir
 
 
@@ -82,8 +81,5 @@ class TrainedRun:
         from trainer.data.source import load
 
         data = load(self.config)
-        if data.fingerprint != self.manifest["data"]:
-            raise DataError("the data is not what the run trained on: its fingerprint is "
-                            f"{data.fingerprint[:23]}…, the checkpoint's {self.manifest['data'][:23]}…",
-                            "name the folder of the run's data with --data_dir")
+        data.require_same(self.manifest["data"], self.model_dir.data_parts())
         return data

@@ -10,6 +10,7 @@ import numpy as np
 from trainer.data.arrays import ArraySplit
 from trainer.data.bad import BadExamples
 from trainer.data.split import Split
+from trainer.errors import DataError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,6 +40,35 @@ class Dataset:
         """Changes when any picture or label does."""
         text = json.dumps([self.classes, self.image_shape, sorted(self.parts.items())])
         return f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
+
+    def sentence(self):
+        """How much there is of what, for people."""
+        counts = np.bincount(self.train.labels, minlength=len(self.classes))
+        few, most = int(counts.argmin()), int(counts.argmax())
+        each = (f"{counts[most]:,} of each" if counts[few] == counts[most] else
+                f"{counts[few]:,} ({self.classes[few]}) to {counts[most]:,} ({self.classes[most]}) of each")
+        return (f"{self.name}: {len(self.classes):,} classes, {self.train.size:,} pictures to train on, {each}; "
+                f"{self.test.size:,} to test on; {' × '.join(map(str, self.image_shape))}")
+
+    def require_same(self, fingerprint, parts):
+        """Makes sure that this is the data of a run.
+
+        Args:
+            fingerprint: What the run's data had.
+            parts: Likewise, or None where nobody knows.
+
+        Raises:
+            DataError: saying what is not as it was.
+        """
+        if fingerprint == self.fingerprint:
+            return
+        parts = parts or {}
+        changed = [f"{name} is {'new' if name not in parts else 'gone' if name not in self.parts else 'another one'}"
+                   for name in sorted(parts.keys() | self.parts.keys()) if parts.get(name) != self.parts.get(name)]
+        what = "; ".join(changed[:5]) or "its classes or image size differ"
+        more = f"; and {len(changed) - 5:,} more" if len(changed) > 5 else ""
+        raise DataError(f"the data is not what it was when this run began: {what}{more}",
+                        "put the old data back, name its folder with --data_dir, or start anew in another --model_dir")
 
     def balanced_weights(self):
         """For each class the factor that makes all count the same: float32 [classes], N / (classes · n of the class).
@@ -86,4 +116,7 @@ def load(config):
     Raises:
         DataError: if it is missing or damaged.
     """
-    return importlib.import_module(f"trainer.data.{config.dataset}").load(config)
+    kind = config.dataset
+    if ":" in kind:
+        kind = "tfds" if kind.startswith("tfds:") else "users"
+    return importlib.import_module(f"trainer.data.{kind}").load(config)

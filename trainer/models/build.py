@@ -1,12 +1,9 @@
 """Builds a model by its name."""
 
-import importlib
-import os
-import sys
-
 import keras
 
 from trainer.errors import UsageError
+from trainer.imports import function_of
 from trainer.models import reference, resnet
 
 _BODIES = {"cnn2": reference.cnn2, "cnn3": reference.cnn3, "resnet20": resnet.resnet20}
@@ -47,15 +44,7 @@ def _ours(name, classes, image_shape):
 
 
 def _users(name, classes, image_shape):
-    module, function = name.split(":")
-    if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())  # as `python -m` does; the `lockstep` command doesn't
-    try:
-        make = getattr(importlib.import_module(module), function)
-    except (ImportError, AttributeError) as error:
-        raise UsageError(f"--model={name} can't be imported: {error}",
-                         "name a function of a module that lies in this folder or is installed") from None
-    model = make(classes, image_shape)
+    model = function_of("model", name)(classes, image_shape)
     if not isinstance(model, keras.Model) or not hasattr(model, "input_shape"):
         raise UsageError(f"--model={name} must return a functional keras.Model; it returned {type(model).__name__}",
                          "build it with keras.Input and keras.Model, so that it can be exported and loaded again")

@@ -1,0 +1,48 @@
+"""Data sets of TensorFlow Datasets: `--dataset=tfds:NAME`, with the extra `tfds` installed.
+
+That library fetches and writes them; what it wrote are TFRecord shards, which are read as all others are: by an
+index, lane by lane.
+"""
+
+from pathlib import Path
+
+from trainer.data import foreign, index
+from trainer.data.records import open_index
+from trainer.errors import DataError, UsageError
+
+_INDEX = "lockstep"
+
+
+def load(config):
+    """Has a data set prepared, unless it is there already, and opens it.
+
+    Args:
+        config: The run's `Config`; `--data_dir` is TensorFlow Datasets' own (default: its usual one).
+
+    Returns:
+        The `Dataset`.
+
+    Raises:
+        UsageError: if the library isn't installed, or knows no such data set.
+        DataError: if it can't be fetched, or holds no labelled pictures.
+    """
+    try:
+        import tensorflow_datasets as library
+    except ImportError:
+        raise UsageError("--dataset=tfds:NAME needs TensorFlow Datasets, which is not installed",
+                         "pip install 'lockstep-trainer[tfds]'") from None
+    name = config.dataset.removeprefix("tfds:")
+    try:
+        builder = library.builder(name, data_dir=config.data_dir or None)
+    except (ValueError, library.core.registered.DatasetNotFoundError) as error:
+        raise UsageError(f"--dataset={config.dataset}: {str(error).splitlines()[0]}",
+                         "see tensorflow.org/datasets for the names") from None
+    try:
+        builder.download_and_prepare()
+    except Exception as error:  # network, disk, parsing: each has its own
+        raise DataError(f"TensorFlow Datasets could not prepare {name}: {str(error).splitlines()[0][:200]}",
+                        "prepare it yourself where there is a network, and name its folder with --data_dir") from None
+    folder = Path(builder.data_path)
+    if not (folder / _INDEX / index.NAME).exists():
+        foreign.make_index(folder, folder / _INDEX)
+    return open_index(folder / _INDEX, config, config.dataset)

@@ -1,0 +1,47 @@
+"""A data set that a function of the user's makes: `--dataset=package.module:function`."""
+
+import numpy as np
+
+from trainer.data.source import Dataset, in_memory
+from trainer.errors import UsageError
+from trainer.imports import function_of
+
+
+def load(config):
+    """Calls the function with the run's `Config`.
+
+    It returns (class names, (images, labels) to train on, (images, labels) to test on): images uint8 [n, height,
+    width, channels], labels whole numbers [n] from 0; or a `source.Dataset` for what doesn't fit into memory.
+
+    Args:
+        config: The run's `Config`.
+
+    Returns:
+        The `Dataset`.
+
+    Raises:
+        UsageError: if the function can't be had or returns something else.
+    """
+    made = function_of("dataset", config.dataset)(config)
+    if isinstance(made, Dataset):
+        return made
+    try:
+        classes, *halves = made
+        train, test = ((np.asarray(images), np.asarray(labels)) for images, labels in halves)
+    except (TypeError, ValueError) as error:
+        raise _wrong(config, f"it returned {type(made).__name__} ({error})") from None
+    for images, labels in (train, test):
+        if images.dtype != np.uint8 or images.ndim != 4 or not len(images) or images.shape[1:] != train[0].shape[1:]:
+            raise _wrong(config, f"its images are {images.dtype} {list(images.shape)}")
+        if labels.shape != images.shape[:1] or labels.dtype.kind not in "iu":
+            raise _wrong(config, f"it has {len(images):,} images and labels {labels.dtype} {list(labels.shape)}")
+        if labels.min() < 0 or labels.max() >= len(classes):
+            raise _wrong(config, f"its labels go from {labels.min()} to {labels.max()}, and it names {len(classes)} "
+                                 "classes")
+    return in_memory(config.dataset, tuple(map(str, classes)), train, test)
+
+
+def _wrong(config, what):
+    return UsageError(f"--dataset={config.dataset} must return (class names, (images, labels), (images, labels)), "
+                      f"images uint8 [n, height, width, channels] and labels from 0; {what}",
+                      "see docs/data.md for an example")

@@ -1,0 +1,30 @@
+"""Functions of the user's, named on the command line."""
+
+import importlib
+import os
+import sys
+
+from trainer.errors import UsageError
+
+
+def function_of(flag, name):
+    """Imports what a flag names.
+
+    Args:
+        flag: The flag's name.
+        name: package.module:function.
+
+    Returns:
+        The function.
+
+    Raises:
+        UsageError: if it can't be had.
+    """
+    module, function = name.split(":")
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())  # as `python -m` does; the `lockstep` command doesn't
+    try:
+        return getattr(importlib.import_module(module), function)
+    except (ImportError, AttributeError) as error:
+        raise UsageError(f"--{flag}={name} can't be imported: {error}",
+                         "name a function of a module that lies in this folder or is installed") from None
