@@ -19,7 +19,8 @@ OTHER = {"seed": 1, "num_gpus": 0, "virtual_devices": 2, "strategy": "mirrored",
          "eval_every_epochs": 2.0, "log_every_steps": 7, "patience": 3, "target_accuracy": 0.9,
          "checkpoint_every_steps": 7, "checkpoint_every_minutes": 1.0, "keep_checkpoints": 1, "max_bad_steps": 3,
          "spike_factor": 3.0, "ledger": True, "export": ("h5",),
-         "image_size": 64, "validation_fraction": 0.2, "max_bad_records": 3, "class_weights": "balanced", "lanes": 32, "input": "host"}
+         "image_size": 64, "validation_fraction": 0.2, "max_bad_records": 3, "class_weights": "balanced", "lanes": 32,
+         "input": "host"}
 # What decides neither the numbers nor what the files of the run hold.
 MAY_CHANGE = {"num_gpus", "virtual_devices", "strategy", "precision", "xla", "data_dir", "epochs", "max_steps",
               "patience", "target_accuracy", "checkpoint_every_steps", "checkpoint_every_minutes", "keep_checkpoints",

@@ -13,6 +13,7 @@ COMMANDS = {
     "export": "write the exports again, from any checkpoint",
     "verify": "check every checkpoint and export against its manifest",
     "prepare": "pictures in class folders to sharded TFRecords with an index",
+    "doctor": "what this machine can run; with --data: all that is wrong with a data set",
     "bench": "images/s on synthetic and real input, for 1, 2, 4 replicas, and where the time goes",
 }
 

@@ -20,6 +20,7 @@ import numpy as np
 import tensorflow as tf
 
 from trainer import files, models
+from trainer.data.views import LARGE
 from trainer.errors import Stopped, StorageError
 
 PATHS = {"h5": "model.h5", "keras": "model.keras", "saved_model": "saved_model/1"}
@@ -63,9 +64,30 @@ class Serving(tf.Module):
         def decode(data):
             image = tf.io.decode_image(data, channels=channels, expand_animations=False)
             image.set_shape([None, None, channels])
-            return resize(image, height, width)
+            return view(image, height, width)
 
         return self._classify(tf.map_fn(decode, image_bytes, fn_output_signature=tf.uint8))
+
+
+def view(image, height, width):
+    """The part of a picture that evaluation sees (`data.views.central_boxes`), in the model's size.
+
+    Args:
+        image: uint8 [h, w, c].
+        height, width: What the model takes. Only squares are cut out; other models see all of a picture.
+
+    Returns:
+        uint8 [height, width, c].
+    """
+    if height == width:
+        shape = tf.shape(image)
+        shorter = tf.minimum(shape[0], shape[1])
+        if height > LARGE:
+            part = tf.cast(tf.round(tf.cast(shorter, tf.float32) * 7 / 8), tf.int32)
+            shorter = tf.where(tf.reduce_all(shape[:2] == height), shorter, tf.maximum(1, part))
+        top, left = (shape[0] - shorter) // 2, (shape[1] - shorter) // 2
+        image = image[top:top + shorter, left:left + shorter]
+    return resize(image, height, width)
 
 
 def resize(image, height, width):

@@ -19,7 +19,8 @@ import numpy as np
 import tensorflow as tf
 
 from trainer import export, files
-from trainer.data.pipeline import open_feed
+from trainer.data.pipeline import on_device, open_feed
+from trainer.data.samples import take_samples
 from trainer.data.source import load
 from trainer.errors import LockstepError, Stopped, failure_of, raise_together
 from trainer.evaluation import Evaluator
@@ -123,8 +124,14 @@ class _Run:
         self.data.bad.check()
 
     def _make_steps(self):
+        if self.reporter and self.step == 0:
+            self.reporter.samples(self._samples())
         feed = open_feed(self.data, self.config, self.plan, self.step, self.runtime)
         return make_train_loop(self.state, self.config, self.plan, self.runtime, feed)
+
+    def _samples(self):
+        return take_samples(self.data, self.config, self.plan.batch_size,
+                            on_device(self.config.augment, self.data.train))
 
     def _compiling(self):
         """Around what compiles, which may take longer than who wants the run to stop may wait."""
@@ -256,7 +263,7 @@ class _Run:
                   "ended_early": early, "exports": exports}
         files.write_durably(self.model_dir.result, json.dumps(result, indent=2))
         with self._nothing_to_save("drawing the curves"):
-            self.reporter.draw()
+            self.reporter.draw(self._samples())
         return result
 
     def close(self):

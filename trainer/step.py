@@ -17,9 +17,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from trainer.config import mixes
-from trainer.data import mixing
-from trainer.data.augment import augment
+from trainer.data.samples import augmented
 
 _GROW_LOSS_SCALE_AFTER = 2_000  # steps, as in Micikevicius et al. 2018, "Mixed precision training"
 
@@ -95,7 +93,7 @@ def _make_replica_step(state, config, plan, runtime, feed):
     def forward_backward(batch, resident, loss_scale):
         images, labels = ((batch.images, batch.labels) if resident is None else
                           (tf.gather(whole, batch.ids) for whole in resident))
-        images, target = _augmented(images, labels, batch.seeds, feed.augment)
+        images, target = augmented(images, labels, batch.seeds, feed.augment)
         with tf.GradientTape() as tape:
             logits = model(images, training=True)
             each = _losses(target, logits, config.label_smoothing, feed.class_weights)
@@ -148,14 +146,6 @@ def _make_replica_step(state, config, plan, runtime, feed):
         return tf.stack([loss, correct, learning_rate, tf.cast(finite, tf.float32), examples]), used
 
     return replica_step
-
-
-def _augmented(images, labels, seeds, names):
-    """(float32 pictures, `Target`) of a batch, with the augmentations that are named."""
-    images = tf.cast(augment(images, seeds, names), tf.float32)
-    if mixes(names):
-        return mixing.mix(images, labels, seeds, names)
-    return images, mixing.Target(labels, labels, tf.ones_like(labels, tf.float32))
 
 
 def _losses(target, logits, smoothing, class_weights):

@@ -15,9 +15,10 @@ from PIL import Image
 
 from trainer.config import Config
 from trainer.data import folder, scan
-from trainer.data.pipeline import evaluation_iterators
+from trainer.data.pipeline import evaluation_iterators, open_feed
 from trainer.errors import DataError
 from trainer.evaluation import Evaluator
+from trainer.plan import make_plan
 
 
 @pytest.fixture
@@ -48,6 +49,16 @@ def test_pictures_and_labels_are_what_the_files_hold(data_dir):
         path = data_dir / data.train.name_of(example)
         np.testing.assert_array_equal(image, np.asarray(Image.open(path)))
         assert data.classes[label] == path.parent.name
+
+
+def test_shapes_are_known_beforehand(data_dir):
+    """A shape that isn't would be compiled again and again."""
+    data = load(data_dir)
+    plan = make_plan(Config(batch_size=8), data.train.size, 2)
+    feed = open_feed(data, Config(batch_size=8), plan, 0, make_runtime(2))
+    assert feed.iterators[0].element_spec.images.shape == (4, 32, 32, 3)
+    evaluation, _ = evaluation_iterators(data.test, 6, make_runtime(1))
+    assert evaluation[0].element_spec.images.shape == (6, 32, 32, 3)
 
 
 @pytest.mark.parametrize("replicas", [2, 4])

@@ -15,7 +15,7 @@ _ROWS = 64
 
 @dataclasses.dataclass(frozen=True)
 class Options(TrainedOptions):
-    """python -m trainer predict --model_dir=D FILE…: what the model sees in JPEG, PNG, GIF or BMP files."""
+    """python -m trainer predict --model_dir=D FILE…: what the model sees in picture files."""
 
     files: tuple[str, ...] = option((), "pictures")
     json: bool = option(False, "print a JSON object per picture and line")
@@ -34,40 +34,43 @@ def run(options):
         options: The `Options`.
     """
     trained = TrainedRun(options)
-    import numpy as np
-
     from trainer.export import Serving
 
     serving = Serving(trained.model("float32"), trained.classes)
     classify = serving.signatures()["serving_default"]
-    rows = []
-    for begin in range(0, len(options.files), _ROWS):
-        names = options.files[begin:begin + _ROWS]
-        answer = classify(images=np.stack([_read(name, trained.image_shape) for name in names]))
-        for name, probabilities, best in zip(names, answer["probabilities"].numpy(), answer["class"].numpy(),
-                                             strict=True):
-            rows.append({"file": name, "class": trained.classes[best], "probability": float(probabilities[best]),
+    rows, names = [], iter(options.files)
+    for images in _pictures(options.files, trained.image_shape):
+        answer = classify(images=images)
+        for probabilities, best in zip(answer["probabilities"].numpy(), answer["class"].numpy(), strict=True):
+            rows.append({"file": next(names), "class": trained.classes[best], "probability": float(probabilities[best]),
                          "probabilities": dict(zip(trained.classes, map(float, probabilities), strict=True))})
     _print(rows, options)
 
 
-def _read(name, image_shape):
-    """A picture file as the model takes it: uint8 [height, width, channels]."""
-    import tensorflow as tf
+def _pictures(names, image_shape):
+    """Picture files as the model takes them: chunks of uint8 [n, height, width, channels]."""
+    import numpy as np
 
+    from trainer.data import pictures
+    from trainer.data.bad import BadExamples
+    from trainer.data.encoded import Looks
+    from trainer.data.folder import FolderSplit
     from trainer.export import resize
-    from trainer.runtime import reason
 
-    height, width, channels = image_shape
-    try:
+    bad, looks = BadExamples(len(names)), Looks.join([pictures.look(name) for name in names])
+    split = FolderSplit("", names, np.zeros(len(names)), looks, image_shape[0], False, bad)
+    problems = [problem for problem in bad.names()] or [
+        f"{name}: {problem}" for number, name in enumerate(names) if (problem := split.problem_of(number))]
+    if problems:
+        raise DataError("\n  ".join(problems), "name JPEG, PNG, WebP, BMP or GIF files that can be read")
+    if image_shape == (image_shape[0], image_shape[0], 3):  # as training and evaluation see files
+        yield from (images for images, _ in split.chunks(_ROWS))
+        return
+    for name in names:
         with open(name, "rb") as file:
-            image = tf.io.decode_image(file.read(), channels=channels, expand_animations=False)
-    except OSError as error:
-        raise DataError(f"cannot read {name}: {error.strerror}", "name picture files that can be read") from None
-    except tf.errors.InvalidArgumentError as error:
-        raise DataError(f"{name} is no picture that can be decoded: {reason(error)}",
-                        "name JPEG, PNG, GIF or BMP files") from None
-    return resize(image, height, width).numpy()
+            image = pictures.decode(file.read())
+        image = image if image_shape[2] == 3 else image.mean(-1, keepdims=True).round().astype(np.uint8)
+        yield resize(image, *image_shape[:2]).numpy()[None]
 
 
 def _print(rows, options):

@@ -31,7 +31,7 @@ class BadExamples:
             problem: What is wrong with it, in a few words; None to find out.
         """
         if (split, example) not in self._examples:
-            self.note_file(split.name_of(example), problem or split.fault_of(example))
+            self.note_file(split.name_of(example), problem or split.problem_of(example) or "it can't be decoded")
             with self._lock:
                 self._examples.add((split, example))
 

@@ -93,7 +93,7 @@ class EncodedSplit(Split):
             each = tf.data.Dataset.from_tensor_slices(columns)
             fast = each.map(self._sound, num_parallel_calls=threads, deterministic=True).batch(rows, True)
             careful = each.interleave(self._with_care, cycle_length=threads, num_parallel_calls=threads,
-                                      deterministic=True).batch(rows)
+                                      deterministic=True).batch(rows, True)
             return fast.ignore_errors(log_warning=False).concatenate(careful).take(1)
 
         # Two steps at once, so that no thread waits where one ends and the next begins.
@@ -111,12 +111,12 @@ class EncodedSplit(Split):
             sound = batch.sound > 0
             yield batch.images[sound], batch.labels[sound]
 
-    def fault_of(self, example):
-        """What is wrong with an example, in a few words: looks at all of it."""
+    def problem_of(self, example):
+        """What is wrong with an example, in a few words, or None: looks at all of it."""
         if example in self._looks.problems:
             return self._looks.problems[example]
         try:
-            return pictures.fault_of(self.load(example)) or "it can't be decoded"
+            return pictures.fault_of(self.load(example))
         except OSError as error:
             return f"it can't be read: {error.strerror or error}"
         except ValueError as error:

@@ -58,10 +58,14 @@ def open_feed(data, config, plan, first_step, runtime):
 
     iterators = [_start(batches(_places(stream, plan, replica, first_step), there), threads, device)
                  for replica, device, there in zip(runtime.replica_numbers, runtime.devices, resident, strict=True)]
-    # Of files that are decoded anyway, the part that a random crop leaves out needn't be.
-    done = ("crop",) if split.crops else ()
-    return Feed(iterators, resident, tuple(name for name in config.augment if name not in done),
+    return Feed(iterators, resident, on_device(config.augment, split),
                 data.balanced_weights() if config.class_weights == "balanced" else None)
+
+
+def on_device(augment, split):
+    """What is left of `--augment` once a split's pictures have been read."""
+    # Of files that are decoded anyway, the part that a random crop leaves out needn't be.
+    return tuple(name for name in augment if name != "crop" or not split.crops)
 
 
 def evaluation_iterators(split, rows, runtime):

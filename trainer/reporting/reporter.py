@@ -2,7 +2,7 @@
 
 import time
 
-from trainer.reporting import curves
+from trainer.reporting import curves, sheet
 from trainer.reporting.lines import LinesFile
 from trainer.reporting.tensorboard import TensorBoardWriter
 
@@ -116,9 +116,14 @@ class Reporter:
             paths.append(self._model_dir.ledger)
         return sizes, paths
 
-    def draw(self):
-        """Draws the report's pictures from metrics.jsonl."""
+    def samples(self, samples):
+        """Shows in TensorBoard how the first examples look, as they are and as training sees them."""
+        self._tensorboard.write_images("train", 0, {"samples/before": samples.before, "samples/after": samples.after})
+
+    def draw(self, samples):
+        """Draws the report's pictures: from metrics.jsonl, and of `Samples`."""
         curves.draw(self._model_dir.metrics, self._model_dir.report / "curves.png")
+        sheet.draw(samples, self._model_dir.report / "samples.png")
 
     def close(self):
         """Closes all files."""

@@ -28,6 +28,7 @@ def summary(model_dir, result):
         lines.append(f"  {str(root / export['path']):<50} accuracy {export['accuracy']:.2%}, "
                      f"{export['bytes'] / 1e6:.2f} MB")
     lines += [f"  {model_dir.report / 'curves.png'!s:<50} loss and accuracy on train and test",
+              f"  {model_dir.report / 'samples.png'!s:<50} examples as they are, and as training sees them",
               f"  {model_dir.result!s:<50} all of this, for programs", "",
               f"  {_tensorboard()} --logdir={model_dir.tensorboard}", ""]
     return "\n".join(lines)

@@ -49,6 +49,12 @@ class TensorBoardWriter:
                 if value is not None:
                     tf.summary.scalar(tag, value, step=step)
 
+    def write_images(self, split, step, images):
+        """Likewise pictures: tag to uint8 [n, height, width, channels]."""
+        with self._writers[split].as_default():
+            for tag, value in images.items():
+                tf.summary.image(tag, value, step=step, max_outputs=len(value))
+
     def settle(self):
         """Hands all to the operating system. Returns the sizes, as the constructor takes them."""
         for writer in self._writers.values():
