@@ -30,7 +30,8 @@ def run(options):
     step = trained.manifest["step"]
     if options.json:
         print(json.dumps({"step": step, "epoch": trained.manifest["epoch"], "eval_accuracy": result.accuracy,
-                          "eval_loss": result.loss, "examples": result.examples}))
+                          "eval_loss": result.loss, "examples": result.examples,
+                          "class_accuracy": dict(zip(data.classes, result.class_accuracy, strict=True))}))
     else:
         print(f"step {step:,}: test accuracy {result.accuracy:.2%}, loss {result.loss:.4f}, over "
               f"{result.examples:,} examples ({runtime.sentence()})")
