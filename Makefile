@@ -1,6 +1,7 @@
 # make run     fresh machine to a trained, evaluated, exported model
 # make test    fresh machine to a green test suite
 # make torture kills and resumes without end: at every write of a save and an export, and at random (an hour)
+# make bench-input  reading pictures: speed beside a bare loop, the first step, memory (20 GB of room in TMPDIR)
 # make bench   the table of benchmarks/RESULTS.md that compares speeds (needs the data; see benchmarks/speed.py)
 
 PYTHON ?= python3
@@ -8,7 +9,7 @@ VENV := .venv
 RUN_DIR ?= runs/quickstart
 DATA_DIR ?= .test-data
 
-.PHONY: run test lint bench torture clean
+.PHONY: run test lint bench bench-input torture clean
 
 run: $(VENV)/installed
 	$(VENV)/bin/python -m trainer.main --flagfile=configs/quickstart.cfg --model_dir=$(RUN_DIR)
@@ -25,6 +26,11 @@ torture: $(VENV)/installed-test
 
 bench: $(VENV)/installed-test
 	$(VENV)/bin/python benchmarks/speed.py --data_dir=$(DATA_DIR)
+
+bench-input: $(VENV)/installed-test
+	$(VENV)/bin/python benchmarks/input.py speed
+	$(VENV)/bin/python benchmarks/input.py resume
+	$(VENV)/bin/python benchmarks/input.py memory
 
 # pip's own output is long and says little; what matters is the name of what is missing, and it prints that.
 $(VENV)/installed: setup.py trainer/__init__.py

@@ -123,3 +123,11 @@ def test_real_pictures(run, cifar10, tmp_path):
     measured = json.loads((tmp_path / "runs/cifar10-cnn3/result.json").read_text())
     assert measured["eval_accuracy"] > 0.45 and measured["step"] == 391
     assert measured["exports"]["h5"]["examples"] == 10_000
+
+
+def test_doctor_looks_at_the_machine(quickstart):
+    done = subprocess.run([sys.executable, "-m", "trainer", "doctor", "--num_gpus=0", "--virtual_devices=2"], text=True,
+                          cwd=quickstart[0], capture_output=True, env=environment(), timeout=200)
+    assert done.returncode == 0, done.stderr
+    assert "training would use: 2 logical CPUs" in done.stdout
+    assert "all-reduce of 4 MiB between 2 replicas: right" in done.stdout and "tensorflow 2.21" in done.stdout
