@@ -25,7 +25,6 @@ import numpy as np
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE.parent), str(HERE.parent / "tests")]
 
-import tensorflow as tf  # noqa: E402
 from picture_files import encode, figures  # noqa: E402
 from PIL import Image  # noqa: E402
 
@@ -34,6 +33,7 @@ from trainer.data import foreign, order  # noqa: E402
 from trainer.data.augment import augment  # noqa: E402
 from trainer.data.pictures import cores  # noqa: E402
 from trainer.data.source import load  # noqa: E402
+from trainer.runtime import tf  # noqa: E402  keeps back what TensorFlow says while it is imported
 
 _BATCH = 128
 

@@ -15,7 +15,7 @@ from picture_files import batches, class_folders, encode, figures, photo, turned
 from PIL import Image
 
 from trainer.config import Config
-from trainer.data import foreign, index, records
+from trainer.data import foreign, index, order, records
 from trainer.data.preparation import prepare
 from trainer.errors import DataError, StorageError, UsageError
 from trainer.lock import FolderLock
@@ -109,6 +109,16 @@ def test_every_record_once_an_epoch_lane_by_lane(made):
         ids = order.stream(90 * epoch, 90 * (epoch + 1))[0]
         assert sorted(ids) == list(range(90))
     assert order.stream(0, 2)[0].max() < 30 and order.stream(6, 8)[0].min() > 60
+
+
+def test_a_worker_opens_only_the_files_of_its_lanes(pictures, tmp_path, monkeypatch):
+    prepare(pictures, tmp_path / "out", options(shards=9))
+    opened, file = set(), records._File
+    monkeypatch.setattr(records, "_File", lambda path: opened.add(path[-14:]) or file(path))
+    data = load(tmp_path / "out", lanes=6)
+    ids, _ = order.batches(data.train.order(0, 18), 18, 3, 1, 0, 5)  # the second of three
+    assert all(len(picture) > 50 for picture in data.train.fetch(ids.ravel()))
+    assert opened == {f"0000{number}-of-00009" for number in (3, 4, 5)}
 
 
 def test_odd_pictures_are_encoded_again_so_that_anybody_reads_them_right(tmp_path):

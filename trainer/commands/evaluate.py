@@ -6,6 +6,8 @@ import json
 from trainer.commands.trained import TrainedOptions, TrainedRun
 from trainer.config import option
 
+_LISTED = 12  # classes
+
 
 @dataclasses.dataclass(frozen=True)
 class Options(TrainedOptions):
@@ -35,3 +37,8 @@ def run(options):
     else:
         print(f"step {step:,}: test accuracy {result.accuracy:.2%}, loss {result.loss:.4f}, over "
               f"{result.examples:,} examples ({runtime.sentence()})")
+        ranked = sorted((accuracy, name) for accuracy, name in zip(result.class_accuracy, data.classes, strict=True)
+                        if accuracy is not None)
+        shown = ranked if len(ranked) <= _LISTED else ranked[:_LISTED]
+        print(f"by class, the worst first{'' if shown is ranked else f' (of {len(ranked):,})'}: "
+              + ", ".join(f"{name} {accuracy:.1%}" for accuracy, name in shown))

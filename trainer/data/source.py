@@ -12,6 +12,8 @@ from trainer.data.bad import BadExamples
 from trainer.data.split import Split
 from trainer.errors import DataError
 
+_LISTED = 12  # classes whose counts are told one by one
+
 
 @dataclasses.dataclass(frozen=True)
 class Dataset:
@@ -45,8 +47,12 @@ class Dataset:
         """How much there is of what, for people."""
         counts = np.bincount(self.train.labels, minlength=len(self.classes))
         few, most = int(counts.argmin()), int(counts.argmax())
-        each = (f"{counts[most]:,} of each" if counts[few] == counts[most] else
-                f"{counts[few]:,} ({self.classes[few]}) to {counts[most]:,} ({self.classes[most]}) of each")
+        if counts[few] == counts[most]:
+            each = f"{counts[most]:,} of each"
+        elif len(counts) <= _LISTED:
+            each = ", ".join(f"{count:,} {name}" for name, count in zip(self.classes, counts, strict=True))
+        else:
+            each = f"{counts[few]:,} ({self.classes[few]}) to {counts[most]:,} ({self.classes[most]}) of each"
         return (f"{self.name}: {len(self.classes):,} classes, {self.train.size:,} pictures to train on, {each}; "
                 f"{self.test.size:,} to test on; {' × '.join(map(str, self.image_shape))}")
 
