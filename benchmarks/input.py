@@ -30,7 +30,6 @@ from PIL import Image  # noqa: E402
 
 from trainer.config import Config  # noqa: E402
 from trainer.data import foreign, order  # noqa: E402
-from trainer.data.augment import augment  # noqa: E402
 from trainer.data.pictures import cores  # noqa: E402
 from trainer.data.source import load  # noqa: E402
 from trainer.runtime import tf  # noqa: E402  keeps back what TensorFlow says while it is imported
@@ -77,7 +76,6 @@ def ours(split):
     steps = split.size // _BATCH
     ids, seeds = order.batches(split.order(0, _BATCH), _BATCH, 1, 0, 0, steps)
     data = split.read(tf.data.Dataset.from_tensor_slices((ids, seeds)), cores())
-    data = data.map(lambda batch: (augment(batch.images, batch.seeds, ("flip",)), batch.labels))
     began = time.perf_counter()
     count = sum(_BATCH for _ in with_threads(data))
     return count / (time.perf_counter() - began)

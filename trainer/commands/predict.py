@@ -58,7 +58,7 @@ def _pictures(names, image_shape):
     from trainer.export import resize
 
     bad, looks = BadExamples(len(names)), Looks.join([pictures.look(name) for name in names])
-    split = FolderSplit("", names, np.zeros(len(names)), looks, image_shape[0], False, bad)
+    split = FolderSplit("", names, np.zeros(len(names)), looks, image_shape[0], (), bad)
     problems = [problem for problem in bad.names()] or [
         f"{name}: {problem}" for number, name in enumerate(names) if (problem := split.problem_of(number))]
     if problems:

@@ -11,6 +11,7 @@ weigh nothing. All other rows stay what they would be.
 
 import abc
 import dataclasses
+import itertools
 
 import numpy as np
 import tensorflow as tf
@@ -50,20 +51,28 @@ class EncodedSplit(Split):
         labels: int32 [n].
         looks: The `Looks` of the pictures.
         size: Of the side of the model's pictures.
-        random_crop: Whether training sees random parts of large pictures.
+        augment: `--augment`; flip and the random crop of large pictures are done here if they come first.
         bad: The data set's `BadExamples`.
     """
 
     decodes = True
 
-    def __init__(self, labels, looks, size, random_crop, bad):
+    def __init__(self, labels, looks, size, augment, bad):
         super().__init__(labels)
         self._looks, self._size, self._bad = looks, size, bad
-        self.crops = random_crop and size > views.LARGE
+        self.done = _done_while_reading(augment, size)
         self._refused = np.zeros(len(labels), bool)
         for example, problem in looks.problems.items():
             self._refused[example] = True
             bad.note(self, example, problem)
+        jpeg = looks.kinds == pictures.JPEG
+        shorter = np.minimum(looks.heights, looks.widths)
+        # Where only few pictures are large enough to be halved, that saves less than choosing costs.
+        self._halves = len(labels) > 0 and np.median(shorter) >= 2 * size
+        self._ways = ({*range(4)} if self._halves else {0}) if jpeg.any() else set()
+        self._ways |= {way for kind, way in ((pictures.PNG, decoding.PNG), (pictures.OTHER, decoding.OTHER))
+                       if (looks.kinds == kind).any()}
+        self._turned = bool((looks.orientations != 1).any())
 
     @abc.abstractmethod
     def fetch(self, ids):
@@ -128,24 +137,26 @@ class EncodedSplit(Split):
             kinds, widths, heights, orientations = (
                 column[ids].astype(np.int32) for column in
                 (self._looks.kinds, self._looks.widths, self._looks.heights, self._looks.orientations))
-            boxes = (views.random_boxes(heights, widths, seeds) if training and self.crops else
+            boxes = (views.random_boxes(heights, widths, seeds) if training and "crop" in self.done else
                      views.central_boxes(heights, widths, self._size))
             stored = views.stored_boxes(boxes, heights, widths, orientations)
-            halvings = views.reductions(stored, self._size)
+            halvings = views.reductions(stored, self._size) * self._halves
             jpeg = kinds == pictures.JPEG
             boxes = np.where(jpeg[:, None], np.maximum(stored >> halvings[:, None], [0, 0, 1, 1]), boxes)
-            ways = np.where(self._refused[ids], decoding.REFUSED, decoding.ways_of(kinds, halvings))
-            return (self.labels[ids], ways.astype(np.int32), orientations, boxes.astype(np.int32),
-                    self.fetch(ids))
+            ways = decoding.ways_of(kinds, halvings)
+            mirrored = views.mirrored(seeds) * (training and "flip" in self.done)
+            fetched = self.fetch(ids)
+            fetched[self._refused[ids]] = b""  # nothing that could be decoded
+            return self.labels[ids], ways, orientations, mirrored.astype(np.int32), boxes.astype(np.int32), fetched
 
-        *columns, box, fetched = tf.numpy_function(look_up, [ids, seeds], [*[tf.int32] * 4, tf.string], stateful=False)
+        *columns, box, fetched = tf.numpy_function(look_up, [ids, seeds], [*[tf.int32] * 5, tf.string], stateful=False)
         columns = [tf.ensure_shape(column, ids.shape) for column in (*columns, fetched)]
         return ids, seeds, *columns, tf.ensure_shape(box, [*ids.shape, 4])
 
-    def _sound(self, example, seed, label, way, orientation, fetched, box):
+    def _sound(self, example, seed, label, way, orientation, mirrored, fetched, box):
         """A `Batch` without its first dimension."""
-        image = decoding.decode(self.encoded(fetched), way, box, orientation, self._size)
-        return Batch(example, seed, image, label, tf.constant(1.0))
+        image = decoding.decode(self.encoded(fetched), way, box, orientation, self._size, self._ways, self._turned)
+        return Batch(example, seed, decoding.mirror(image, mirrored), label, tf.constant(1.0))
 
     def _with_care(self, *element):
         """A data set of one such, whatever is wrong with the picture."""
@@ -158,3 +169,9 @@ class EncodedSplit(Split):
 
     def _note(self, example):
         self._bad.note(self, int(example), None)
+
+
+def _done_while_reading(augment, size):
+    """The augmentations, from the first on, that cost least while a picture is read."""
+    here = ("flip", "crop") if size > views.LARGE else ("flip",)
+    return tuple(itertools.takewhile(lambda name: name in here, augment))

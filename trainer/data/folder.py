@@ -83,7 +83,7 @@ def load(config):
         names = [name for label in classes for name in by_class.get(label, ())]
         labels = np.repeat(np.arange(len(classes)), [len(by_class.get(label, ())) for label in classes])
         looks = Looks.join([found.pictures[name].look for name in names])
-        splits[half] = FolderSplit(root, names, labels, looks, size, "crop" in config.augment, bad)
+        splits[half] = FolderSplit(root, names, labels, looks, size, config.augment, bad)
         parts |= {f"{half}/{label}": _digest(inner, found) for label, inner in by_class.items()}
     bad.check()
     return Dataset("folder", tuple(classes), (size, size, 3), splits["train"], splits["test"], parts, bad)

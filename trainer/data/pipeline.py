@@ -64,8 +64,7 @@ def open_feed(data, config, plan, first_step, runtime):
 
 def on_device(augment, split):
     """What is left of `--augment` once a split's pictures have been read."""
-    # Of files that are decoded anyway, the part that a random crop leaves out needn't be.
-    return tuple(name for name in augment if name != "crop" or not split.crops)
+    return tuple(name for name in augment if name not in split.done)
 
 
 def evaluation_iterators(split, rows, runtime):

@@ -30,17 +30,17 @@ class RecordSplit(EncodedSplit):
         folder: The index's.
         indexed: An `index.IndexedSplit`.
         lanes: How many lanes are wanted.
-        size, random_crop, bad: As of `EncodedSplit`.
+        size, augment, bad: As of `EncodedSplit`.
     """
 
-    def __init__(self, folder, indexed, lanes, size, random_crop, bad):
+    def __init__(self, folder, indexed, lanes, size, augment, bad):
         rows = indexed.rows
         self._paths = [os.path.join(folder, shard["file"]) for shard in indexed.shards]
         self._rows, self._lanes, self._files = rows, lanes, _OpenFiles(_OPEN)
         self._first = np.searchsorted(rows["shard"], np.arange(len(self._paths)))
         looks = Looks(rows["kind"], rows["width"].astype(np.int32), rows["height"].astype(np.int32),
                       rows["orientation"], indexed.problems)
-        super().__init__(rows["label"], looks, size, random_crop, bad)
+        super().__init__(rows["label"], looks, size, augment, bad)
 
     def order(self, seed, batch_size):
         """See `Split.order`: lane by lane."""
@@ -140,7 +140,7 @@ def open_index(folder, config, name):
     bad = BadExamples(config.max_bad_records)
     rows = np.concatenate([split.rows[["width", "height"]] for split in splits.values()])
     size = config.image_size or common_size(np.unique(rows).tolist())
-    made = {half: RecordSplit(folder, split, config.lanes, size, "crop" in config.augment, bad)
+    made = {half: RecordSplit(folder, split, config.lanes, size, config.augment, bad)
             for half, split in splits.items()}
     bad.check()
     parts = {shard["file"]: shard["sha256"] for split in splits.values() for shard in split.shards}

@@ -17,10 +17,10 @@ class Split(abc.ABC):
         labels: As above.
         bytes: Of the decoded pictures; None where they aren't in memory.
         decodes: Whether reading takes much computing.
-        crops: Whether reading does the random crop of `--augment` already.
+        done: Which of `--augment` reading does already.
     """
 
-    decodes = crops = False
+    decodes, done = False, ()
     bytes = None
 
     def __init__(self, labels):

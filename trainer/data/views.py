@@ -55,6 +55,11 @@ def random_boxes(heights, widths, seeds):
     return np.where(fits.any(0)[:, None], chosen, fallback).astype(np.int32)
 
 
+def mirrored(seeds):
+    """Which pictures are turned left to right: 0 or 1 each, of uint32 [n] seeds."""
+    return draw(4, 0, seeds) & np.uint64(1)
+
+
 def stored_boxes(boxes, heights, widths, orientations):
     """Where boxes lie in the pixels that files hold, which EXIF may want turned before they are shown.
 
