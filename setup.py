@@ -34,5 +34,5 @@ setup(
         "tfds": ["tensorflow-datasets>=4.9"],
         "test": ["pytest>=8", "pytest-xdist>=3.5", "hypothesis>=6.100", "ruff>=0.9"],
     },
-    entry_points={"console_scripts": ["lockstep = trainer.__main__:main"]},
+    entry_points={"console_scripts": ["lockstep = trainer.__main__:program"]},
 )

@@ -126,7 +126,7 @@ def write_records(folder, name, shards, records, contents):
 
 
 FIRST_STEP = """
-import sys, time
+import os, sys, time
 sys.path.insert(0, {root!r})
 from trainer import runtime
 from trainer.cluster import Cluster
@@ -142,6 +142,7 @@ plan = make_plan(config, data.train.size, 1)
 feed = open_feed(data, config, plan, int({share} * data.train.size / config.batch_size), devices)
 next(feed.iterators[0])
 print(time.perf_counter() - began)
+os._exit(sys.stdout.flush() or 0)
 """
 
 

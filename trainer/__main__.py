@@ -4,7 +4,7 @@ import importlib
 import sys
 
 from trainer import flags
-from trainer.errors import UsageError, run_to_exit_code
+from trainer.errors import UsageError, run_as_process, run_to_exit_code
 
 COMMANDS = {
     "train": "train, or go on training (the same as python -m trainer.main)",
@@ -39,6 +39,11 @@ def main(argv=None):
     return run_to_exit_code(_run, argv[0], argv[1:])
 
 
+def program():
+    """What the shell calls."""
+    run_as_process(main)
+
+
 def _run(name, argv):
     if name not in COMMANDS:
         raise UsageError(f"there is no command {name!r}; there are: {', '.join(COMMANDS)}",
@@ -48,4 +53,4 @@ def _run(name, argv):
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    program()

@@ -5,8 +5,10 @@ Imports no TensorFlow, so that a wrong flag is answered at once.
 
 import contextlib
 import errno
+import os
 import signal
 import sys
+import traceback
 
 
 class LockstepError(Exception):
@@ -158,6 +160,29 @@ def run_to_exit_code(program, *arguments):
         if not known:
             raise
         return _say(known)
+
+
+def run_as_process(program):
+    """Calls `program` and ends the process with the code that it returns, without the interpreter's own end.
+
+    TensorFlow's pipelines read ahead in threads that call Python. One that is in the middle of that when the
+    interpreter ends never comes back, and TensorFlow would wait for it for ever.
+
+    Args:
+        program: A callable that returns an exit code.
+    """
+    code = 1
+    try:
+        code = program()
+    except SystemExit as ending:
+        code = ending.code or 0
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError, ValueError, AttributeError):
+                stream.flush()
+        os._exit(code)
 
 
 def _say(error):

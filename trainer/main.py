@@ -5,7 +5,7 @@ import sys
 from trainer import flags
 from trainer.cluster import read_cluster
 from trainer.config import Config
-from trainer.errors import run_to_exit_code
+from trainer.errors import run_as_process, run_to_exit_code
 from trainer.model_dir import ModelDir
 from trainer.reporting.console import Console
 from trainer.reporting.summary import summary
@@ -56,4 +56,4 @@ def _run(config, cluster, model_dir, wish):
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_as_process(main)

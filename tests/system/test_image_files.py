@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -65,6 +66,19 @@ def test_a_run_on_files_that_was_killed_ends_like_one_that_was_not(folder, tmp_p
     assert result["bad_records"] == 1 and len(result["class_accuracy"]) == 10
     skipped = sum(line["bad_records"] for line in runs.reported(tmp_path / "through") if line["split"] == "train")
     assert skipped > 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_run_that_reads_ahead_ends_in_time(folder, tmp_path, number):
+    """Pipelines that are in the middle of a call of Python must not keep the process from ending."""
+    process = runs.start(tmp_path, *FLAGS, "--dataset=folder", f"--data_dir={folder}", "--max_steps=100000",
+                         "--eval_every_epochs=10000", "--log_every_steps=1")
+    while not (tmp_path / "run/metrics.jsonl").exists() and process.poll() is None:
+        time.sleep(0.02)
+    process.send_signal(number)
+    began = time.monotonic()
+    finish(process, 75)
+    assert time.monotonic() - began < 10
 
 
 def test_from_a_folder_of_pictures_to_a_prediction(tmp_path):

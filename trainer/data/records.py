@@ -4,6 +4,7 @@ The shards are made by `python -m trainer prepare`, from class folders; or they 
 TensorFlow's ImageNet records or TensorFlow Datasets' shards, and `prepare` makes the index alone.
 """
 
+import contextlib
 import functools
 import os
 import threading
@@ -48,30 +49,35 @@ class RecordSplit(EncodedSplit):
 
     def fetch(self, ids):
         """See `EncodedSplit.fetch`: the encoded pictures; nothing for those that can't be read."""
-        rows = self._rows[ids]
-        self._files.expect(self._paths, rows)
-        return np.array([self._fetch(row) for row in rows], object)
+        places = self._places(ids)
+        self._files.expect(places)
+        fetched = np.empty(len(ids), object)
+        for row, place in enumerate(places):
+            try:
+                fetched[row] = self._read(*place)
+            except (OSError, ValueError):
+                fetched[row] = b""  # can't be decoded, so somebody will ask `load` why
+        return fetched
 
     def encoded(self, fetched):
         """See `EncodedSplit.encoded`."""
         return fetched
 
-    def _fetch(self, row):
-        try:
-            return self._read(row)
-        except (OSError, ValueError):
-            return b""  # can't be decoded, so somebody will ask `load` why
-
     def load(self, example):
         """See `EncodedSplit.load`."""
-        return self._read(self._rows[example])
+        return self._read(*self._places([example])[0])
 
-    def _read(self, row):
-        length = int(row["length"])
-        data = self._files.read(self._paths[row["shard"]], length, int(row["offset"]))
+    def _places(self, ids):
+        """(path, offset, length, CRC) of examples."""
+        rows = self._rows[ids]
+        columns = (rows[name].tolist() for name in ("offset", "length", "crc"))
+        return list(zip([self._paths[shard] for shard in rows["shard"].tolist()], *columns, strict=True))
+
+    def _read(self, path, offset, length, crc):
+        data = self._files.read(path, offset, length)
         if len(data) != length:
             raise ValueError("its record is cut off")
-        if zlib.crc32(data) != row["crc"]:
+        if zlib.crc32(data) != crc:
             raise ValueError("its record is not what was written: its CRC differs")
         return data
 
@@ -88,22 +94,21 @@ class _OpenFiles:
         self._lock = threading.Lock()
         self._open = functools.lru_cache(maxsize=most)(_File)
 
-    def read(self, path, length, offset):
-        with self._lock:
-            file = self._open(path)
+    def read(self, path, offset, length):
+        """A stretch of a file."""
+        file = self._file(path)  # held, so that nobody closes it meanwhile
         return os.pread(file.descriptor, length, offset)
 
-    def expect(self, paths, rows):
-        """Tells the system what comes next, so that it can fetch all of it at once."""
-        if not hasattr(os, "posix_fadvise"):
-            return
-        for row in rows:
-            try:
-                with self._lock:
-                    file = self._open(paths[row["shard"]])
-                os.posix_fadvise(file.descriptor, int(row["offset"]), int(row["length"]), os.POSIX_FADV_WILLNEED)
-            except OSError:
-                return  # whoever reads it will say
+    def expect(self, places):
+        """Tells the system what comes next, so that it can fetch all of it at once: (path, offset, length, …) each."""
+        with contextlib.suppress(OSError, AttributeError):  # whoever reads it will say; not every system takes advice
+            for path, offset, length, *_ in places:
+                file = self._file(path)
+                os.posix_fadvise(file.descriptor, offset, length, os.POSIX_FADV_WILLNEED)
+
+    def _file(self, path):
+        with self._lock:
+            return self._open(path)
 
 
 class _File:
