@@ -65,13 +65,13 @@ class EncodedSplit(Split):
         for example, problem in looks.problems.items():
             self._refused[example] = True
             bad.note(self, example, problem)
-        jpeg = looks.kinds == pictures.JPEG
-        shorter = np.minimum(looks.heights, looks.widths)
+        shorter = np.minimum(looks.heights, looks.widths)[~self._refused]
         # Where only few pictures are large enough to be halved, that saves less than choosing costs.
-        self._halves = len(labels) > 0 and np.median(shorter) >= 2 * size
-        self._ways = ({*range(4)} if self._halves else {0}) if jpeg.any() else set()
-        self._ways |= {way for kind, way in ((pictures.PNG, decoding.PNG), (pictures.OTHER, decoding.OTHER))
-                       if (looks.kinds == kind).any()}
+        self._halves = len(shorter) > 0 and np.median(shorter) >= 2 * size
+        ways = {pictures.JPEG: range(4) if self._halves else [0], pictures.PNG: [decoding.PNG],
+                pictures.OTHER: [decoding.OTHER]}
+        kinds = np.unique(looks.kinds[~self._refused]).tolist() or [pictures.OTHER]
+        self._ways = [way for kind in kinds for way in ways[kind]]
         self._turned = bool((looks.orientations != 1).any())
 
     @abc.abstractmethod
@@ -132,7 +132,7 @@ class EncodedSplit(Split):
             return str(error)
 
     def _look_up(self, ids, seeds, training):
-        """Everything that `_element` needs, for all rows of a step."""
+        """Everything that `_sound` needs, for all rows of a step."""
         def look_up(ids, seeds):
             kinds, widths, heights, orientations = (
                 column[ids].astype(np.int32) for column in
