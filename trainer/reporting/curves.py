@@ -1,9 +1,7 @@
 """The picture of a run: loss and accuracy on train and test, drawn from metrics.jsonl."""
 
-import os
-from pathlib import Path
-
 from trainer.reporting import lines
+from trainer.reporting.figure import save
 
 _TRAIN, _TEST = "#7a8ca3", "#d1495b"
 
@@ -41,12 +39,7 @@ def draw(metrics_file, picture):
         best = max(test, key=lambda line: line["accuracy"])
         axes[1].set_title(f"best test accuracy {best['accuracy']:.2%}, epoch {best['epoch']:.3g}", fontsize=10)
         axes[0].set_title(f"last test loss {test[-1]['loss']:.4f}", fontsize=10)
-    picture = Path(picture)
-    picture.parent.mkdir(parents=True, exist_ok=True)
-    staged = picture.with_name(f".{picture.name}.new")
-    figure.savefig(staged, dpi=120, format="png")
-    pyplot.close(figure)
-    os.replace(staged, picture)
+    save(figure, picture)
 
 
 def _is_whole(line):

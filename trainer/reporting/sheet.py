@@ -1,7 +1,6 @@
 """The picture of a run's first examples, as they are and as training sees them."""
 
-import os
-from pathlib import Path
+from trainer.reporting.figure import save
 
 
 def draw(samples, picture):
@@ -24,9 +23,4 @@ def draw(samples, picture):
             axis.set_title(name.replace(", ", "\n"), fontsize=7, parse_math=False)
             axis.set_axis_off()
     figure.suptitle("above: as they are; below: as training sees them in the first epoch", fontsize=9)
-    picture = Path(picture)
-    picture.parent.mkdir(parents=True, exist_ok=True)
-    staged = picture.with_name(f".{picture.name}.new")
-    figure.savefig(staged, dpi=120, format="png")
-    pyplot.close(figure)
-    os.replace(staged, picture)
+    save(figure, picture)
