@@ -102,6 +102,32 @@ def test_replicas_see_the_same_batches(made, replicas):
             np.testing.assert_array_equal(ours, theirs)
 
 
+def damage_a_record(copy):
+    """Flips a bit in record 40 of the training split, so that the shard's own check doesn't see it first."""
+    _, splits = index.read(copy)
+    row = splits["train"].rows[40]
+    path = copy / splits["train"].shards[row["shard"]]["file"]
+    flip(path, int(row["offset"]) + 70)
+    described = json.loads((copy / "dataset.json").read_text())
+    described["splits"]["train"]["shards"][1]["edges_sha256"] = index.edges_sha256(path)  # these shards are all edge
+    (copy / "dataset.json").write_text(json.dumps(described))
+    return path
+
+
+def test_large_records_are_the_same_pictures_and_faults(copy, monkeypatch):
+    damage_a_record(copy)
+    seen = []
+    for large in (2**18, 0):
+        monkeypatch.setattr(records, "_LARGE", large)
+        data = load(copy, image_size=16, max_bad_records=1)
+        steps = batches(data, batch_size=10)
+        assert data.bad.count == 1
+        seen.append([np.concatenate([np.asarray(step[part]) for step in steps]) for part in range(5)])
+    assert len(seen[0][0]) >= 80 and (seen[0][4] == 0).sum() == 1
+    for by_the_step, in_turn in zip(*seen, strict=True):
+        assert np.array_equal(by_the_step, in_turn)
+
+
 def test_every_record_once_an_epoch_lane_by_lane(made):
     data = load(made, lanes=4)
     order = data.train.order(0, 8)
@@ -203,15 +229,7 @@ def flip(path, at):
 
 
 def test_a_flipped_bit_is_named_with_shard_and_record(copy):
-    _, splits = index.read(copy)
-    row = splits["train"].rows[40]
-    path = copy / splits["train"].shards[row["shard"]]["file"]
-    damaged = copy / "middle"
-    path.rename(damaged), damaged.rename(path)
-    flip(path, int(row["offset"]) + 70)
-    described = json.loads((copy / "dataset.json").read_text())
-    described["splits"]["train"]["shards"][1]["edges_sha256"] = index.edges_sha256(path)  # these shards are all edge
-    (copy / "dataset.json").write_text(json.dumps(described))
+    path = damage_a_record(copy)
     data = load(copy, max_bad_records=0)
     steps = batches(data, batch_size=10)
     with pytest.raises(DataError) as caught:

@@ -12,6 +12,7 @@ import zlib
 from pathlib import Path
 
 import numpy as np
+import tensorflow as tf
 
 from trainer.data import index
 from trainer.data.bad import BadExamples
@@ -21,6 +22,7 @@ from trainer.data.lanes import Lanes, lanes_of
 from trainer.data.source import Dataset
 from trainer.errors import DataError
 
+_LARGE = 2**18  # bytes of a record
 _OPEN = 256  # shards that are open at once, at most
 
 
@@ -39,6 +41,9 @@ class RecordSplit(EncodedSplit):
         self._paths = [os.path.join(folder, shard["file"]) for shard in indexed.shards]
         self._rows, self._lanes, self._files = rows, lanes, _OpenFiles(_OPEN)
         self._first = np.searchsorted(rows["shard"], np.arange(len(self._paths)))
+        # Several steps are under way at once: small records are fetched by the step, which is faster, large ones
+        # only when their turn to be decoded comes.
+        self._one_by_one = rows["length"].mean() > _LARGE
         looks = Looks(rows["kind"], rows["width"].astype(np.int32), rows["height"].astype(np.int32),
                       rows["orientation"], indexed.problems)
         super().__init__(rows["label"], looks, size, augment, bad)
@@ -48,24 +53,32 @@ class RecordSplit(EncodedSplit):
         return Lanes(seed, self.size, batch_size, lanes_of(self._lanes, batch_size))
 
     def fetch(self, ids):
-        """See `EncodedSplit.fetch`: the encoded pictures; nothing for those that can't be read."""
-        places = self._places(ids)
+        """See `EncodedSplit.fetch`: the encoded pictures, nothing for those that can't be read; or numbers."""
+        places, fetched = self._places(ids), np.empty(len(ids), object)
         self._files.expect(places)
-        fetched = np.empty(len(ids), object)
-        for row, place in enumerate(places):
-            try:
-                fetched[row] = self._read(*place)
-            except (OSError, ValueError):
-                fetched[row] = b""  # can't be decoded, so somebody will ask `load` why
+        fetched[:] = ([b"%d" % example for example in ids.tolist()] if self._one_by_one else
+                      [self._read_or_nothing(*place) for place in places])
         return fetched
 
     def encoded(self, fetched):
         """See `EncodedSplit.encoded`."""
-        return fetched
+        if not self._one_by_one:
+            return fetched
+        return tf.ensure_shape(tf.numpy_function(self._fetch_one, [fetched], tf.string, stateful=False), [])
 
     def load(self, example):
         """See `EncodedSplit.load`."""
         return self._read(*self._places([example])[0])
+
+    def _fetch_one(self, number):
+        # One that was refused already has no number.
+        return self._read_or_nothing(*self._places([int(number)])[0]) if number else b""
+
+    def _read_or_nothing(self, *place):
+        try:
+            return self._read(*place)
+        except (OSError, ValueError):
+            return b""  # can't be decoded, so somebody will ask `load` why
 
     def _places(self, ids):
         """(path, offset, length, CRC) of examples."""
