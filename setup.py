@@ -15,7 +15,7 @@ setup(
     license="Apache-2.0",
     license_files=["LICENSE"],
     python_requires=">=3.10",
-    packages=find_packages(include=["trainer", "trainer.*"]),
+    packages=find_packages(include=["trainer", "trainer.*", "launch", "launch.*"]),
     # Two private methods of Keras's optimizers are overridden, and TensorFlow 2.21's behaviour is relied on
     # in many places: BUILD_NOTES.md says where, the tests hold it.
     install_requires=[

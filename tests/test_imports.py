@@ -34,6 +34,13 @@ def test_these_import_no_tensorflow_at_all(name):
     assert not heads(ROOT / "trainer" / f"{name}.py") & HEAVY
 
 
+def test_the_launchers_import_no_tensorflow_at_all():
+    paths = list((ROOT / "launch").glob("*.py"))
+    assert paths
+    for path in paths:
+        assert not heads(path) & HEAVY, path
+
+
 def test_entry_points_and_commands_import_no_tensorflow_when_they_are_loaded():
     for path in [ROOT / "trainer/main.py", ROOT / "trainer/__main__.py", *(ROOT / "trainer/commands").glob("*.py")]:
         assert not heads(path, everywhere=False) & HEAVY, path

@@ -15,11 +15,13 @@ class Cluster:
         worker: This process's number, from 0; 0 is the chief, which writes what the job writes.
         workers: How many there are.
         distributed: Whether TF_CONFIG describes the job, be it of one worker.
+        addresses: host:port of every worker, in their order.
     """
 
     worker: int = 0
     workers: int = 1
     distributed: bool = False
+    addresses: tuple[str, ...] = ()
 
 
 def read_cluster(strategy):
@@ -45,7 +47,7 @@ def read_cluster(strategy):
         workers, index = value["cluster"]["worker"], int(value["task"]["index"])
         if value["task"]["type"] != "worker" or not 0 <= index < len(workers):
             raise ValueError(f"task {value['task']} is not one of {len(workers)} workers")
-        return Cluster(index, len(workers), True)
+        return Cluster(index, len(workers), True, tuple(workers))
     except (ValueError, KeyError, TypeError) as error:
         raise UsageError(f"TF_CONFIG can't be read: {type(error).__name__}: {error}; received {text[:200]!r}",
                          'it looks like {"cluster": {"worker": ["host:port", …]}, '
