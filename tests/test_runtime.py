@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from trainer import runtime
+from trainer import devices, native, runtime
 from trainer.cluster import Cluster, read_cluster
 from trainer.config import Config
 from trainer.errors import DeviceError, UsageError, run_to_exit_code
@@ -46,17 +46,17 @@ def test_precision_follows_from_the_oldest_gpu(monkeypatch, capabilities, precis
     # No GPU here: what TensorFlow says of one is put in its place, and only that.
     monkeypatch.setattr(runtime.tf.config.experimental, "get_device_details",
                         lambda gpu: {"compute_capability": gpu.capability})
-    assert runtime._precision("auto", [Gpu(capability) for capability in capabilities]) == precision
-    assert runtime._precision("float32", [Gpu((9, 0))]) == "float32"
+    assert devices.precision_for("auto", [Gpu(capability) for capability in capabilities]) == precision
+    assert devices.precision_for("float32", [Gpu((9, 0))]) == "float32"
 
 
 def test_memory_for_logical_gpus_needs_nvidia_smi(monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(DeviceError, match="nvidia-smi did not tell it"):
-        runtime._gpu_memory_mib()
+        devices._gpu_memory_mib()
     (tmp_path / "nvidia-smi").write_text("#!/bin/sh\necho 1000\necho 2000\n")
     (tmp_path / "nvidia-smi").chmod(0o755)
-    assert runtime._gpu_memory_mib() == 900
+    assert devices._gpu_memory_mib() == 900
 
 
 def test_device_errors_become_ours():
@@ -81,7 +81,7 @@ def raising(error):
      "  File \"y\", line 2\n\nCollective ops is aborted by: reset\nMore\n\t [[{{node a}}]] [Op:b]",
      "Collective ops is aborted by: reset"), ("", "OpError")])
 def test_the_reason_in_tensorflows_messages(message, line):
-    assert runtime.reason(runtime.tf.errors.OpError(None, None, message, 0)) == line
+    assert native.reason(runtime.tf.errors.OpError(None, None, message, 0)) == line
 
 
 def test_exit_codes(capsys):
@@ -101,5 +101,5 @@ def test_exit_codes(capsys):
 def test_tf_config_says_which_worker_this_is(monkeypatch):
     cluster = {"cluster": {"worker": ["a:1", "b:1", "c:1"]}, "task": {"type": "worker", "index": 2}}
     monkeypatch.setenv("TF_CONFIG", json.dumps(cluster))
-    assert read_cluster("auto") == Cluster(2, 3, True)
+    assert read_cluster("auto") == Cluster(2, 3, True, ("a:1", "b:1", "c:1"))
     assert read_cluster("mirrored") == Cluster()

@@ -88,25 +88,19 @@ class DivergedError(LockstepError):
 
 
 def failure_of(action):
-    """The `LockstepError` that an action raises, or None."""
+    """The `LockstepError` that an action ends with, or None; see `as_ours`. Whatever is none passes through."""
     try:
         action()
-    except LockstepError as error:
-        return error
+    except Exception as error:
+        ours = as_ours(error)
+        if not ours:
+            raise
+        return ours
 
 
-def raise_together(failure, code):
-    """Ends every worker of a job by the failure of one of them, with its code.
-
-    Args:
-        failure: Where it happened, the `LockstepError`; None elsewhere.
-        code: Its exit code, as all workers agreed on it; 0 if all is well.
-    """
-    if failure:
-        raise failure
-    if code:
-        kind = next(kind for kind in LockstepError.__subclasses__() if kind.code == code)
-        raise kind("the chief ended this way; its own message says why", "look at what the chief wrote to stderr")
+def of_code(code):
+    """The exception type of an exit code."""
+    return next(kind for kind in LockstepError.__subclasses__() if kind.code == code)
 
 
 _WAYS_OUT = {errno.ENOSPC: "free some room, or choose another --model_dir",
@@ -124,6 +118,26 @@ def from_os_error(error):
     way_out = _WAYS_OUT.get(error.errno, "check the path and the disk, then run the same command again")
     where = f": {error.filename}" if error.filename else ""
     return StorageError(f"{error.strerror or error}{where}", way_out)
+
+
+def as_ours(error):
+    """What an exception is in terms of exit codes.
+
+    Args:
+        error: Any exception.
+
+    Returns:
+        A `LockstepError`; None for what neither a user nor the world can cause.
+    """
+    if isinstance(error, LockstepError):
+        return error
+    if isinstance(error, OSError):
+        return from_os_error(error)
+    if isinstance(error, MemoryError):
+        return UsageError("out of memory on the host", "lower --batch_size, or free some memory")
+    # TensorFlow's own errors, if it got as far as that; this module must not import it.
+    native = sys.modules.get("trainer.native")
+    return native and native.as_ours(error)
 
 
 def run_to_exit_code(program, *arguments):
@@ -149,17 +163,11 @@ def run_to_exit_code(program, *arguments):
         with contextlib.suppress(OSError):
             sys.stdout = None
         return 128 + signal.SIGPIPE
-    except OSError as error:
-        return _say(from_os_error(error))
-    except MemoryError:
-        return _say(UsageError("out of memory on the host", "lower --batch_size, or free some memory"))
     except Exception as error:
-        # TensorFlow's own errors, if it got as far as that; this module must not import it.
-        runtime = sys.modules.get("trainer.runtime")
-        known = runtime and runtime.as_ours(error)
-        if not known:
+        ours = as_ours(error)
+        if not ours:
             raise
-        return _say(known)
+        return _say(ours)
 
 
 def run_as_process(program):

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from trainer import together
 from trainer.data.pipeline import evaluation_iterators
 from trainer.errors import DataError
 from trainer.pace import Pace
@@ -54,7 +55,8 @@ class Evaluator:
         rows, done = [], 0
         while done < self._steps:
             # The chief's clock decides for all.
-            (count,) = self._runtime.agree([min(self._pace.steps, self._steps - done) * self._runtime.is_chief])
+            (count,) = together.agree(
+                self._runtime, [min(self._pace.steps, self._steps - done) * self._runtime.is_chief])
             with self._pace.measure(count):
                 rows.append(self._function(tf.constant(count)).numpy())
             self.compiled, done = True, done + count

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from trainer import __version__
+from trainer import __version__, together
 from trainer.checkpoint import Checkpoints
 from trainer.errors import StorageError
 from trainer.progress import Progress
@@ -56,7 +56,7 @@ class Keeper:
         """Goes back to the newest sound checkpoint. Returns how far the reports are valid, or None."""
         found = self._checkpoints.newest_sound(console.warn) if self._runtime.is_chief else None
         # The chief chooses: another worker may see the shared folder a moment later.
-        (number,) = self._runtime.agree([found["step"] + 1 if found else 0])
+        (number,) = together.agree(self._runtime, [found["step"] + 1 if found else 0])
         if number == 0:
             return None
         manifest = found or self._checkpoints.find(str(number - 1))

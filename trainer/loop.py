@@ -11,19 +11,18 @@
 """
 
 import contextlib
-import json
-import math
 import time
 
 import numpy as np
 import tensorflow as tf
 
-from trainer import export, files
+from trainer import together
 from trainer.data.pipeline import on_device, open_feed
 from trainer.data.samples import take_samples
 from trainer.data.source import load
-from trainer.errors import LockstepError, Stopped, failure_of, raise_together
+from trainer.errors import LockstepError, Stopped, failure_of
 from trainer.evaluation import Evaluator
+from trainer.finish import finish
 from trainer.keeper import Keeper
 from trainer.pace import Pace
 from trainer.plan import make_plan
@@ -56,7 +55,7 @@ def train_and_evaluate(config, runtime, model_dir, console, wish):
     console.say(data.sentence())
     for line in data.bad.names()[:_SHOWN]:
         console.warn(f"left out: {line}")
-    run = _Run(config, runtime, model_dir, console, wish, data, plan)
+    run = Run(config, runtime, model_dir, console, wish, data, plan)
     try:
         run.train()
         return run.finish_together()
@@ -64,7 +63,7 @@ def train_and_evaluate(config, runtime, model_dir, console, wish):
         run.close()
 
 
-class _Run:
+class Run:
     """One start of a run: everything that `train_and_evaluate` holds together."""
 
     def __init__(self, config, runtime, model_dir, console, wish, data, plan):
@@ -113,9 +112,10 @@ class _Run:
         count = min(pace.steps, max(1, self.plan.next_stop(self.step) - self.step)) if self.runtime.is_chief else 0
         wished = 1 if self.wish.signal else 0
         failure = failure_of(self._check)
-        stop, count, save, code = self.runtime.agree([wished, count, int(save and self.runtime.is_chief),
-                                                      failure.code if failure else 0])
-        raise_together(failure, code)
+        stop, count, save, failed = together.agree(
+            self.runtime, [wished, count, int(save and self.runtime.is_chief), int(failure is not None)])
+        if failed:
+            together.raise_any(self.runtime, failure)
         return stop, count, save
 
     def _check(self):
@@ -137,7 +137,7 @@ class _Run:
         """Around what compiles, which may take longer than who wants the run to stop may wait."""
         if self.keeper.saved_at != self.step:
             self.keeper.save(self.step)
-        return self._nothing_to_save("compiling")
+        return self.nothing_to_save("compiling")
 
     def _train_call(self, steps_on_device, count, pace):
         with pace.measure(count):
@@ -196,20 +196,19 @@ class _Run:
             self.timed_since = time.perf_counter()
 
     def _wanted_back(self):
-        (wishes,) = self.runtime.agree([int(bool(self.wish.signal))])
+        (wishes,) = together.agree(self.runtime, [int(bool(self.wish.signal))])
         return wishes > 0
 
     def _done(self):
         return self.step >= self.plan.total_steps or self.progress.ended_early(self.config, self.step) is not None
 
-    def _nothing_to_save(self, doing):
+    def nothing_to_save(self, doing):
+        """Around what may be cut short by a signal; see `StopWish`."""
         return self.wish.nothing_to_save(doing, self.keeper.settled)
 
     def _stop(self):
         self.wish.end()  # what follows is short, and shall not be cut short
-        failure = failure_of(self._save_all)
-        (code,) = self.runtime.agree([failure.code if failure else 0])
-        raise_together(failure, code)
+        together.end_if_any(self.runtime, failure_of(self._save_all))
         why = self.wish.signal or "another worker was"
         raise Stopped(f"asked to stop ({why}); step {self.step:,} is saved in {self.model_dir.checkpoints}",
                       "run the same command again; it goes on from there")
@@ -228,42 +227,11 @@ class _Run:
         """
         result = failure = None
         try:
-            result = self._finish() if self.runtime.is_chief else None
+            result = finish(self, self._samples) if self.runtime.is_chief else None
         except LockstepError as error:
             failure = error
-        with contextlib.nullcontext() if self.runtime.is_chief else self._nothing_to_save("waiting for the exports"):
-            (code,) = self.runtime.agree([failure.code if failure else 0])
-        raise_together(failure, code)
-        return result
-
-    def _finish(self):
-        """Exports the model, measures the exports, writes result.json and the report."""
-        early = self.progress.ended_early(self.config, self.step)
-        if early:
-            self.console.say(f"ended at step {self.step:,}: {early}")
-        exports = {}
-        if self.config.export != ("none",):
-            self.console.say(f"exporting {', '.join(self.config.export)}, and measuring what was exported")
-            # GPUs and lower precisions answer a few pictures differently: there the copy on the CPU is the measure.
-            plain = self.runtime.precision == "float32" and not self.runtime.on_gpu
-            reached = self.progress.evaluation["accuracy"] if plain else None
-            self.model_dir.require_lock()
-            with self._nothing_to_save("exporting"):
-                exports = export.export(self.config, self.data, self.state.model, reached, self.model_dir.export,
-                                        self.wish)
-        evaluation, speed = self.progress.evaluation, self.progress.images_per_second
-        best = {name: value for name, value in self.progress.best.items() if name != "class_accuracy"}
-        best["loss"] = _finite(best["loss"])
-        result = {"eval_accuracy": evaluation["accuracy"], "eval_loss": _finite(evaluation["loss"]),
-                  "step": self.step, "epoch": self.plan.epoch(self.step), "best": best,
-                  "images_per_second": speed and round(speed, 1), "replicas": self.runtime.replicas,
-                  "wall_seconds": round(self.keeper.wall_seconds(), 1),
-                  "skipped_steps": int(self.state.skipped.numpy()), "bad_records": self.data.bad.count,
-                  "class_accuracy": dict(zip(self.data.classes, evaluation["class_accuracy"], strict=True)),
-                  "ended_early": early, "exports": exports}
-        files.write_durably(self.model_dir.result, json.dumps(result, indent=2))
-        with self._nothing_to_save("drawing the curves"):
-            self.reporter.draw(self._samples())
+        with contextlib.nullcontext() if self.runtime.is_chief else self.nothing_to_save("waiting for the exports"):
+            together.end_if_any(self.runtime, failure)
         return result
 
     def close(self):
@@ -271,6 +239,3 @@ class _Run:
         self.console.stop()
         self.keeper.close()
 
-
-def _finite(number):
-    return number if math.isfinite(number) else None  # JSON knows no NaN

@@ -72,9 +72,9 @@ def _words(options):
 
 
 def _measure(options, count):
-    from trainer import runtime
+    from trainer import devices, runtime
 
-    gpus = options.num_gpus != 0 and runtime.gpu_count() > 0
+    gpus = options.num_gpus != 0 and devices.gpu_count() > 0
     shared = {name: value for name, value in dataclasses.asdict(options).items() if name not in _NOT_MEASURED}
     devices = {"num_gpus": count} if gpus else {"num_gpus": 0, "virtual_devices": count if count > 1 else 0}
     config = Config(**{**shared, **devices}, epochs=1e6)

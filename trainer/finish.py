@@ -1,0 +1,50 @@
+"""The end of a run, on the chief: exports, measured; result.json; the report's pictures."""
+
+import json
+import math
+
+from trainer import export, files
+
+
+def finish(run, samples):
+    """Exports the model, measures the exports, writes result.json and the report.
+
+    Args:
+        run: The `loop.Run` that has done its last step.
+        samples: A function that takes the run's `Samples`.
+
+    Returns:
+        What result.json holds.
+    """
+    early = run.progress.ended_early(run.config, run.step)
+    if early:
+        run.console.say(f"ended at step {run.step:,}: {early}")
+    exports = _export(run) if run.config.export != ("none",) else {}
+    evaluation, speed = run.progress.evaluation, run.progress.images_per_second
+    best = {name: value for name, value in run.progress.best.items() if name != "class_accuracy"}
+    best["loss"] = _finite(best["loss"])
+    result = {"eval_accuracy": evaluation["accuracy"], "eval_loss": _finite(evaluation["loss"]),
+              "step": run.step, "epoch": run.plan.epoch(run.step), "best": best,
+              "images_per_second": speed and round(speed, 1), "replicas": run.runtime.replicas,
+              "wall_seconds": round(run.keeper.wall_seconds(), 1),
+              "skipped_steps": int(run.state.skipped.numpy()), "bad_records": run.data.bad.count,
+              "class_accuracy": dict(zip(run.data.classes, evaluation["class_accuracy"], strict=True)),
+              "ended_early": early, "exports": exports}
+    files.write_durably(run.model_dir.result, json.dumps(result, indent=2))
+    with run.nothing_to_save("drawing the curves"):
+        run.reporter.draw(samples())
+    return result
+
+
+def _export(run):
+    run.console.say(f"exporting {', '.join(run.config.export)}, and measuring what was exported")
+    # GPUs and lower precisions answer a few pictures differently: there the copy on the CPU is the measure.
+    plain = run.runtime.precision == "float32" and not run.runtime.on_gpu
+    reached = run.progress.evaluation["accuracy"] if plain else None
+    run.model_dir.require_lock()
+    with run.nothing_to_save("exporting"):
+        return export.export(run.config, run.data, run.state.model, reached, run.model_dir.export, run.wish)
+
+
+def _finite(number):
+    return number if math.isfinite(number) else None  # JSON knows no NaN

@@ -1,0 +1,88 @@
+"""TensorFlow, imported without its chatter, and what its errors are in our terms."""
+
+import contextlib
+import os
+import re
+import sys
+import tempfile
+
+from trainer.errors import BusyError, DeviceError, StorageError, UsageError, WorkerError
+
+# Threads of its own for each GPU's kernel launches; read when the devices start.
+os.environ.setdefault("TF_GPU_THREAD_MODE", "gpu_private")
+# The wheel brings PTX for GPUs of compute capability 9.0: what the driver compiles of it must be kept.
+os.environ.setdefault("CUDA_CACHE_MAXSIZE", str(4 * 2**30))
+
+
+
+@contextlib.contextmanager
+def _without_native_chatter():
+    """Keeps back what native code writes to stderr, unless the block fails.
+
+    TensorFlow's libraries log lines while they are loaded, whatever TF_CPP_MIN_LOG_LEVEL says, and
+    nothing in them is for the user to act on. Somebody who sets that variable wants to see them.
+    """
+    if "TF_CPP_MIN_LOG_LEVEL" in os.environ:
+        yield
+        return
+    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+    sys.stderr.flush()
+    stderr = os.dup(2)
+    with tempfile.TemporaryFile() as kept:
+        os.dup2(kept.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            kept.seek(0)
+            os.write(stderr, kept.read())
+            raise
+        finally:
+            os.dup2(stderr, 2)
+            os.close(stderr)
+
+
+with _without_native_chatter():
+    import tensorflow as tf
+
+
+def as_ours(error):
+    """What an error of TensorFlow's is in our terms, if a user or the world can cause it.
+
+    Args:
+        error: Any exception.
+
+    Returns:
+        A `LockstepError`, or None.
+    """
+    if not isinstance(error, tf.errors.OpError):
+        return None
+    said, text = reason(error), error.message
+    if "No space left" in text or "Disk quota" in text or isinstance(error, tf.errors.PermissionDeniedError):
+        return StorageError(f"writing failed: {said}", "make room or mend the folder; earlier checkpoints are kept")
+    if isinstance(error, tf.errors.ResourceExhaustedError):
+        return UsageError(f"out of memory: {said}", "lower --batch_size, or use more GPUs")
+    if "gRPC server" in text:
+        return BusyError(f"this worker's port can't be used: {said}", "end what uses it, or name another in TF_CONFIG")
+    if isinstance(error, (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.DeadlineExceededError,
+                          tf.errors.CancelledError)):
+        return WorkerError(f"another worker is gone: {said}",
+                           "start all workers again; they go on from the last checkpoint")
+    if "CUDA_ERROR" in text or "device is lost" in text:
+        return DeviceError(f"a GPU failed: {said}", "look at nvidia-smi, then run the same command again")
+    return None
+
+
+def reason(error):
+    """What a TensorFlow error says went wrong, without the stack that it puts around that.
+
+    Args:
+        error: A `tf.errors.OpError`.
+
+    Returns:
+        A line of at most 200 characters.
+    """
+    lines = [line.strip() for line in error.message.splitlines()]
+    stack = [number for number, line in enumerate(lines) if line.startswith("File ")]
+    said = [line for line in lines[stack[-1] + 1 if stack else 0:] if line and line != "Graph execution error:"]
+    text = said[0] if said else type(error).__name__
+    return re.sub(r"\{\{.*?\}\} ?|\[Op:.*?\]", "", text)[:200].strip()

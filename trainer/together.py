@@ -1,0 +1,103 @@
+"""What all workers of a job decide together: small all-reduces, entered by all of them at the same places."""
+
+import hashlib
+import json
+
+import numpy as np
+import tensorflow as tf
+
+from trainer.errors import of_code
+from trainer.facts import require_agreement
+
+_FUNCTIONS = {}  # traced once per process
+
+
+def agree(runtime, values):
+    """Adds up whole numbers over all workers.
+
+    Args:
+        runtime: The `Runtime`.
+        values: A list of ints, of the same length on every worker.
+
+    Returns:
+        The sums, a list of ints, on every worker.
+    """
+    if runtime.workers == 1:
+        return list(values)
+    if "sum" not in _FUNCTIONS:
+        def replica_sum(x):
+            # The identity gives it a place: an argument has no device, and the reduction asks for one.
+            return tf.distribute.get_replica_context().all_reduce("SUM", tf.identity(x))
+        _FUNCTIONS["sum"] = tf.function(lambda x: runtime.strategy.experimental_local_results(
+            runtime.strategy.run(replica_sum, args=(x,)))[0], reduce_retracing=True)
+    # Every local replica adds the same, so the sum counts each worker once per replica.
+    summed = _FUNCTIONS["sum"](tf.constant(values, tf.int64)).numpy()
+    return [int(value) // len(runtime.devices) for value in summed]
+
+
+def each(runtime, value):
+    """Tells every worker a whole number of each.
+
+    Returns:
+        A list of ints, by worker.
+    """
+    return agree(runtime, [value if worker == runtime.worker else 0 for worker in range(runtime.workers)])
+
+
+def gather(runtime, value):
+    """Tells every worker a small value of each.
+
+    Args:
+        runtime: The `Runtime`.
+        value: Anything that JSON can hold.
+
+    Returns:
+        A list of such, by worker.
+    """
+    if runtime.workers == 1:
+        return [value]
+    data = json.dumps(value).encode()
+    sizes = each(runtime, len(data))
+    table = np.zeros((runtime.workers, max(sizes)), np.int64)
+    table[runtime.worker, :len(data)] = np.frombuffer(data, np.uint8)
+    summed = np.array(agree(runtime, table.ravel().tolist()), np.uint8).reshape(table.shape)
+    return [json.loads(bytes(row[:size])) for row, size in zip(summed, sizes, strict=True)]
+
+
+def end_if_any(runtime, failure):
+    """Ends all workers if one of them failed, each with that one's exit code.
+
+    Args:
+        runtime: The `Runtime`.
+        failure: This worker's `LockstepError`, or None.
+
+    Raises:
+        LockstepError: this worker's own failure, or what another one told of its own.
+    """
+    (failed,) = agree(runtime, [int(failure is not None)])
+    if failed:
+        raise_any(runtime, failure)
+
+
+def raise_any(runtime, failure):
+    """As `end_if_any`, where all know that one of them did."""
+    told = gather(runtime, failure and [failure.code, failure.cause, failure.way_out])
+    if failure:
+        raise failure
+    worker, (code, cause, way_out) = next((worker, said) for worker, said in enumerate(told) if said)
+    raise of_code(code)(f"worker {worker} ended: {cause}", way_out)
+
+
+def require_same(runtime, facts):
+    """Makes sure that all workers have the same facts.
+
+    Args:
+        runtime: The `Runtime`.
+        facts: A dict of what JSON can hold. As long as they are the same, only a hash of them travels.
+
+    Raises:
+        UsageError: on every worker, with each difference and who has what.
+    """
+    text = json.dumps(facts, sort_keys=True)
+    if len(set(gather(runtime, hashlib.sha256(text.encode()).hexdigest()))) > 1:
+        require_agreement(gather(runtime, facts))
