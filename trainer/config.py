@@ -102,6 +102,10 @@ class Config(Checked):
                                   least=0, most=64)
     strategy: str = option("auto", "auto: from TF_CONFIG, then from the device count",
                            choices=("auto", "one_device", "mirrored", "multi_worker"))
+    start_timeout: float = option(600.0, "of several workers: seconds to wait for all of them before the first step",
+                                  above=0)
+    hang_timeout: float = option(600.0, "seconds without progress after which a run says where every thread stands, "
+                                 "and ends", above=0)
     precision: str = option("auto", "auto: bfloat16 on GPUs of compute capability 8.0 and up, float16 on 7.x, "
                             "else float32", choices=("auto", "float32", "bfloat16", "float16"))
     xla: str = option("auto", "auto: on for GPUs, off for CPUs", choices=("auto", "on", "off"))

@@ -21,10 +21,15 @@ def function_of(flag, name):
         UsageError: if it can't be had.
     """
     module, function = name.split(":")
-    if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())  # as `python -m` does; the `lockstep` command doesn't
+    find_from_here()
     try:
         return getattr(importlib.import_module(module), function)
     except (ImportError, AttributeError) as error:
         raise UsageError(f"--{flag}={name} can't be imported: {error}",
                          "name a function of a module that lies in this folder or is installed") from None
+
+
+def find_from_here():
+    """Lets modules of the current folder be found, as `python -m` does; the `lockstep` command doesn't."""
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from trainer import __version__, together
 from trainer.checkpoint import Checkpoints
-from trainer.errors import StorageError
+from trainer.errors import StorageError, failure_of
 from trainer.progress import Progress
 from trainer.reporting.reporter import Reporter
 from trainer.saver import Saver
@@ -46,20 +46,22 @@ class Keeper:
         self._checkpoints = Checkpoints(model_dir.checkpoints, config.keep_checkpoints, model_dir.require_lock)
         self._saver = Saver(self._checkpoints)
         self._began = self._saved_time = time.monotonic()
-        self.progress, self.reporter = Progress(), None
+        self.progress, self.reporter, self._failure = Progress(), None, None
         reports = self._restore(console)
         self.saved_at = int(state.step.numpy())
-        if runtime.is_chief:
-            self._open_reports(console, reports)
+        together.all_do(runtime, lambda: runtime.is_chief and self._open_reports(console, reports))
 
     def _restore(self, console):
         """Goes back to the newest sound checkpoint. Returns how far the reports are valid, or None."""
-        found = self._checkpoints.newest_sound(console.warn) if self._runtime.is_chief else None
+        find = self._checkpoints.newest_sound
+        found = together.all_do(self._runtime, lambda: find(console.warn) if self._runtime.is_chief else None)
         # The chief chooses: another worker may see the shared folder a moment later.
         (number,) = together.agree(self._runtime, [found["step"] + 1 if found else 0])
-        if number == 0:
-            return None
-        manifest = found or self._checkpoints.find(str(number - 1))
+        return together.all_do(self._runtime, lambda: self._go_back(found, number - 1, console)) if number else None
+
+    def _go_back(self, found, step, console):
+        """Goes back to a checkpoint; returns how far the reports are valid."""
+        manifest = found or self._checkpoints.find(str(step))
         progress, data, precision, reports = _known(manifest)
         self._data.require_same(data, self._model_dir.data_parts())
         self._checkpoints.restore_all(self._state.variables(), manifest)
@@ -89,34 +91,40 @@ class Keeper:
         return bool((every and step % every == 0) or (minutes and time.monotonic() - self._saved_time > 60 * minutes))
 
     def save(self, step):
-        """Begins to save what the state is now; raises what went wrong in a save before.
+        """Begins to save what the state is now. What goes wrong, `check` and `wait` raise.
 
         Args:
             step: Which step that is.
-
-        Raises:
-            BusyError: if another run has taken the folder.
-            StorageError: if a save failed.
         """
-        self._model_dir.require_lock()
         if self._runtime.is_chief:
-            self._saver.wait()
-            self._saver.save(self._state.snapshot(), *self._facts(step))
+            self._failure = self._failure or failure_of(lambda: self._begin_to_save(step))
         self.saved_at, self._saved_time = step, time.monotonic()
+
+    def _begin_to_save(self, step):
+        self._model_dir.require_lock()
+        self._saver.wait()
+        self._saver.save(self._state.snapshot(), *self._facts(step))
 
     def amend(self, step):
         """Adds to the checkpoint of a step what is known about it by now."""
-        self._model_dir.require_lock()
-        if self._runtime.is_chief:
+        def amend():
+            self._model_dir.require_lock()
             self._saver.amend(step, *self._facts(step))
+
+        if self._runtime.is_chief:
+            self._failure = self._failure or failure_of(amend)
 
     def check(self):
         """Raises what went wrong in a save that is over, or that another run has the folder now."""
+        if self._failure:
+            raise self._failure
         self._model_dir.require_lock(closely=False)
         self._saver.check()
 
     def wait(self):
         """Waits until everything is saved; raises what went wrong."""
+        if self._failure:
+            raise self._failure
         self._saver.wait()
 
     def settled(self):

@@ -20,7 +20,7 @@ from trainer import together
 from trainer.data.pipeline import on_device, open_feed
 from trainer.data.samples import take_samples
 from trainer.data.source import load
-from trainer.errors import LockstepError, Stopped, failure_of
+from trainer.errors import Stopped, failure_of
 from trainer.evaluation import Evaluator
 from trainer.finish import finish
 from trainer.keeper import Keeper
@@ -28,12 +28,13 @@ from trainer.pace import Pace
 from trainer.plan import make_plan
 from trainer.state import TrainState
 from trainer.step import make_train_loop
+from trainer.waits import Waits
 from trainer.watch import LossWatch
 
 _SHOWN = 10  # of what can't be used of the data
 
 
-def train_and_evaluate(config, runtime, model_dir, console, wish):
+def train_and_evaluate(config, runtime, model_dir, console, wish, deadline):
     """Trains as configured, going on where an earlier start stopped.
 
     Args:
@@ -42,6 +43,7 @@ def train_and_evaluate(config, runtime, model_dir, console, wish):
         model_dir: The run's `ModelDir`, claimed.
         console: The `Console`.
         wish: The `StopWish`.
+        deadline: The `Deadline`.
 
     Returns:
         What result.json holds; None on workers that aren't the chief.
@@ -49,13 +51,16 @@ def train_and_evaluate(config, runtime, model_dir, console, wish):
     Raises:
         LockstepError: a subclass for each way to end other than well.
     """
-    data = load(config)
+    with deadline.phase("looking at the data", 6):
+        data = together.all_do(runtime, lambda: load(config))
+        together.require_same(runtime, {f"data: {name}": value for name, value in data.facts().items()})
     plan = make_plan(config, data.train.size, runtime.replicas)
     console.say(f"{runtime.sentence()}; {plan.sentence()}")
     console.say(data.sentence())
     for line in data.bad.names()[:_SHOWN]:
         console.warn(f"left out: {line}")
-    run = Run(config, runtime, model_dir, console, wish, data, plan)
+    with deadline.phase("building the model and looking for checkpoints", 6):
+        run = Run(config, runtime, model_dir, console, wish, deadline, data, plan)
     try:
         run.train()
         return run.finish_together()
@@ -66,15 +71,16 @@ def train_and_evaluate(config, runtime, model_dir, console, wish):
 class Run:
     """One start of a run: everything that `train_and_evaluate` holds together."""
 
-    def __init__(self, config, runtime, model_dir, console, wish, data, plan):
+    def __init__(self, config, runtime, model_dir, console, wish, deadline, data, plan):
         self.config, self.runtime, self.model_dir = config, runtime, model_dir
-        self.console, self.wish, self.data, self.plan = console, wish, data, plan
+        self.console, self.wish, self.deadline, self.data, self.plan = console, wish, deadline, data, plan
         self.state = TrainState(config, plan, runtime, len(data.classes), data.image_shape)
         self.keeper = Keeper(config, runtime, model_dir, console, data, plan, self.state)
         self.progress, self.reporter = self.keeper.progress, self.keeper.reporter
         self.step, self.order = self.keeper.saved_at, data.train.order(config.seed, plan.batch_size)
         self.watch = LossWatch(config, runtime.precision, self._ids_of, self.progress.recent)
         self.evaluate = Evaluator(self.state.model, data.test, plan.rows, runtime)
+        self.waits, self.failure = Waits(runtime), None
         self.timed_since = None
 
     def train(self):
@@ -100,32 +106,40 @@ class Run:
             with self._compiling():
                 self._train_call(steps_on_device, count, pace)
         self.console.stop()
-        self.keeper.wait()
+        with self.deadline.phase("waiting for the last save", 6):
+            together.all_do(self.runtime, self.keeper.wait)
 
     def _agree(self, pace):
         """(whether to stop, how many steps come next, whether to save): the same on all workers.
 
         Raises:
-            LockstepError: on all workers, if a save of the chief's failed.
+            LockstepError: on all workers, if something failed on one.
         """
         save = self.keeper.due(self.step)
         count = min(pace.steps, max(1, self.plan.next_stop(self.step) - self.step)) if self.runtime.is_chief else 0
         wished = 1 if self.wish.signal else 0
         failure = failure_of(self._check)
-        stop, count, save, failed = together.agree(
-            self.runtime, [wished, count, int(save and self.runtime.is_chief), int(failure is not None)])
+        stop, count, save, failed, *own = together.agree(
+            self.runtime, [wished, count, int(save and self.runtime.is_chief), int(failure is not None),
+                           *self.waits.mine()])
         if failed:
             together.raise_any(self.runtime, failure)
+        self.deadline.progress()
+        slow = self.waits.take(own)
+        if slow and self.reporter:
+            self.console.warn(slow)
         return stop, count, save
 
     def _check(self):
-        """Raises what went wrong beside the training: in a save, or in reading the data."""
+        """Raises what went wrong beside the training: in a report, in a save, or in reading the data."""
+        if self.failure:
+            raise self.failure
         self.keeper.check()
         self.data.bad.check()
 
     def _make_steps(self):
-        if self.reporter and self.step == 0:
-            self.reporter.samples(self._samples())
+        if self.step == 0:
+            self._report(lambda: self.reporter.samples(self._samples()))
         feed = open_feed(self.data, self.config, self.plan, self.step, self.runtime)
         return make_train_loop(self.state, self.config, self.plan, self.runtime, feed)
 
@@ -133,30 +147,43 @@ class Run:
         return take_samples(self.data, self.config, self.plan.batch_size,
                             on_device(self.config.augment, self.data.train))
 
+    @contextlib.contextmanager
     def _compiling(self):
         """Around what compiles, which may take longer than who wants the run to stop may wait."""
         if self.keeper.saved_at != self.step:
             self.keeper.save(self.step)
-        return self.nothing_to_save("compiling")
+        with self.deadline.phase("compiling", 6), self.nothing_to_save("compiling"):
+            yield
 
     def _train_call(self, steps_on_device, count, pace):
+        self.waits.begin()
         with pace.measure(count):
             records = steps_on_device(tf.constant(count, tf.int32))
             records = type(records)(*(part if part is None else np.asarray(part) for part in records))
+        self.waits.note(records.times)
         speed = pace.steps_per_second and pace.steps_per_second * self.plan.batch_size
-        for record in self.progress.absorb(records, self.step, self.plan, self.watch):
-            if self.reporter:
-                self.reporter.train(record, speed)
-        if self.reporter and self.config.ledger:
-            self.reporter.ledger(self.step, records.ids)
+        windows = list(self.progress.absorb(records, self.step, self.plan, self.watch))
         self.step += count
-        if self.reporter:
-            self.reporter.progress(self.step, self.plan.epoch(self.step), speed)
-        for event in self.watch.take_found():
-            if self.reporter and self.watch.is_news(event):
-                self.reporter.event(event)
+        found = self.watch.take_found()
+        self._report(lambda: self._report_steps(records, windows, found, speed))
+        for event in found:
             self.watch.require_bearable(event)
         self._count_time(count)
+
+    def _report(self, action):
+        """Reports, on the chief. What goes wrong ends all workers at their next agreement."""
+        if self.reporter:
+            self.failure = self.failure or failure_of(action)
+
+    def _report_steps(self, records, windows, found, speed):
+        for record in windows:
+            self.reporter.train({**record, **self.waits.shares}, speed)
+        if self.config.ledger:
+            self.reporter.ledger(self.step - len(records.loss), records.ids)
+        self.reporter.progress(self.step, self.plan.epoch(self.step), speed)
+        for event in found:
+            if self.watch.is_news(event):
+                self.reporter.event(event)
 
     def _ids_of(self, step):
         """The examples of a step, in the order of the global batch."""
@@ -186,8 +213,7 @@ class Run:
         record, is_best = self.progress.note_evaluation(self.step, evaluation, self.plan)
         record["learning_rate"] = float(self.state.optimizer.learning_rate)
         record["images_per_second"] = round(evaluation.examples / seconds, 1)
-        if self.reporter:
-            self.reporter.evaluation(record, is_best)
+        self._report(lambda: self.reporter.evaluation(record, is_best))
         if is_best and self.keeper.saved_at != self.step:
             self.keeper.save(self.step)
         elif self.keeper.saved_at == self.step:
@@ -197,6 +223,7 @@ class Run:
 
     def _wanted_back(self):
         (wishes,) = together.agree(self.runtime, [int(bool(self.wish.signal))])
+        self.deadline.progress("evaluating")
         return wishes > 0
 
     def _done(self):
@@ -208,7 +235,8 @@ class Run:
 
     def _stop(self):
         self.wish.end()  # what follows is short, and shall not be cut short
-        together.end_if_any(self.runtime, failure_of(self._save_all))
+        with self.deadline.phase("saving", 6):
+            together.all_do(self.runtime, self._save_all)
         why = self.wish.signal or "another worker was"
         raise Stopped(f"asked to stop ({why}); step {self.step:,} is saved in {self.model_dir.checkpoints}",
                       "run the same command again; it goes on from there")
@@ -225,14 +253,12 @@ class Run:
         Returns:
             What result.json holds; None on workers that aren't the chief.
         """
-        result = failure = None
-        try:
-            result = finish(self, self._samples) if self.runtime.is_chief else None
-        except LockstepError as error:
-            failure = error
-        with contextlib.nullcontext() if self.runtime.is_chief else self.nothing_to_save("waiting for the exports"):
-            together.end_if_any(self.runtime, failure)
-        return result
+        def finish_alone():
+            return finish(self, self._samples) if self.runtime.is_chief else None
+
+        waiting = contextlib.nullcontext() if self.runtime.is_chief else self.nothing_to_save("waiting for the exports")
+        with self.deadline.phase("exporting", 6), waiting:
+            return together.all_do(self.runtime, finish_alone)
 
     def close(self):
         """Ends all output of the run."""

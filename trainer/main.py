@@ -3,9 +3,11 @@
 import sys
 
 from trainer import flags
+from trainer.assemble import assemble
 from trainer.cluster import read_cluster
 from trainer.config import Config
-from trainer.errors import run_as_process, run_to_exit_code
+from trainer.deadline import Deadline
+from trainer.errors import failure_of, run_as_process, run_to_exit_code
 from trainer.model_dir import ModelDir
 from trainer.reporting.console import Console
 from trainer.reporting.summary import summary
@@ -29,27 +31,26 @@ def main(argv=None, for_good=None):
 def _train(argv, for_good):
     config = flags.parse(Config, argv)
     cluster, model_dir = read_cluster(config.strategy), ModelDir(config.model_dir)
-    with StopWish(for_good) as wish:
+    with StopWish(for_good) as wish, Deadline(config.hang_timeout) as deadline:
         wish.begin("starting")
         try:
-            _run(config, cluster, model_dir, wish)
+            _run(config, cluster, model_dir, wish, deadline)
         finally:
             model_dir.unlock()
 
 
-def _run(config, cluster, model_dir, wish):
-    is_chief = cluster.worker == 0
-    changed = model_dir.claim(config) if is_chief else []
+def _run(config, cluster, model_dir, wish, deadline):
+    changed, is_chief = [], cluster.worker == 0
+    failure = failure_of(lambda: changed.extend(model_dir.claim(config))) if is_chief else None
+    # TensorFlow is imported in here; what a user got wrong has been answered by now.
+    runtime = assemble(config, cluster, failure, deadline)
+    wish.listen()
+    from trainer.loop import train_and_evaluate
+
     console = Console(model_dir.log if is_chief else None, quiet=not is_chief)
     for name, mine, theirs, _ in changed:
         console.say(f"--{name} was {theirs!r}, now {mine!r}")
-    # TensorFlow is imported from here on; what a user got wrong has been answered by now.
-    from trainer import runtime
-    from trainer.loop import train_and_evaluate
-
-    devices = runtime.start(config, cluster)
-    wish.listen()
-    result = train_and_evaluate(config, devices, model_dir, console, wish)
+    result = train_and_evaluate(config, runtime, model_dir, console, wish, deadline)
     if result:
         console.say(summary(model_dir, result))
     console.close()

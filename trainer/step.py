@@ -28,7 +28,8 @@ class StepRecords(NamedTuple):
     loss float32 [n], the mean over the global batch; correct float32 [n], how many of its examples;
     learning_rate float32 [n]; finite bool [n], whether the update was applied; examples float32 [n], how many of
     the batch could be read; ids int64 [n, batch], the examples in the order of the global batch, or None without
-    --ledger.
+    --ledger; times float64 [n, 2], when this worker's own part of each step was done and when the all-reduce was, in
+    seconds since 1970, or None for one worker.
     """
 
     loss: tf.Tensor
@@ -37,6 +38,7 @@ class StepRecords(NamedTuple):
     finite: tf.Tensor
     examples: tf.Tensor
     ids: tf.Tensor | None
+    times: tf.Tensor | None
 
 
 class _Packing:
@@ -73,13 +75,15 @@ def make_train_loop(state, config, plan, runtime, feed):
     def train(steps):
         rows = tf.TensorArray(tf.float32, steps, element_shape=[5])
         ids = tf.TensorArray(tf.int64, steps, element_shape=[plan.batch_size if config.ledger else 0])
+        times = tf.TensorArray(tf.float64, steps, element_shape=[2 if runtime.workers > 1 else 0])
         for number in tf.range(steps):
             # The same on every replica, so the first local one speaks for all.
-            row, used = (runtime.strategy.experimental_local_results(result)[0]
-                         for result in runtime.strategy.run(replica_step))
-            rows, ids = rows.write(number, row), ids.write(number, used)
+            row, used, moments = (runtime.strategy.experimental_local_results(result)[0]
+                                  for result in runtime.strategy.run(replica_step))
+            rows, ids, times = rows.write(number, row), ids.write(number, used), times.write(number, moments)
         loss, correct, learning_rate, finite, examples = tf.unstack(rows.stack(), axis=1)
-        return StepRecords(loss, correct, learning_rate, finite > 0, examples, ids.stack() if config.ledger else None)
+        return StepRecords(loss, correct, learning_rate, finite > 0, examples, ids.stack() if config.ledger else None,
+                           times.stack() if runtime.workers > 1 else None)
 
     return train
 
@@ -125,8 +129,10 @@ def _make_replica_step(state, config, plan, runtime, feed):
         _seed_random_layers(state, config.seed, number, plan.replicas)
         before = [tf.identity(statistic) for statistic in statistics]
         summed = forward_backward(batch, feed.resident[local], tf.identity(state.loss_scale))
+        moments = [_moment_of(summed)] if runtime.workers > 1 else []
         if plan.replicas > 1:
             summed = context.all_reduce("SUM", summed)
+        moments += [_moment_of(summed)] if runtime.workers > 1 else []
         *tensors, sums = packing.unpack(summed)
         gradients = [tensor / state.loss_scale for tensor in tensors[:len(weights)]]
         # Of what was reduced: every replica comes to the same answer and skips the same steps.
@@ -143,9 +149,16 @@ def _make_replica_step(state, config, plan, runtime, feed):
         used = _all_ids(batch.ids, number, plan, context) if config.ledger else tf.zeros([0], tf.int64)
         loss, correct, examples = tf.unstack(sums)
         loss *= plan.batch_size / examples  # of those that could be read, so that it can be compared
-        return tf.stack([loss, correct, learning_rate, tf.cast(finite, tf.float32), examples]), used
+        row = tf.stack([loss, correct, learning_rate, tf.cast(finite, tf.float32), examples])
+        return row, used, tf.cast(moments, tf.float64)
 
     return replica_step
+
+
+def _moment_of(vector):
+    """When a vector was there, in seconds since 1970. Of a GPU's, one number travels to the host to find out."""
+    with tf.device("/device:CPU:0"), tf.control_dependencies([tf.identity(vector[0])]):
+        return tf.timestamp()
 
 
 def _losses(target, logits, smoothing, class_weights):

@@ -6,7 +6,7 @@ import json
 import numpy as np
 import tensorflow as tf
 
-from trainer.errors import of_code
+from trainer.errors import failure_of, of_code
 from trainer.facts import require_agreement
 
 _FUNCTIONS = {}  # traced once per process
@@ -62,6 +62,24 @@ def gather(runtime, value):
     table[runtime.worker, :len(data)] = np.frombuffer(data, np.uint8)
     summed = np.array(agree(runtime, table.ravel().tolist()), np.uint8).reshape(table.shape)
     return [json.loads(bytes(row[:size])) for row, size in zip(summed, sizes, strict=True)]
+
+
+def all_do(runtime, action):
+    """Does something on every worker, and ends all of them if it failed on one.
+
+    Args:
+        runtime: The `Runtime`.
+        action: Without arguments; it enters nothing together with the others.
+
+    Returns:
+        What it returned here.
+
+    Raises:
+        LockstepError: as `end_if_any`.
+    """
+    done = []
+    end_if_any(runtime, failure_of(lambda: done.append(action())))
+    return done[0]
 
 
 def end_if_any(runtime, failure):

@@ -43,6 +43,10 @@ class Dataset:
         text = json.dumps([self.classes, self.image_shape, sorted(self.parts.items())])
         return f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
 
+    def facts(self):
+        """What must be the same wherever a job reads the data: fingerprint and parts, a dict."""
+        return {"fingerprint": self.fingerprint, "classes": list(self.classes), **self.parts}
+
     def sentence(self):
         """How much there is of what, for people."""
         counts = np.bincount(self.train.labels, minlength=len(self.classes))

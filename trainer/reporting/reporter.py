@@ -47,8 +47,9 @@ class Reporter:
         """
         record = {**record, "images_per_second": images_per_second and round(images_per_second, 1)}
         self._write_metrics("train", record)
-        self._tensorboard.write("train", record["step"], {name: record[name] for name in (
-            "loss", "accuracy", "learning_rate", "images_per_second", "skipped_steps", "loss_spikes")})
+        self._tensorboard.write("train", record["step"], {name: record.get(name) for name in (
+            "loss", "accuracy", "learning_rate", "images_per_second", "skipped_steps", "loss_spikes", "bad_records",
+            "waiting_share", "all_reduce_share")})
         self._last = record
 
     def evaluation(self, record, is_best):

@@ -1,0 +1,41 @@
+"""From flags to devices that work together: this process's, and those of the job's other workers."""
+
+from trainer.errors import failure_of
+from trainer.facts import facts_of
+from trainer.meeting import meet
+
+
+def assemble(config, cluster, failure, deadline):
+    """Makes the devices ready, with all workers of the job or with none.
+
+    Args:
+        config: The run's `Config`.
+        cluster: The `Cluster`.
+        failure: The `LockstepError` that keeps this worker from beginning, or None; the others hear of it.
+        deadline: The process's `Deadline`.
+
+    Returns:
+        The `Runtime`.
+
+    Raises:
+        LockstepError: if this worker can't begin, or another one can't, or they aren't alike.
+    """
+    if failure and cluster.workers == 1:
+        raise failure  # before TensorFlow is imported: that takes seconds
+    chosen = []
+
+    def choose():
+        from trainer import devices
+
+        chosen.append(devices.choose(config))
+
+    failure = failure or failure_of(choose)
+    if cluster.workers > 1:
+        with deadline.phase("waiting for the other workers", 1 + config.start_timeout / config.hang_timeout):
+            meet(cluster, facts_of(config, *chosen), failure, config.start_timeout)
+    elif failure:
+        raise failure
+    from trainer import runtime
+
+    with deadline.phase("starting the devices", 2):
+        return runtime.start(config, cluster, *chosen)

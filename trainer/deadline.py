@@ -1,0 +1,73 @@
+"""Nothing hangs: a process that makes no progress for too long says where it stands, and ends."""
+
+import contextlib
+import faulthandler
+import os
+import threading
+import time
+
+from trainer.errors import WorkerError
+
+_TICK_SECONDS = 0.5
+# Between the stacks and the end: workers that wait for each other all have to tell theirs.
+_FOR_THE_OTHERS_SECONDS = 3.0
+
+
+class Deadline:
+    """A deadline on progress, not on life: whoever is stuck may still answer. It runs while it is entered.
+
+    Time in which the process itself is stopped (Ctrl-Z, a debugger, a machine that sleeps) doesn't count.
+
+    Args:
+        seconds: How long a process may go without progress.
+    """
+
+    def __init__(self, seconds):
+        self._seconds, self._times, self._doing = seconds, 1, "starting"
+        self._idle, self._ended = 0.0, threading.Event()
+
+    def __enter__(self):
+        self._stderr = os.dup(2)  # while TensorFlow is imported, what goes to the usual one is kept back
+        threading.Thread(target=self._watch, daemon=True, name="deadline").start()
+        return self
+
+    def __exit__(self, *_):
+        self._ended.set()
+
+    def progress(self, doing="training"):
+        """Says that something was done, and what comes next."""
+        self._idle, self._times, self._doing = 0.0, 1, doing
+
+    @contextlib.contextmanager
+    def phase(self, doing, times):
+        """Declares that a block may take `times` as long as others."""
+        before = self._doing, self._times
+        self._idle, self._doing, self._times = 0.0, doing, times
+        try:
+            yield
+        finally:
+            self._idle = 0.0
+            self._doing, self._times = before
+
+    def _watch(self):
+        last = time.monotonic()
+        while not self._ended.wait(_TICK_SECONDS):
+            now = time.monotonic()
+            self._idle += min(now - last, 2 * _TICK_SECONDS)
+            last = now
+            if self._idle > self._seconds * self._times:
+                self._end()
+
+    def _end(self):
+        limit = self._seconds * self._times
+        self._tell(f"\nlockstep: no progress for {limit:.0f} s while {self._doing}; where every thread stands:\n")
+        faulthandler.dump_traceback(self._stderr, all_threads=True)
+        time.sleep(_FOR_THE_OTHERS_SECONDS)
+        self._tell(f"lockstep: no progress for {limit:.0f} s while {self._doing} (--hang_timeout={self._seconds:g}); a "
+                   "worker, a device or a file system hangs\n  way out: the stacks above say where; run the same "
+                   "command again, it goes on from the last checkpoint\n")
+        os._exit(WorkerError.code)
+
+    def _tell(self, words):
+        with contextlib.suppress(OSError):
+            os.write(self._stderr, words.encode())
