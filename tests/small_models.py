@@ -1,10 +1,13 @@
 """Models that compile in a moment, for tests that look at something else."""
 
+import json
 import os
 import time
 from pathlib import Path
 
 import keras
+import numpy as np
+import tensorflow as tf
 from keras import layers
 
 
@@ -86,3 +89,45 @@ def hungry(classes, image_shape):
     x = layers.Dense(classes, dtype="float32")(layers.Flatten()(layers.Rescaling(1 / 255)(pixels)))
     return keras.Model(pixels, layers.Lambda(
         lambda y: y + keras.ops.sum(keras.ops.sqrt(keras.ops.broadcast_to(keras.ops.mean(y), (2**38,)))))(x))
+
+
+def _halt(_):
+    """The first that comes by while there is a file named "hang" takes it away, and never comes back."""
+    try:
+        Path("hang").unlink()
+    except FileNotFoundError:
+        return np.float32(0)
+    time.sleep(1000)
+
+
+def _lag(_):
+    """Worker 1 is slow."""
+    if json.loads(os.environ["TF_CONFIG"])["task"]["index"] == 1:
+        time.sleep(0.05)
+    return np.float32(0)
+
+
+class Python(layers.Layer):
+    """Calls Python on the way, in training."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+
+    def call(self, inputs, training=None):
+        if not training:
+            return inputs
+        nothing = tf.numpy_function(self.function, [inputs[0, 0]], tf.float32)
+        return inputs + tf.ensure_shape(nothing, [])
+
+
+def _with_python(function):
+    def build(classes, image_shape):
+        pixels = keras.Input(image_shape)
+        x = layers.Flatten()(layers.Rescaling(1 / 255)(layers.AveragePooling2D(4)(pixels)))
+        return keras.Model(pixels, layers.Dense(classes, dtype="float32")(Python(function)(x)))
+
+    return build
+
+
+halting, lagging = _with_python(_halt), _with_python(_lag)

@@ -71,6 +71,17 @@ def test_device_errors_become_ours():
         run_to_exit_code(raising, errors.InternalError(None, None, "shapes differ"))
 
 
+@pytest.mark.parametrize("message, says", [
+    ("Collective ops is aborted by: Error reported from /job:worker/task:2: The following tasks are unhealthy (stopped "
+     "sending heartbeats):\n/job:worker/replica:0/task:2\n/job:worker/replica:0/task:11\nThe tasks have crashed.",
+     "workers 2, 11 stopped answering"),
+    ("aborted by: Deadline Exceeded\n\nRPC: /tensorflow.CoordinationService/Heartbeat\nThe error",
+     "worker 0, the chief, stopped answering"),
+    ("Collective ops is aborted by: Socket closed", "another worker is gone: Collective ops is aborted by: Socket")])
+def test_lost_workers_are_named_where_tensorflow_knows(message, says):
+    assert native.as_ours(runtime.tf.errors.UnavailableError(None, None, message)).cause.startswith(says)
+
+
 def raising(error):
     raise error
 

@@ -28,6 +28,7 @@ class Deadline:
 
     def __enter__(self):
         self._stderr = os.dup(2)  # while TensorFlow is imported, what goes to the usual one is kept back
+        faulthandler.enable(self._stderr)  # a crash in native code, and SIGABRT from a launcher, show the stacks
         threading.Thread(target=self._watch, daemon=True, name="deadline").start()
         return self
 

@@ -171,8 +171,8 @@ class FolderLock:
 
     def _stands_still(self, number):
         """Watches the heartbeat of an owner whose process can't be seen from here."""
-        print(f"lockstep: {self._of} was last used by {self._describe(number)}; looking for {self._patience:.0f} s "
-              "whether that is alive", file=sys.stderr, flush=True)
+        print(f"lockstep: warning: {self._of} was last used by {self._describe(number)}; looking for "
+              f"{self._patience:.0f} s whether that is alive", file=sys.stderr, flush=True)
         seen, deadline = self._pulse(number), time.monotonic() + self._patience
         while time.monotonic() < deadline:
             time.sleep(min(0.2, self._patience / 4))

@@ -54,7 +54,7 @@ def train_and_evaluate(config, runtime, model_dir, console, wish, deadline):
     with deadline.phase("looking at the data", 6):
         data = together.all_do(runtime, lambda: load(config))
         together.require_same(runtime, {f"data: {name}": value for name, value in data.facts().items()})
-    plan = make_plan(config, data.train.size, runtime.replicas)
+        plan = together.all_do(runtime, lambda: make_plan(config, data.train.size, runtime.replicas))
     console.say(f"{runtime.sentence()}; {plan.sentence()}")
     console.say(data.sentence())
     for line in data.bad.names()[:_SHOWN]:
@@ -74,13 +74,15 @@ class Run:
     def __init__(self, config, runtime, model_dir, console, wish, deadline, data, plan):
         self.config, self.runtime, self.model_dir = config, runtime, model_dir
         self.console, self.wish, self.deadline, self.data, self.plan = console, wish, deadline, data, plan
-        self.state = TrainState(config, plan, runtime, len(data.classes), data.image_shape)
+        self.state = together.all_do(
+            runtime, lambda: TrainState(config, plan, runtime, len(data.classes), data.image_shape))
         self.keeper = Keeper(config, runtime, model_dir, console, data, plan, self.state)
         self.progress, self.reporter = self.keeper.progress, self.keeper.reporter
         self.step, self.order = self.keeper.saved_at, data.train.order(config.seed, plan.batch_size)
         self.watch = LossWatch(config, runtime.precision, self._ids_of, self.progress.recent)
         self.evaluate = Evaluator(self.state.model, data.test, plan.rows, runtime)
-        self.waits, self.failure = Waits(runtime), None
+        self.waits = Waits(runtime)
+        self.failure = None  # of this worker; it ends all of them at their next agreement
         self.timed_since = None
 
     def train(self):
@@ -167,7 +169,7 @@ class Run:
         found = self.watch.take_found()
         self._report(lambda: self._report_steps(records, windows, found, speed))
         for event in found:
-            self.watch.require_bearable(event)
+            self.failure = self.failure or failure_of(lambda event=event: self.watch.require_bearable(event))
         self._count_time(count)
 
     def _report(self, action):
@@ -206,7 +208,7 @@ class Run:
     def _evaluate(self):
         began = time.monotonic()
         with contextlib.nullcontext() if self.evaluate.compiled else self._compiling():
-            evaluation = self.evaluate(self._wanted_back)
+            evaluation = together.all_do(self.runtime, lambda: self.evaluate(self._wanted_back))
         if not evaluation:
             self._stop()
         seconds = time.monotonic() - began
@@ -237,6 +239,7 @@ class Run:
         self.wish.end()  # what follows is short, and shall not be cut short
         with self.deadline.phase("saving", 6):
             together.all_do(self.runtime, self._save_all)
+            together.part(self.runtime)
         why = self.wish.signal or "another worker was"
         raise Stopped(f"asked to stop ({why}); step {self.step:,} is saved in {self.model_dir.checkpoints}",
                       "run the same command again; it goes on from there")
@@ -258,7 +261,9 @@ class Run:
 
         waiting = contextlib.nullcontext() if self.runtime.is_chief else self.nothing_to_save("waiting for the exports")
         with self.deadline.phase("exporting", 6), waiting:
-            return together.all_do(self.runtime, finish_alone)
+            result = together.all_do(self.runtime, finish_alone)
+            together.part(self.runtime)
+        return result
 
     def close(self):
         """Ends all output of the run."""

@@ -104,11 +104,13 @@ def _gather(cluster, server, mine, deadline):
                 break  # there will be no job; who has come by now shall know why
             if left <= 0:
                 raise _missing(cluster, told)
-            for ready in select.select([server, *pending], [], [], min(left, 1.0))[0]:
+            for ready in select.select([server, *pending, *guests.values()], [], [], min(left, 1.0))[0]:
                 if ready is server:
                     pending[server.accept()[0]] = b""
-                else:
+                elif ready in pending:
                     _hear(ready, pending, told, guests, cluster)
+                else:
+                    _forget(ready, told, guests)
         answer = [told[worker] for worker in sorted(told)]
         _tell(guests.values(), answer)
         return answer
@@ -138,6 +140,13 @@ def _hear(guest, pending, told, guests, cluster):
     if worker in guests:
         guests[worker].close()  # it was started again
     told[worker], guests[worker] = said, guest
+
+
+def _forget(guest, told, guests):
+    """Whoever waits has nothing more to say: this one is gone, and may come again."""
+    for worker in [worker for worker, known in guests.items() if known is guest]:
+        del told[worker], guests[worker]
+    guest.close()
 
 
 def _tell(guests, answer):

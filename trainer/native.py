@@ -65,10 +65,22 @@ def as_ours(error):
         return BusyError(f"this worker's port can't be used: {said}", "end what uses it, or name another in TF_CONFIG")
     if isinstance(error, (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.DeadlineExceededError,
                           tf.errors.CancelledError)):
-        return WorkerError(f"another worker is gone: {said}",
+        return WorkerError(_who_is_gone(text) or f"another worker is gone: {said}",
                            "start all workers again; they go on from the last checkpoint")
     if "CUDA_ERROR" in text or "device is lost" in text:
         return DeviceError(f"a GPU failed: {said}", "look at nvidia-smi, then run the same command again")
+    return None
+
+
+def _who_is_gone(text):
+    """Names the workers that TensorFlow's coordination service misses, if it does."""
+    listed = re.search(r"stopped sending heartbeats\):((?:\s|\\n|/job:worker/replica:\d+/task:\d+)+)", text)
+    if listed:
+        numbers = sorted(set(map(int, re.findall(r"task:(\d+)", listed[1]))))
+        who = f"worker{'s' if len(numbers) > 1 else ''} {', '.join(map(str, numbers))}"
+        return f"{who} stopped answering: stopped, cut off, or its machine is gone"
+    if "CoordinationService/Heartbeat" in text:
+        return "worker 0, the chief, stopped answering: stopped, cut off, or its machine is gone"
     return None
 
 

@@ -1,5 +1,6 @@
 """What all workers of a job decide together: small all-reduces, entered by all of them at the same places."""
 
+import contextlib
 import hashlib
 import json
 
@@ -69,7 +70,7 @@ def all_do(runtime, action):
 
     Args:
         runtime: The `Runtime`.
-        action: Without arguments; it enters nothing together with the others.
+        action: Without arguments. What it enters together with the others, it enters whatever happens here.
 
     Returns:
         What it returned here.
@@ -100,10 +101,18 @@ def end_if_any(runtime, failure):
 def raise_any(runtime, failure):
     """As `end_if_any`, where all know that one of them did."""
     told = gather(runtime, failure and [failure.code, failure.cause, failure.way_out])
+    part(runtime)
     if failure:
         raise failure
     worker, (code, cause, way_out) = next((worker, said) for worker, said in enumerate(told) if said)
     raise of_code(code)(f"worker {worker} ended: {cause}", way_out)
+
+
+def part(runtime):
+    """The last that workers do together. Nobody may leave while another still fetches its share of a sum from it:
+    whoever comes out of this one knows that all are through with everything before it, so it may fail."""
+    with contextlib.suppress(tf.errors.OpError):
+        agree(runtime, [0])
 
 
 def require_same(runtime, facts):
@@ -118,4 +127,6 @@ def require_same(runtime, facts):
     """
     text = json.dumps(facts, sort_keys=True)
     if len(set(gather(runtime, hashlib.sha256(text.encode()).hexdigest()))) > 1:
-        require_agreement(gather(runtime, facts))
+        told = gather(runtime, facts)
+        part(runtime)
+        require_agreement(told)

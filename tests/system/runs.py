@@ -37,7 +37,8 @@ def state(folder):
 
 def reported(folder):
     """All of metrics.jsonl but what depends on the clock."""
-    return [{name: value for name, value in line.items() if name not in ("time", "images_per_second")}
+    timed = ("time", "images_per_second", "waiting_share", "all_reduce_share")
+    return [{name: value for name, value in line.items() if name not in timed}
             for line in lines.read(folder / "run/metrics.jsonl")]
 
 

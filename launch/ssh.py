@@ -1,0 +1,71 @@
+"""`python -m launch.ssh --hosts=a,b -- FLAGS`: a worker on each of several machines, over ssh."""
+
+import dataclasses
+import os
+import shlex
+import sys
+from pathlib import Path
+
+from launch import command
+from launch.local import supervise, with_deadline
+from launch.supervisor import Place
+from trainer.config import Checked, option
+from trainer.errors import UsageError, run_as_process, run_to_exit_code
+
+
+@dataclasses.dataclass(frozen=True)
+class Options(Checked):
+    """python -m launch.ssh --hosts=a,b -- TRAINER'S FLAGS: a worker on each host, watched and started again.
+
+    Every host has this package, the same folders, and one model_dir that all of them see.
+    """
+
+    hosts: tuple[str, ...] = option((), "a comma list of [user@]host, the chief's first; as the others reach them")
+    python: str = option(sys.executable, "the interpreter on the hosts")
+    folder: str = option("", "where to start the workers; default: this folder's path")
+    port: int = option(0, "the workers' port, for firewalls; 0: any that is free", least=0, most=65535)
+    ssh: str = option("", "more of ssh's own options, such as '-p 2222 -i KEY'")
+    max_restarts: int = option(3, "start all workers again this often after a lost worker or device", least=0)
+    hang_timeout: float | None = option(None, "as the trainer's", above=0)
+
+    def problems(self):
+        """See `Checked.problems`."""
+        found = super().problems() + ([] if self.hosts else ["--hosts is needed"])
+        return found + [f"--hosts names {host!r}, which is none" for host in self.hosts if host.startswith("-")]
+
+
+def main(argv=None):
+    """Runs a job as the command line says.
+
+    Args:
+        argv: The words after the program's name; None for the process's own.
+
+    Returns:
+        The exit code; see trainer/errors.py.
+    """
+    return run_to_exit_code(_run, sys.argv[1:] if argv is None else argv)
+
+
+def _run(argv):
+    options, words, config = command.parse(Options, argv)
+    try:
+        more = shlex.split(options.ssh)
+    except ValueError as error:
+        raise UsageError(f"--ssh can't be read: {error}; received {options.ssh!r}") from None
+    places = [_place(host, options, more) for host in options.hosts]
+    supervise(places, with_deadline(words, options.hang_timeout), config, options)
+
+
+def _place(host, options, more):
+    folder = options.folder or str(Path.cwd())
+    paths = os.environ.get("PYTHONPATH")
+    variables = [f"PYTHONPATH={paths}"] if paths else []
+    remote = f"cd {shlex.quote(folder)} && exec {shlex.join(['env', *variables, options.python, '-m', 'launch.agent'])}"
+    # No questions, and no waiting for a machine that is gone: its end is noticed after 15 s.
+    ssh = ("ssh", "-T", "-o", "BatchMode=yes", "-o", "ConnectTimeout=20", "-o", "ServerAliveInterval=5", "-o",
+           "ServerAliveCountMax=3", *more, host, remote)
+    return Place(host.rpartition("@")[2], host, ssh, folder=folder, port=options.port)
+
+
+if __name__ == "__main__":
+    run_as_process(main)

@@ -1,0 +1,208 @@
+"""Starts the workers of a job, watches them, ends them together, and starts them again.
+
+    for each start
+        an agent a worker: where is a free port?
+        TF_CONFIG for each; all start
+        until all have ended:  the chief's progress on the terminal, warnings of all
+            one failed?        the others get seconds to end by themselves, then SIGTERM, SIGABRT, SIGKILL
+        the first cause decides: by its exit code the job starts again, or the launcher ends with that code
+"""
+
+import contextlib
+import dataclasses
+import json
+import queue
+import sys
+import time
+
+from launch import rules
+from launch.worker import Worker
+from trainer.errors import BusyError, Stopped, WorkerError, of_code, tell
+from trainer.lock import FolderLock
+
+_PORT_SECONDS = 60.0  # for the agents to come up and find ports
+# After the first failure; all is over within 30 s. SIGABRT lets a worker show its stacks.
+_END_PLAN = ((5.0, "SIGTERM"), (12.0, "SIGABRT"), (18.0, "SIGKILL"))
+_BACK_OFF_SECONDS, _LONGEST_BACK_OFF = 1.0, 60.0
+_TICK_SECONDS = 0.25
+_WAY_OUT = "way out:"
+_BY_ITSELF = {WorkerError.code: 3, Stopped.code: 4}  # how likely an end is only a consequence of another's
+
+
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """Where a worker runs.
+
+    Args:
+        host: As the other workers reach it.
+        label: For people.
+        agent: The words that start an agent there.
+        environment: What its worker gets besides TF_CONFIG.
+        folder: Where it is started; None for the agent's own.
+        port: To use; 0 for any that is free.
+    """
+
+    host: str
+    label: str
+    agent: tuple[str, ...]
+    environment: dict[str, str] = dataclasses.field(default_factory=dict)
+    folder: str | None = None
+    port: int = 0
+
+
+class Supervisor:
+    """See the module.
+
+    Args:
+        places: A `Place` for each worker, the chief's first.
+        words: The trainer's.
+        model_dir: The run's folder, a `Path`; logs go into its `workers/`.
+        max_restarts: How often the job is started again.
+        wish: A `StopWish`.
+    """
+
+    def __init__(self, places, words, model_dir, max_restarts, wish):
+        self._places, self._words, self._max_restarts, self._wish = places, words, max_restarts, wish
+        self._logs = model_dir / "workers"
+
+    def run(self):
+        """Runs the job to its end.
+
+        Raises:
+            LockstepError: by the first cause, if it didn't end well.
+        """
+        self._logs.mkdir(parents=True, exist_ok=True)
+        lock = FolderLock(self._logs)
+        lock.take()
+        try:
+            self._run()
+        finally:
+            lock.give_back()
+
+    def _run(self):
+        for restarts in range(self._max_restarts + 1):
+            code, cause = self._run_once()
+            if code == 0:
+                return
+            left = self._max_restarts - restarts
+            if self._wish.signal or not rules.starts_again(code) or not left:
+                raise self._end_of(code, cause, restarts)
+            seconds = min(_BACK_OFF_SECONDS * 2**restarts, _LONGEST_BACK_OFF)
+            tell("\n".join(cause))
+            tell(f"lockstep: all workers start again in {seconds:.0f} s, from the last checkpoint ({left} "
+                 f"restart{'s' if left > 1 else ''} left)")
+            until = time.monotonic() + seconds
+            while time.monotonic() < until and not self._wish.signal:
+                time.sleep(_TICK_SECONDS)
+
+    def _run_once(self):
+        """Starts all workers once. Returns (code of the first cause, lines that say what it was)."""
+        events = queue.Queue()
+        workers = [Worker(number, place.label, place.agent, self._logs / f"{number}.log", events)
+                   for number, place in enumerate(self._places)]
+        try:
+            ports = self._find_ports(workers, events)
+            if ports:
+                self._start(workers, ports)
+                self._watch(workers, events)
+            return self._verdict(workers)
+        finally:
+            for worker in workers:
+                worker.leave()
+            for worker in workers:
+                worker.close()
+
+    def _find_ports(self, workers, events):
+        """A port for each worker; None if an agent was lost on the way."""
+        for worker, place in zip(workers, self._places, strict=True):
+            worker.send(port=place.port)
+        ports, deadline = {}, time.monotonic() + _PORT_SECONDS
+        while len(ports) < len(workers):
+            with contextlib.suppress(queue.Empty):
+                worker, name, value = events.get(timeout=_TICK_SECONDS)
+                if name == "ended":
+                    return None
+                if name == "port" and value["port"] is None:
+                    raise BusyError(f"port {self._places[worker.number].port} of {worker.label} can't be had: "
+                                    f"{value['why']}", "end what uses it, or name another --port")
+                ports[worker.number] = value["port"]
+            if self._wish.signal:
+                raise Stopped(f"asked to stop ({self._wish.signal}) before the workers had started",
+                              "run the same command again")
+            if time.monotonic() > deadline:
+                missing = [worker.label for worker in workers if worker.number not in ports]
+                raise WorkerError(f"no answer within {_PORT_SECONDS:.0f} s from {', '.join(missing)}",
+                                  "look whether a worker can be started there")
+        return ports
+
+    def _start(self, workers, ports):
+        addresses = [f"{place.host}:{ports[number]}" for number, place in enumerate(self._places)]
+        # On a terminal the chief draws its progress itself.
+        out = sys.stdout.fileno() if sys.stdout.isatty() else None
+        for worker, place in zip(workers, self._places, strict=True):
+            cluster = {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": worker.number}}
+            environment = {**place.environment, "TF_CONFIG": json.dumps(cluster)}
+            mine = out if worker.number == 0 and place.folder is None else None
+            worker.start(self._words, environment, place.folder, mine)
+
+    def _watch(self, workers, events):
+        """Until all have ended."""
+        plan, failed_at, asked = list(_END_PLAN), None, False
+        while any(worker.code is None for worker in workers):
+            with contextlib.suppress(queue.Empty):
+                worker, name, value = events.get(timeout=_TICK_SECONDS)
+                if name == "ended" and value and failed_at is None:
+                    failed_at = worker.ended_at
+                elif failed_at is None:
+                    self._show(worker, name, value)
+            if self._wish.signal and not asked:
+                asked = True
+                _signal_all(workers, "SIGTERM")
+            if failed_at is not None and plan and time.monotonic() - failed_at > plan[0][0]:
+                _signal_all(workers, plan.pop(0)[1])
+
+    @staticmethod
+    def _show(worker, name, value):
+        if name == "out" and worker.number == 0:
+            print(value, flush=True)
+        elif name == "news":
+            tell(value if worker.number == 0 else f"[worker {worker.number}] {value}")
+
+    def _verdict(self, workers):
+        """(code of the first cause, lines that say what it was)."""
+        failed = [worker for worker in workers if worker.code]
+        if not failed:
+            return 0, []
+        first = min(worker.ended_at for worker in failed)
+
+        def rank(worker):
+            by_us = worker.ended_at - first > _END_PLAN[0][0] and not worker.stopped
+            specific = worker.code in range(64, 79) and worker.code not in _BY_ITSELF
+            return (by_us, 0 if specific or worker.stopped else _BY_ITSELF.get(worker.code, 1), worker.ended_at)
+
+        cause = min(failed, key=rank)
+        lines = [f"lockstep: worker {cause.number} on {cause.label} {cause.how}; all of it is in "
+                 f"{self._logs / f'{cause.number}.log'}"]
+        said = [] if cause.stopped else cause.last_words()
+        return cause.code, lines + [f"  {line}" for line in said]
+
+    def _end_of(self, code, cause, restarts):
+        """The launcher's own end, by the first cause."""
+        kept = WorkerError.code if code < 0 or code > 128 else code
+        said = [line for line in cause if not line.strip().startswith(_WAY_OUT)]
+        way_out = next((line.strip().removeprefix(_WAY_OUT).strip() for line in cause if line not in said),
+                       "run the same command again; it goes on from the last checkpoint"
+                       if rules.starts_again(code) else "look at the logs")
+        text = "\n".join(said).removeprefix("lockstep: ")
+        if restarts:
+            text += f"\n  the job was started {restarts + 1} times"
+        try:
+            return of_code(kept)(text, way_out)
+        except StopIteration:  # a defect, with its traceback above
+            return WorkerError(text, way_out)
+
+
+def _signal_all(workers, name):
+    for worker in workers:
+        if worker.code is None:
+            worker.send(signal=name)

@@ -1,0 +1,133 @@
+"""One worker of a job as its launcher sees it: an agent at the other end of a pipe."""
+
+import collections
+import contextlib
+import json
+import subprocess
+import sys
+import threading
+import time
+
+from launch import rules
+from trainer.errors import WorkerError
+
+_KEPT = 40  # lines of what a worker said last
+_NEWS = ("lockstep: warning:", "lockstep: SIG")  # what people should see of a worker's stderr while it runs
+
+
+class Worker:
+    """See the module.
+
+    Args:
+        number: Its number in the job.
+        label: Where it runs, for people.
+        command: The words that start its agent, locally or through ssh.
+        log: The path of its log, to which is added.
+        events: A queue: (this, name, value) of everything the agent says is put there, last of all "ended".
+
+    Attributes:
+        code: How it ended; None while it runs.
+        ended_at: When, by the monotonic clock.
+        how: The same in a few words.
+        stopped: Whether it was found stopped by SIGSTOP.
+    """
+
+    def __init__(self, number, label, command, log, events):
+        self.number, self.label, self._events = number, label, events
+        self.code = self.ended_at = self.how = None
+        self.stopped = False
+        self._said = collections.deque(maxlen=_KEPT)
+        self._log = open(log, "a", encoding="utf-8")  # noqa: SIM115  closed when the worker has ended
+        self._agent = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                       stderr=subprocess.PIPE, text=True, errors="replace", start_new_session=True)
+        self._errors = threading.Thread(target=self._read_errors, daemon=True)
+        self._errors.start()
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def send(self, **order):
+        """Tells the agent something; without effect if it is gone."""
+        with contextlib.suppress(OSError, ValueError):
+            self._agent.stdin.write(json.dumps(order) + "\n")
+            self._agent.stdin.flush()
+
+    def start(self, words, environment, folder, out):
+        """Lets the agent start the trainer.
+
+        Args:
+            words: The trainer's.
+            environment: What is added to the agent's.
+            folder: Where to start it; None for where the agent is.
+            out: A file descriptor for its stdout that the agent inherited; None to have its lines as events.
+        """
+        self.note(f"---- {time.strftime('%Y-%m-%d %H:%M:%S')}: worker {self.number} on {self.label} starts")
+        self.send(start={"words": words, "env": environment, "cwd": folder, "out": out})
+
+    def note(self, line):
+        """Adds a line to the worker's log."""
+        with contextlib.suppress(OSError, ValueError):  # a full disk ends the workers; it needn't end who watches
+            self._log.write(line + "\n")
+            self._log.flush()
+
+    def leave(self):
+        """Lets go of the agent, which ends what it started."""
+        with contextlib.suppress(OSError, ValueError):
+            self._agent.stdin.close()
+
+    def close(self):
+        """Ends the agent, too, if it is still there."""
+        self.leave()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._agent.wait(5.0)
+        self._agent.kill()
+        self._log.close()
+
+    def last_words(self):
+        """Why it ended, as it said itself: its last error and all below that; else its last lines."""
+        said = list(self._said)
+        starts = [place for place, line in enumerate(said)
+                  if line.startswith("lockstep: ") and not line.startswith(_NEWS)]
+        return said[starts[-1]:] if starts else said[-12:]
+
+    def _read(self):
+        for line in self._agent.stdout:
+            try:
+                said = json.loads(line)
+            except ValueError:
+                self.note(line.rstrip("\n"))  # somebody else's words, such as a login's
+                continue
+            for name, value in said.items() if isinstance(said, dict) else ():
+                self._take(name, value, said)
+        if self.code is None:
+            code = self._agent.wait()
+            self._errors.join(2.0)
+            self._end(WorkerError.code, f"was lost: what connects to it {rules.describe(code)}")
+
+    def _take(self, name, value, said):
+        if name in ("out", "err"):
+            self.note(value)
+            if name == "err":
+                self._said.append(value)
+                name = "news" if value.startswith(_NEWS) else None
+            if name:
+                self._events.put((self, name, value))
+        elif name == "port":
+            self._events.put((self, "port", said))
+        elif name == "ended":
+            self.stopped = said.get("state") == "T"
+            self._end(value, "was stopped, and made the others wait" if self.stopped else rules.describe(value))
+
+    def _end(self, code, how):
+        self.note(f"---- it {how}")
+        self.how, self.ended_at = how, time.monotonic()
+        self.code = WorkerError.code if self.stopped else code
+        self._events.put((self, "ended", code))
+
+    def _read_errors(self):
+        for line in self._agent.stderr:  # the agent's own, or ssh's
+            self.note(line.rstrip("\n"))
+            self._said.append(line.rstrip("\n"))
+
+
+def agent_command():
+    """The words that start an agent on this machine."""
+    return [sys.executable, "-m", "launch.agent"]

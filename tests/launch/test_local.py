@@ -1,0 +1,148 @@
+"""Several workers on this machine: real launchers, real workers, real signals."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from conftest import environment
+from launch_jobs import FLAGS, end_all, finish, launch, send, wait_for_step, workers_in
+from reporting.test_reporting import scalars
+from system.runs import assert_equal_runs
+
+from trainer.reporting import lines
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("undisturbed")
+    out, err = finish(launch(folder, "--num_workers=2"), 0)
+    assert "2 CPUs on 2 workers" in out and "test accuracy" in out and not err
+    return folder
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_worker_that_is_killed_costs_nothing_but_time(undisturbed, tmp_path, rank):
+    job = launch(tmp_path, "--num_workers=2")
+    wait_for_step(tmp_path, 300)
+    send(tmp_path, rank, signal.SIGKILL)
+    began = time.monotonic()
+    _, err = finish(job, 0)
+    assert err.splitlines()[0] == (f"lockstep: worker {rank} on this machine was ended by SIGKILL; all of it is in "
+                                   f"run/workers/{rank}.log")
+    assert "start again in 1 s" in err and len(err.splitlines()) == 2 and time.monotonic() - began < 60
+    log = (tmp_path / f"run/workers/{1 - rank}.log").read_text()
+    assert log.count("starts\n") == 2 and "another worker is gone" in log
+    assert_equal_runs(tmp_path, undisturbed)
+
+
+def test_a_worker_that_is_stopped_is_named_and_shows_its_stacks(undisturbed, tmp_path):
+    job = launch(tmp_path, "--num_workers=2")
+    wait_for_step(tmp_path, 300)
+    send(tmp_path, 1, signal.SIGSTOP)
+    began = time.monotonic()
+    while "start again" not in (line := job.stderr.readline()):
+        assert line
+        named = "worker 1 on this machine was stopped, and made the others wait" in line
+    assert named and time.monotonic() - began < 40
+    finish(job, 0)
+    assert "in train_and_evaluate" in (tmp_path / "run/workers/1.log").read_text()
+    assert_equal_runs(tmp_path, undisturbed)
+
+
+def test_what_hangs_shows_the_stacks_of_all_and_starts_again(tmp_path):
+    (tmp_path / "hang").touch()
+    flags = [*FLAGS, "--model=small_models:halting", "--max_steps=200"]
+    _, err = finish(launch(tmp_path, "--num_workers=2", "--hang_timeout=12", flags=flags), 0)
+    assert "no progress for" in err and "start again in 1 s" in err
+    logs = [(tmp_path / f"run/workers/{number}.log").read_text() for number in range(2)]
+    assert all("where every thread stands" in log and "in _train_call" in log for log in logs)
+    assert sum("in _halt" in log for log in logs) == 1
+
+
+def test_a_slow_worker_is_named_with_its_share(tmp_path):
+    flags = [*FLAGS, "--model=small_models:lagging", "--max_steps=150"]
+    _, err = finish(launch(tmp_path, "--num_workers=2", flags=flags), 0)
+    (warning,) = err.splitlines()
+    assert warning.startswith("lockstep: warning: worker 1 is slow: its own part of a step takes ")
+    last = list(lines.read(tmp_path / "run/metrics.jsonl"))[-2]
+    assert 0.2 < last["waiting_share"] < 0.6  # the mean over both, of which one waits nearly all the time
+    assert 0 <= last["all_reduce_share"] < 0.5
+    for tag in ("waiting_share", "all_reduce_share"):
+        assert 150 in scalars(tmp_path / "run/tensorboard", "train", tag)
+
+
+def test_asked_to_stop_it_saves_and_goes_on_equal(undisturbed, tmp_path):
+    job = launch(tmp_path, "--num_workers=2")
+    wait_for_step(tmp_path, 200)
+    job.send_signal(signal.SIGTERM)
+    _, err = finish(job, 75)
+    assert "is saved in run/checkpoints" in err and not workers_in(tmp_path)
+    finish(launch(tmp_path, "--num_workers=2"), 0)
+    assert_equal_runs(tmp_path, undisturbed)
+
+
+def test_workers_do_not_outlive_their_launcher(tmp_path):
+    flags = [*FLAGS, "--max_steps=100000"]
+    job = launch(tmp_path, "--num_workers=2", flags=flags)
+    wait_for_step(tmp_path, 100)
+    second = launch(tmp_path, "--num_workers=2", flags=flags)
+    _, err = finish(second, 73)
+    assert "run/workers is in use by process" in err
+    job.kill()
+    job.communicate()
+    deadline = time.monotonic() + 30
+    while workers_in(tmp_path):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    assert "step" in max(os.listdir(tmp_path / "run/checkpoints"))
+
+
+def test_what_another_start_would_not_mend_ends_the_launcher_with_its_code(tmp_path):
+    flags = [*FLAGS, "--dataset=cifar10", "--data_dir=missing"]
+    _, err = finish(launch(tmp_path, "--num_workers=2", flags=flags), 65)
+    assert err.count("way out:") == 1 and "start again" not in err and "missing" in err
+    _, err = finish(launch(tmp_path, "--max_restarts=1", "--num_workers=2",
+                           flags=[*FLAGS, "--num_gpus=1", "--start_timeout=20"]), 69)
+    assert "there are" in err or "visible" in err
+
+
+def test_restarts_are_counted(tmp_path):
+    flags = [*FLAGS, "--model=small_models:halting", "--hang_timeout=100"]
+    job = launch(tmp_path, "--num_workers=2", "--max_restarts=1", flags=flags)
+    for start in (1, 2):
+        deadline = time.monotonic() + 60
+        while len(workers := workers_in(tmp_path)) < 2 or \
+                (tmp_path / "run/workers/0.log").read_text().count("starts\n") < start:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        os.kill(workers[0], signal.SIGKILL)
+        time.sleep(1.5)
+    _, err = finish(job, 70)
+    assert "(1 restart left)" in err and "the job was started 2 times" in err
+    end_all(tmp_path)
+
+
+@pytest.mark.parametrize("words, says", [
+    (["--num_workers=0", "--", "--epoch=3"], ["--num_workers must be at least 1", "there is no flag --epoch"]),
+    (["--num_workers=3", "--", "--batch_size=32"], ["nearest that are: 30 or 33"]),
+    (["--gpus_per_worker=2", "--", "--num_gpus=1"], ["--gpus_per_worker=2 is not the trainer's --num_gpus=1"])])
+def test_wrong_flags(run, words, says):
+    ended = run("launch.local", *words)
+    assert ended.code == 64 and all(word in ended.err for word in says), ended.err
+    assert "Traceback" not in ended.err
+
+
+def test_gpus_are_shared_out(tmp_path):
+    (tmp_path / "nvidia-smi").write_text("#!/bin/sh\nfor n in 0 1 2 3; do echo \"GPU $n: H (UUID: GPU-$n)\"; done\n")
+    (tmp_path / "nvidia-smi").chmod(0o755)
+    script = ("import json; from launch import local; from trainer.config import Config; words = []; places = "
+              "local._places(local.Options(num_workers=2), Config(), words); "
+              "print(json.dumps([words, [place.environment['CUDA_VISIBLE_DEVICES'] for place in places]]))")
+    variables = environment(PATH=f"{tmp_path}:{os.environ['PATH']}")
+    del variables["CUDA_VISIBLE_DEVICES"]
+    done = subprocess.run([sys.executable, "-c", script], env=variables, capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout) == [["--num_gpus=2"], ["0,1", "2,3"]]

@@ -1,0 +1,160 @@
+"""Workers meet: real sockets on this machine, a thread for each worker."""
+
+import socket
+import threading
+import time
+
+import pytest
+
+from trainer.cluster import Cluster
+from trainer.config import Config
+from trainer.errors import BusyError, DeviceError, LockstepError, UsageError, WorkerError
+from trainer.facts import differences, facts_of
+from trainer.meeting import meet, split_address
+
+
+def addresses(count):
+    sockets = [socket.socket() for _ in range(count)]
+    for one in sockets:
+        one.bind(("127.0.0.1", 0))
+    found = tuple(f"127.0.0.1:{one.getsockname()[1]}" for one in sockets)
+    for one in sockets:
+        one.close()
+    return found
+
+
+class Job:
+    """Workers that meet, each in a thread."""
+
+    def __init__(self, count):
+        self.addresses, self.ends, self.threads = addresses(count), {}, []
+
+    def start(self, worker, facts=None, failure=None, seconds=20.0):
+        def act():
+            try:
+                meet(Cluster(worker, len(self.addresses), True, self.addresses), facts or {"x": 1}, failure, seconds)
+                self.ends[worker] = None
+            except LockstepError as error:
+                self.ends[worker] = error
+
+        self.threads.append(threading.Thread(target=act))
+        self.threads[-1].start()
+
+    def join(self):
+        for thread in self.threads:
+            thread.join(40)
+        return [self.ends[worker] for worker in sorted(self.ends)]
+
+
+def test_all_who_agree_go_on_whoever_comes_first():
+    job = Job(4)
+    for worker in (3, 1, 0, 2):
+        job.start(worker)
+        time.sleep(0.1)
+    assert job.join() == [None] * 4
+    for address in job.addresses:  # and leave their ports to TensorFlow
+        with socket.socket() as server:
+            server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            server.bind(split_address(address))
+
+
+def test_a_missing_worker_is_named_on_all():
+    job = Job(3)
+    job.start(0, seconds=1.5)
+    job.start(1, seconds=1.5)
+    ends = job.join()
+    assert [type(end) for end in ends] == [WorkerError] * 2
+    assert all(f"worker 2 ({job.addresses[2]})" in str(end) and "--start_timeout" in str(end) for end in ends)
+
+
+def test_a_chief_that_is_missing():
+    job = Job(2)
+    job.start(1, seconds=-4.0)  # and five more that others wait longer than the chief
+    (end,) = job.join()
+    assert isinstance(end, WorkerError) and f"worker 0, the chief, can't be reached at {job.addresses[0]}" in str(end)
+
+
+def test_differences_are_told_to_all():
+    job = Job(3)
+    for worker, rate in enumerate((0.1, 0.2, 0.1)):
+        job.start(worker, {"--learning_rate": rate, "keras": "3"})
+    ends = job.join()
+    assert [type(end) for end in ends] == [UsageError] * 3
+    assert all("--learning_rate: 0.1 on workers 0, 2; 0.2 on worker 1" in str(end) for end in ends)
+    assert "keras" not in str(ends[0])
+
+
+@pytest.mark.parametrize("who", [0, 1])
+def test_all_hear_why_one_can_not_begin(who):
+    job = Job(3)
+    for worker in range(3):
+        job.start(worker, failure=DeviceError("no GPU here", "buy one") if worker == who else None)
+    ends = job.join()
+    assert [end.code for end in ends] == [69] * 3 and ends[who].cause == "no GPU here"
+    assert f"worker {who} ({job.addresses[who]}) can't begin: no GPU here" in ends[2].cause
+
+
+@pytest.mark.parametrize("who", [0, 1])
+def test_a_port_in_use_is_found_now(who):
+    job = Job(2)
+    with socket.create_server(split_address(job.addresses[who])):
+        for worker in range(2):
+            job.start(worker, seconds=2)
+        ends = job.join()
+    assert isinstance(ends[who], BusyError) and job.addresses[who].split(":")[1] in str(ends[who])
+    assert isinstance(ends[1 - who], BusyError if who else WorkerError)
+
+
+def test_whoever_else_knocks_is_sent_away():
+    job = Job(2)
+    job.start(0)
+    for words in (b"GET / HTTP/1.1\r\n\r\n", b"lockstep {}\n", b'lockstep {"worker": "1"}\n', b"lockstep [1]\n", b"",
+                  b'lockstep {"worker": 1, "workers": 3}\n', b"\xff" * 100 + b"\n", b'lockstep {"worker": 0}\n'):
+        for _ in range(50):
+            try:
+                guest = socket.create_connection(split_address(job.addresses[0]), timeout=5)
+                break
+            except ConnectionRefusedError:
+                time.sleep(0.02)
+        with guest:
+            guest.sendall(words)
+            guest.shutdown(socket.SHUT_WR)
+            assert guest.recv(100) == b""
+    job.start(1)
+    assert job.join() == [None, None]
+
+
+def test_a_worker_that_comes_again_replaces_itself():
+    job = Job(3)
+    job.start(0)
+    time.sleep(0.2)
+    with socket.create_connection(split_address(job.addresses[0])) as early:
+        early.sendall(b'lockstep {"worker": 1, "workers": 3, "facts": {"x": 2}, "failure": null}\n')
+        time.sleep(0.2)
+        job.start(1)
+        time.sleep(0.2)
+        job.start(2)
+        assert job.join() == [None] * 3
+
+
+def test_a_worker_that_goes_away_is_waited_for():
+    job = Job(3)
+    job.start(0)
+    time.sleep(0.2)
+    with socket.create_connection(split_address(job.addresses[0])) as early:
+        early.sendall(b'lockstep {"worker": 1, "workers": 3, "facts": {"x": 2}, "failure": null}\n')
+        time.sleep(0.2)
+    job.start(2)
+    time.sleep(0.3)
+    job.start(1)
+    assert job.join() == [None] * 3
+
+
+def test_facts():
+    mine, other = facts_of(Config(model="small_models:smooth")), facts_of(Config(learning_rate=1.0, data_dir="x"))
+    assert len(mine["Lockstep's code"]) == 16 and mine["tensorflow"].startswith("2.")
+    assert len(mine["the code of small_models:smooth"]) == 16
+    lines = differences([mine, mine, other])
+    assert [line.split(":")[0] for line in lines] == ["--learning_rate", "--model", "the code of small_models"]
+    assert differences([mine, mine]) == []
+    assert split_address("[::1]:22") == ("::1", 22)
