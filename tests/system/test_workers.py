@@ -2,13 +2,14 @@
 
 import json
 import signal
-import socket
 import subprocess
 import sys
 import time
 
 import numpy as np
 from conftest import environment
+from launch_jobs import free_ports
+from picture_files import class_folders
 
 from trainer.reporting import lines
 
@@ -16,25 +17,16 @@ FLAGS = ("--dataset=shapes", "--model=small_models:smooth", "--batch_size=32", "
          "--learning_rate=0.05", "--eval_every_epochs=0.05", "--log_every_steps=1", "--num_gpus=0", "--ledger")
 
 
-def free_ports(count):
-    sockets = [socket.socket() for _ in range(count)]
-    for one in sockets:
-        one.bind(("127.0.0.1", 0))
-    ports = [one.getsockname()[1] for one in sockets]
-    for one in sockets:
-        one.close()
-    return ports
-
-
-def start(folder, workers, *more):
-    """Starts all workers of a job."""
+def start(folder, workers, *more, each=()):
+    """Starts all workers of a job; `each` holds further flags for some of them, by number."""
     addresses = [f"127.0.0.1:{port}" for port in free_ports(workers)]
     jobs = []
     for index in range(workers):
         config = {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": index}}
         jobs.append(subprocess.Popen(
-            [sys.executable, "-m", "trainer.main", *FLAGS, "--model_dir=run", *more], cwd=folder, text=True,
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment(TF_CONFIG=json.dumps(config))))
+            [sys.executable, "-m", "trainer.main", *FLAGS, "--model_dir=run", *more, *dict(each).get(index, ())],
+            cwd=folder, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            env=environment(TF_CONFIG=json.dumps(config))))
     return jobs
 
 
@@ -99,3 +91,47 @@ def test_the_others_end_when_a_worker_is_killed(tmp_path):
     assert jobs[0].returncode == 70 and time.monotonic() - began < 30, out + err
     assert "another worker is gone: Collective ops is aborted" in err and "Traceback" not in err
     jobs[1].communicate()
+
+
+def test_four_workers_see_the_same_batches_as_four_replicas(tmp_path, run):
+    folder = tmp_path / "four"
+    folder.mkdir()
+    finish(start(folder, 4, "--export=none"), 0)
+    alone = run("trainer.main", *FLAGS, "--model_dir=run", "--export=none", "--virtual_devices=4")
+    assert alone.code == 0, alone.err
+    together, single = losses(folder), losses(tmp_path)
+    assert together.keys() == single.keys() and len(together) == 50 + 3
+    for key, (loss, accuracy) in single.items():
+        assert abs(together[key][0] - loss) / loss < 1e-5 and together[key][1] == accuracy
+    assert (folder / "run/ledger.jsonl").read_text() == (tmp_path / "run/ledger.jsonl").read_text()
+
+
+def test_workers_that_are_not_alike_do_not_begin(tmp_path):
+    for _, err in finish(start(tmp_path, 2, each={1: ("--learning_rate=0.1", "--seed=3")}), 64):
+        assert "--learning_rate: 0.05 on worker 0; 0.1 on worker 1" in err and "--seed: 0 on worker 0; 3 on" in err
+    assert not (tmp_path / "run/config.json").exists()
+
+
+def test_data_that_differs_between_workers_ends_all(tmp_path):
+    for number in range(2):
+        class_folders(tmp_path / str(number) / "train", 40 + number)
+        class_folders(tmp_path / str(number) / "test", 20)
+    flags = ("--dataset=folder", "--image_size=32", "--batch_size=8")
+    ended = finish(start(tmp_path, 2, *flags, each={number: (f"--data_dir={number}",) for number in range(2)}), 64)
+    for _, err in ended:
+        assert "data: fingerprint: " in err and "data: train/" in err and "on worker 0; " in err
+        assert "data: test/" not in err
+
+
+def test_what_the_chief_alone_meets_ends_all_with_its_code(tmp_path):
+    (tmp_path / "run").touch()
+    (_, chief), (_, other) = finish(start(tmp_path, 2), 74)
+    assert "run" in chief and "worker 0 (127.0.0.1:" in other and "can't begin: " in other
+
+
+def test_what_one_worker_alone_meets_ends_all_with_its_code(tmp_path):
+    for name in ("train", "test"):
+        class_folders(tmp_path / "data" / name, 40)
+    flags = ("--dataset=folder", "--image_size=32", "--batch_size=8", "--data_dir=data")
+    (_, chief), (_, other) = finish(start(tmp_path, 2, *flags, each={1: ("--data_dir=nothing",)}), 65)
+    assert "worker 1 ended: " in chief and "nothing" in chief and "nothing" in other
