@@ -32,7 +32,9 @@ setup(
         "cuda": ["tensorflow[and-cuda]>=2.21,<2.22"],
         # Fetches and writes public data sets; some 40 packages.
         "tfds": ["tensorflow-datasets>=4.9"],
-        "test": ["pytest>=8", "pytest-xdist>=3.5", "hypothesis>=6.100", "ruff>=0.9"],
+        "kubernetes": ["pyyaml>=6"],  # launch.kubernetes prints with it
+        "test": ["pytest>=8", "pytest-xdist>=3.5", "hypothesis>=6.100", "ruff>=0.9", "pyyaml>=6",
+                 "kubernetes-validate>=1.33"],
     },
     entry_points={"console_scripts": ["lockstep = trainer.__main__:program"]},
 )
