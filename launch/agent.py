@@ -3,7 +3,7 @@
 The launcher talks through stdin and stdout, a JSON object a line; the same over a pipe and over ssh.
 
     to the agent      {"port": 0}                     find a free port, or say whether that one is free
-                      {"start": {words, env, cwd, out}}
+                      {"start": {words, env, …}}      see `_Agent._start`
                       {"signal": "SIGTERM"}           to the worker
                       the end of the stream           stop the worker: nobody watches it any more
     from the agent    {"port": 40123}
@@ -12,6 +12,7 @@ The launcher talks through stdin and stdout, a JSON object a line; the same over
 """
 
 import contextlib
+import functools
 import json
 import os
 import signal
@@ -20,7 +21,7 @@ import subprocess
 import sys
 import threading
 
-from launch.process import die_with_parent
+from launch.process import prepare_child
 
 _STOP_SECONDS = 15.0
 _DRAIN_SECONDS = 3.0
@@ -56,13 +57,15 @@ class _Agent:
             except OSError as error:
                 self.say(port=None, why=error.strerror)
 
-    def _start(self, words, env, cwd=None, out=None):
+    def _start(self, words, env, cwd=None, out=None, cpus=()):
+        """Starts the trainer with some words, with additions to the environment, in a folder, its stdout going to a
+        file descriptor that this process inherited (None: to the launcher, line by line), on some of the cores."""
         if cwd:
             os.chdir(cwd)
         self._worker = subprocess.Popen(
             [sys.executable, "-m", "trainer.main", *words], env={**os.environ, **env}, stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE if out is None else out, stderr=subprocess.PIPE, start_new_session=True,
-            preexec_fn=die_with_parent, text=True, errors="replace", bufsize=1)
+            preexec_fn=functools.partial(prepare_child, cpus), text=True, errors="replace", bufsize=1)
         readers = [threading.Thread(target=self._read, args=pair, daemon=True) for pair in
                    (("out", self._worker.stdout), ("err", self._worker.stderr)) if pair[1]]
         for reader in readers:

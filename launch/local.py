@@ -70,8 +70,16 @@ def _places(options, config, words):
     if shares and config.num_gpus < 0:
         words.append(f"--num_gpus={replicas // options.num_workers}")
     paths = os.pathsep.join(path for path in (str(Path.cwd()), os.environ.get("PYTHONPATH")) if path)
-    return [Place("127.0.0.1", "this machine", tuple(agent_command()), {"PYTHONPATH": paths, **share})
-            for share in shares or [{}] * options.num_workers]
+    cpus = [()] * options.num_workers if shares else _cores(options.num_workers)
+    return [Place("127.0.0.1", "this machine", tuple(agent_command()), {"PYTHONPATH": paths, **share}, cpus=mine)
+            for share, mine in zip(shares or [{}] * options.num_workers, cpus, strict=True)]
+
+
+def _cores(workers):
+    """Each worker's own cores, where there are enough: workers that share them all take turns in each other's way."""
+    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+    each = len(cores) // workers
+    return [tuple(cores[number * each:(number + 1) * each]) for number in range(workers)]
 
 
 def _shares(options, config):

@@ -1,15 +1,22 @@
-"""Processes that don't outlive who started them."""
+"""Processes that don't outlive who started them, and keep to their share of the machine."""
 
 import contextlib
 import ctypes
+import os
 import signal
 
 _PR_SET_PDEATHSIG = 1  # prctl(2)
 
 
-def die_with_parent():
-    """Asks Linux to end this process when its parent is gone; for `preexec_fn`. Elsewhere it does nothing."""
+def prepare_child(cpus=()):
+    """Asks Linux to end this process when its parent is gone, and to keep it on some cores; for `preexec_fn`.
+
+    Args:
+        cpus: Numbers of cores; none for all. Where the system can do neither, nothing happens.
+    """
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+        if cpus:
+            os.sched_setaffinity(0, cpus)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_DFL)  # what the parent ignores, its children would ignore, too

@@ -40,6 +40,7 @@ class Place:
         environment: What its worker gets besides TF_CONFIG.
         folder: Where it is started; None for the agent's own.
         port: To use; 0 for any that is free.
+        cpus: The cores that its worker may use; none for all.
     """
 
     host: str
@@ -48,6 +49,7 @@ class Place:
     environment: dict[str, str] = dataclasses.field(default_factory=dict)
     folder: str | None = None
     port: int = 0
+    cpus: tuple[int, ...] = ()
 
 
 class Supervisor:
@@ -143,7 +145,7 @@ class Supervisor:
             cluster = {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": worker.number}}
             environment = {**place.environment, "TF_CONFIG": json.dumps(cluster)}
             mine = out if worker.number == 0 and place.folder is None else None
-            worker.start(self._words, environment, place.folder, mine)
+            worker.start(words=self._words, env=environment, cwd=place.folder, out=mine, cpus=place.cpus)
 
     def _watch(self, workers, events):
         """Until all have ended."""

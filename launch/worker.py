@@ -50,17 +50,10 @@ class Worker:
             self._agent.stdin.write(json.dumps(order) + "\n")
             self._agent.stdin.flush()
 
-    def start(self, words, environment, folder, out):
-        """Lets the agent start the trainer.
-
-        Args:
-            words: The trainer's.
-            environment: What is added to the agent's.
-            folder: Where to start it; None for where the agent is.
-            out: A file descriptor for its stdout that the agent inherited; None to have its lines as events.
-        """
+    def start(self, **how):
+        """Lets the agent start the trainer; `how` is for `launch.agent`."""
         self.note(f"---- {time.strftime('%Y-%m-%d %H:%M:%S')}: worker {self.number} on {self.label} starts")
-        self.send(start={"words": words, "env": environment, "cwd": folder, "out": out})
+        self.send(start=how)
 
     def note(self, line):
         """Adds a line to the worker's log."""

@@ -26,7 +26,7 @@ def pytest_sessionstart(session):
 
 def pytest_collection_modifyitems(items):
     """The longest files first, so that two processes end at about the same time."""
-    items.sort(key=lambda item: (0 if "torture" in item.nodeid else 1 if "system" in item.nodeid else 2))
+    items.sort(key=lambda item: (0 if "torture" in item.nodeid or "test_slurm_cluster" in item.nodeid else 1 if "system" in item.nodeid else 2))
 
 
 def make_runtime(replicas, precision="float32", xla=False):
@@ -89,7 +89,8 @@ class Ended:
 
 def environment(**more):
     """The environment of a test's processes: nothing of an outer cluster, no GPU surprises."""
-    cleaned = {name: value for name, value in os.environ.items() if name not in ("TF_CONFIG", "TF_CPP_MIN_LOG_LEVEL")}
+    cleaned = {name: value for name, value in os.environ.items()
+               if name not in ("TF_CONFIG", "TF_CPP_MIN_LOG_LEVEL") and not name.startswith("SLURM_")}
     return {**cleaned, "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}",
             "CUDA_VISIBLE_DEVICES": "-1", **more}
 

@@ -1,9 +1,10 @@
-"""This process's place among the workers of a job, from TF_CONFIG. No TensorFlow."""
+"""This process's place among the workers of a job, from TF_CONFIG or from Slurm. No TensorFlow."""
 
 import dataclasses
 import json
 import os
 
+from trainer import slurm
 from trainer.errors import UsageError
 
 
@@ -14,7 +15,7 @@ class Cluster:
     Args:
         worker: This process's number, from 0; 0 is the chief, which writes what the job writes.
         workers: How many there are.
-        distributed: Whether TF_CONFIG describes the job, be it of one worker.
+        distributed: Whether TF_CONFIG or Slurm describes the job, be it of one worker.
         addresses: host:port of every worker, in their order.
     """
 
@@ -25,23 +26,33 @@ class Cluster:
 
 
 def read_cluster(strategy):
-    """Reads TF_CONFIG.
+    """Reads TF_CONFIG; where it isn't set, the variables of a Slurm step of several tasks.
 
     Args:
-        strategy: As in `--strategy`; those of one process ignore TF_CONFIG.
+        strategy: As in `--strategy`; those of one process ignore both, and multi_worker takes a step of one task, too.
 
     Returns:
         The `Cluster`.
 
     Raises:
-        UsageError: if TF_CONFIG can't be read, or is needed and not there.
+        UsageError: if what is there can't be read, or is needed and not there.
     """
-    text = os.environ.get("TF_CONFIG")
-    if strategy == "multi_worker" and not text:
-        raise UsageError("--strategy=multi_worker needs TF_CONFIG, which isn't set",
-                         "set TF_CONFIG on every worker, or leave --strategy out")
-    if not text or strategy in ("one_device", "mirrored"):
+    if strategy in ("one_device", "mirrored"):
         return Cluster()
+    text = os.environ.get("TF_CONFIG")
+    if text:
+        return _of_tf_config(text)
+    place = slurm.find_place(os.environ, 1 if strategy == "multi_worker" else 2)
+    if place:
+        worker, addresses = place
+        return Cluster(worker, len(addresses), True, addresses)
+    if strategy == "multi_worker":
+        raise UsageError("--strategy=multi_worker needs TF_CONFIG, which isn't set, or a step of Slurm's",
+                         "set TF_CONFIG on every worker, start them by srun, or leave --strategy out")
+    return Cluster()
+
+
+def _of_tf_config(text):
     try:
         value = json.loads(text)
         workers, index = value["cluster"]["worker"], int(value["task"]["index"])

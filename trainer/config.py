@@ -100,7 +100,7 @@ class Config(Checked):
     num_gpus: int = option(-1, "-1: all visible; 0: CPU; N: exactly N or an error", least=-1)
     virtual_devices: int = option(0, "split the CPU (or each GPU) into N logical devices, a replica on each",
                                   least=0, most=64)
-    strategy: str = option("auto", "auto: from TF_CONFIG, then from the device count",
+    strategy: str = option("auto", "auto: from TF_CONFIG or Slurm's variables, then from the device count",
                            choices=("auto", "one_device", "mirrored", "multi_worker"))
     start_timeout: float = option(600.0, "of several workers: seconds to wait for all of them before the first step",
                                   above=0)

@@ -82,7 +82,7 @@ def _bind(cluster):
     except OSError as error:
         server.close()
         raise BusyError(f"worker {cluster.worker} can't have port {port} of {host}: {error.strerror}",
-                        "end what uses it, or name another port in TF_CONFIG") from None
+                        "end what uses it, or name another port in TF_CONFIG (under Slurm: LOCKSTEP_PORT)") from None
 
 
 def split_address(address):

@@ -86,10 +86,13 @@ def _strategy(config, cluster, chosen):
     """(strategy, names of this process's devices)."""
     if cluster.distributed:
         gpus = {"GPU": len(chosen.names)} if chosen.kind == "GPU" else {}
+        # Left to itself, TensorFlow lets the gradients of GPUs travel by gRPC, too.
+        implementation = tf.distribute.experimental.CommunicationImplementation.NCCL if gpus else \
+            tf.distribute.experimental.CommunicationImplementation.RING
         workers = tf.train.ClusterSpec({"worker": list(cluster.addresses)})
         strategy = tf.distribute.MultiWorkerMirroredStrategy(tf.distribute.cluster_resolver.SimpleClusterResolver(
-            workers, task_type="worker", task_id=cluster.worker, num_accelerators=gpus,
-            rpc_layer="grpc"))
+            workers, task_type="worker", task_id=cluster.worker, num_accelerators=gpus, rpc_layer="grpc"),
+            tf.distribute.experimental.CommunicationOptions(implementation=implementation))
         return strategy, tuple(name[name.index("/device:"):] for name in strategy.extended.worker_devices)
     kind = chosen.kind
     names = [f"/device:{kind}:{number}" for number in range(len(tf.config.list_logical_devices(kind)))]

@@ -1,0 +1,129 @@
+"""This process's place in a Slurm step, from the variables that srun sets in its tasks. No TensorFlow.
+
+    SLURM_STEP_NODELIST         node[01-03,07],gpu5     the step's nodes
+    SLURM_STEP_TASKS_PER_NODE   2(x3),1,2               how many tasks each of them has
+    SLURM_NODEID, SLURM_LOCALID                         which node this is, and which of its tasks
+
+Workers are numbered node by node. That need not be SLURM_PROCID: how srun's --distribution deals tasks out to nodes
+changes nothing then.
+"""
+
+import itertools
+import math
+import re
+
+from trainer.errors import UsageError
+
+# Linux takes the ports of outgoing connections from 32768 on: one of those may be in use at any moment.
+_PORTS = range(20000, 32000)
+# With these, jobs whose numbers are less than 30 apart, and their first five steps, begin at least 72 ports apart.
+_JOB_STRIDE, _STEP_STRIDE = 8129, 3637
+_MOST_HOSTS = 65536
+
+
+def find_place(variables, least=2):
+    """Finds which of a step's tasks this process is.
+
+    Args:
+        variables: Name to value, as in `os.environ`. LOCKSTEP_PORT in it is the first worker's port; the others'
+            follow.
+        least: How many tasks make a job. A shell in an allocation is no step, or one of a single task.
+
+    Returns:
+        (this worker's number, a tuple of all workers' "host:port"), or None outside of a step of that many tasks.
+
+    Raises:
+        UsageError: if the variables don't fit together, or LOCKSTEP_PORT is no port.
+    """
+    if "SLURM_STEP_ID" not in variables or "SLURM_STEP_NUM_TASKS" not in variables:
+        return None
+    try:
+        count = int(variables["SLURM_STEP_NUM_TASKS"])
+        if count < least:
+            return None
+        hosts = expand_hosts(variables["SLURM_STEP_NODELIST"])
+        tasks = expand_counts(variables["SLURM_STEP_TASKS_PER_NODE"])
+        node, local = int(variables["SLURM_NODEID"]), int(variables["SLURM_LOCALID"])
+        if len(hosts) != len(tasks) or sum(tasks) != count or not (0 <= node < len(tasks) and 0 <= local < tasks[node]):
+            raise ValueError(f"task {local} of node {node} is none of {count} on {len(hosts)} nodes")
+        job, step = int(variables["SLURM_JOB_ID"]), int(variables["SLURM_STEP_ID"])
+    except (ValueError, KeyError) as error:
+        said = {name: value for name, value in variables.items() if name.startswith("SLURM_STEP_")}
+        raise UsageError(f"Slurm's variables can't be read: {type(error).__name__}: {error}; received {said}",
+                         "start the workers by srun, or set TF_CONFIG; --strategy=one_device and mirrored ignore "
+                         "both") from None
+    on = [host for host, number in zip(hosts, tasks, strict=True) for _ in range(number)]
+    ports = _ports(variables, job, step, count)
+    return sum(tasks[:node]) + local, tuple(f"{host}:{port}" for host, port in zip(on, ports, strict=True))
+
+
+def expand_hosts(text):
+    """The names that a host list of Slurm's stands for, as `scontrol show hostnames` gives them.
+
+    Args:
+        text: Such as node[01-03,07],gpu5 or rack[0-1]node[1-2].
+
+    Returns:
+        A list of names.
+
+    Raises:
+        ValueError: if it is none.
+    """
+    parts = re.findall(r"(?:[^,\[\]]|\[[^\[\]]*\])+", text)
+    if not parts or ",".join(parts) != text:
+        raise ValueError(f"{text!r} is no list of hosts")
+    return [host for part in parts for host in _expand(part)]
+
+
+def _expand(part):
+    # Every second piece was in brackets.
+    pieces = re.split(r"\[([^\]]*)\]", part)
+    choices = [_numbers(piece) if place % 2 else [piece] for place, piece in enumerate(pieces)]
+    if math.prod(map(len, choices)) > _MOST_HOSTS:
+        raise ValueError(f"{part!r} is more hosts than Slurm knows of")
+    return ["".join(chosen) for chosen in itertools.product(*choices)]
+
+
+def _numbers(text):
+    """["01", "02", "03", "07"] of 01-03,07: a range's first number says how many digits all of them have at least."""
+    found = []
+    for part in text.split(","):
+        bounds = re.fullmatch(r"(\d+)(?:-(\d+))?", part, re.ASCII)
+        first, last = (int(bounds[1]), int(bounds[2] or bounds[1])) if bounds else (1, 0)
+        if not first <= last < first + _MOST_HOSTS:
+            raise ValueError(f"{part!r} is no range of host numbers")
+        found += [f"{number:0{len(bounds[1])}d}" for number in range(first, last + 1)]
+    return found
+
+
+def expand_counts(text):
+    """[2, 2, 2, 1] of 2(x3),1.
+
+    Args:
+        text: As in SLURM_STEP_TASKS_PER_NODE.
+
+    Returns:
+        A list of ints.
+
+    Raises:
+        ValueError: if it is none.
+    """
+    counts = []
+    for part in text.split(","):
+        found = re.fullmatch(r"(\d+)(?:\(x(\d+)\))?", part, re.ASCII)
+        if not found or int(found[2] or 1) > _MOST_HOSTS:
+            raise ValueError(f"{text!r} is no list of tasks per node")
+        counts += [int(found[1])] * int(found[2] or 1)
+    return counts
+
+
+def _ports(variables, job, step, count):
+    """A port for each worker, no two the same: nodes may be one machine under several names."""
+    text = variables.get("LOCKSTEP_PORT")
+    if not text:
+        first = job * _JOB_STRIDE + step * _STEP_STRIDE
+        return [_PORTS[(first + worker) % len(_PORTS)] for worker in range(count)]
+    if not re.fullmatch(r"\d{1,5}", text, re.ASCII) or not 1024 <= int(text) <= 65536 - count:
+        raise UsageError(f"LOCKSTEP_PORT must be from 1024 to {65536 - count}, for {count} workers take the ports from "
+                         f"there on; received {text!r}", "correct it, or unset it: ports follow from the job then")
+    return range(int(text), int(text) + count)
