@@ -26,7 +26,9 @@ def pytest_sessionstart(session):
 
 def pytest_collection_modifyitems(items):
     """The longest files first, so that two processes end at about the same time."""
-    items.sort(key=lambda item: (0 if "torture" in item.nodeid or "test_slurm_cluster" in item.nodeid else 1 if "system" in item.nodeid else 2))
+    first, then = ("torture", "test_slurm_cluster", "test_network"), ("system", "launch")
+    items.sort(key=lambda item: 0 if any(name in item.nodeid for name in first) else
+               1 if any(name in item.nodeid for name in then) else 2)
 
 
 def make_runtime(replicas, precision="float32", xla=False):
