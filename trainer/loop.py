@@ -141,6 +141,7 @@ class Run:
 
     def _make_steps(self):
         if self.step == 0:
+            self._report(lambda: self.reporter.settings(self.config))
             self._report(lambda: self.reporter.samples(self._samples()))
         feed = open_feed(self.data, self.config, self.plan, self.step, self.runtime)
         return make_train_loop(self.state, self.config, self.plan, self.runtime, feed)

@@ -62,8 +62,8 @@ def as_ours(error):
     if isinstance(error, tf.errors.ResourceExhaustedError):
         return UsageError(f"out of memory: {said}", "lower --batch_size, or use more GPUs")
     if "gRPC server" in text:
-        return BusyError(f"this worker's port can't be used: {said}", "end what uses it, or name another in TF_CONFIG (under Slurm: "
-                         "LOCKSTEP_PORT)")
+        return BusyError(f"this worker's port can't be used: {said}",
+                         "end what uses it, or name another in TF_CONFIG (under Slurm: LOCKSTEP_PORT)")
     if isinstance(error, (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.DeadlineExceededError,
                           tf.errors.CancelledError)):
         return WorkerError(_who_is_gone(text) or f"another worker is gone: {said}",

@@ -39,17 +39,18 @@ def test_a_worker_that_is_killed_costs_nothing_but_time(undisturbed, tmp_path, r
     assert_equal_runs(tmp_path, undisturbed)
 
 
-def test_a_worker_that_is_stopped_is_named_and_shows_its_stacks(undisturbed, tmp_path):
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_worker_that_is_stopped_is_named_and_shows_its_stacks(undisturbed, tmp_path, rank):
     job = launch(tmp_path, "--num_workers=2")
     wait_for_step(tmp_path, 300)
-    send(tmp_path, 1, signal.SIGSTOP)
+    send(tmp_path, rank, signal.SIGSTOP)
     began = time.monotonic()
     while "start again" not in (line := job.stderr.readline()):
         assert line
-        named = "worker 1 on this machine was stopped, and made the others wait" in line
+        named = f"worker {rank} on this machine was stopped, and made the others wait" in line
     assert named and time.monotonic() - began < 40
     finish(job, 0)
-    assert "in train_and_evaluate" in (tmp_path / "run/workers/1.log").read_text()
+    assert "in train_and_evaluate" in (tmp_path / f"run/workers/{rank}.log").read_text()
     assert_equal_runs(tmp_path, undisturbed)
 
 

@@ -2,6 +2,7 @@
 
 import json
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -17,9 +18,11 @@ FLAGS = ("--dataset=shapes", "--model=small_models:smooth", "--batch_size=32", "
          "--learning_rate=0.05", "--eval_every_epochs=0.05", "--log_every_steps=1", "--num_gpus=0", "--ledger")
 
 
-def start(folder, workers, *more, each=()):
-    """Starts all workers of a job; `each` holds further flags for some of them, by number."""
+def start(folder, workers, *more, each=(), meanwhile=None):
+    """Starts all workers of a job; `each` holds further flags for some of them, by number. `meanwhile` may do something
+    with their addresses before."""
     addresses = [f"127.0.0.1:{port}" for port in free_ports(workers)]
+    kept = meanwhile and meanwhile(addresses)
     jobs = []
     for index in range(workers):
         config = {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": index}}
@@ -27,6 +30,7 @@ def start(folder, workers, *more, each=()):
             [sys.executable, "-m", "trainer.main", *FLAGS, "--model_dir=run", *more, *dict(each).get(index, ())],
             cwd=folder, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
             env=environment(TF_CONFIG=json.dumps(config))))
+    jobs[0].kept = kept
     return jobs
 
 
@@ -37,6 +41,8 @@ def finish(jobs, code):
 
 
 def losses(folder):
+    """Of every line of metrics; each evaluation counts every example once."""
+    assert all(line["examples"] == 2000 for line in lines.read(folder / "run/metrics.jsonl") if line["split"] == "eval")
     return {(line["split"], line["step"]): (line["loss"], line["accuracy"])
             for line in lines.read(folder / "run/metrics.jsonl")}
 
@@ -135,3 +141,21 @@ def test_what_one_worker_alone_meets_ends_all_with_its_code(tmp_path):
     flags = ("--dataset=folder", "--image_size=32", "--batch_size=8", "--data_dir=data")
     (_, chief), (_, other) = finish(start(tmp_path, 2, *flags, each={1: ("--data_dir=nothing",)}), 65)
     assert "worker 1 ended: " in chief and "nothing" in chief and "nothing" in other
+
+
+def test_a_worker_that_never_starts_is_named(tmp_path):
+    jobs = start(tmp_path, 3, "--batch_size=48", "--start_timeout=12")
+    jobs[2].kill()
+    jobs[2].communicate()
+    for _, err in finish(jobs[:2], 70):
+        assert "1 of 3 workers did not come within --start_timeout: worker 2 (127.0.0.1:" in err
+
+
+def test_a_port_in_use_is_named_on_all(tmp_path):
+    def occupy(addresses):
+        host, port = addresses[1].split(":")
+        return socket.create_server((host, int(port)))
+
+    jobs = start(tmp_path, 2, meanwhile=occupy)
+    for number, (_, err) in enumerate(finish(jobs, 73)):
+        assert "can't have port " in err and "Address already in use" in err and "Traceback" not in err, number

@@ -1,5 +1,6 @@
 """Takes what the loop measured to everybody who wants to know."""
 
+import dataclasses
 import time
 
 from trainer.reporting import curves, sheet
@@ -116,6 +117,10 @@ class Reporter:
             sizes["ledger"] = self._ledger.settle()
             paths.append(self._model_dir.ledger)
         return sizes, paths
+
+    def settings(self, config):
+        """Shows in TensorBoard's HParams table what the run is."""
+        self._tensorboard.write_settings(dataclasses.asdict(config))
 
     def samples(self, samples):
         """Shows in TensorBoard how the first examples look, as they are and as training sees them."""

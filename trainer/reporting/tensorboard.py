@@ -4,6 +4,8 @@ from pathlib import Path
 
 import tensorflow as tf
 
+from trainer.reporting import hparams
+
 SPLITS = ("train", "eval")
 
 
@@ -54,6 +56,11 @@ class TensorBoardWriter:
         with self._writers[split].as_default():
             for tag, value in images.items():
                 tf.summary.image(tag, value, step=step, max_outputs=len(value))
+
+    def write_settings(self, settings):
+        """Writes a run's settings for the HParams table; see hparams.py."""
+        with self._writers[hparams.SPLIT].as_default():
+            hparams.write(settings)
 
     def settle(self):
         """Hands all to the operating system. Returns the sizes, as the constructor takes them."""

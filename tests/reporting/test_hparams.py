@@ -1,0 +1,94 @@
+"""The HParams table, as TensorBoard's own server gives it to the browser."""
+
+import contextlib
+import dataclasses
+import json
+import re
+import subprocess
+import sys
+import time
+import urllib.request
+
+import pytest
+import tensorflow as tf
+from conftest import environment
+
+from trainer.config import Config
+from trainer.reporting import hparams
+
+RUNS = {"optimizer=sgd": (Config(optimizer="sgd", learning_rate=0.5, augment=("flip", "crop"), ledger=True), 0.25),
+        "optimizer=adam": (Config(optimizer="adam", max_steps=7), 0.75)}
+
+
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory):
+    """A folder of runs, each with the event files that a run leaves."""
+    out = tmp_path_factory.mktemp("swept")
+    for name, (config, accuracy) in RUNS.items():
+        for split in ("train", "eval"):
+            events = tf.summary.create_file_writer(str(out / name / "tensorboard" / split))
+            with events.as_default():
+                if split == hparams.SPLIT:
+                    hparams.write(dataclasses.asdict(config))
+                for step in (5, 10):
+                    tf.summary.scalar("accuracy", accuracy * step / 10 if split == "eval" else 0.0, step=step)
+                    tf.summary.scalar("loss", 1 / step, step=step)
+            events.close()
+    return out
+
+
+@contextlib.contextmanager
+def tensorboard(folder):
+    """TensorBoard on a folder and a free port; gives a function that asks its HParams plugin."""
+    process = subprocess.Popen([sys.executable, "-m", "tensorboard.main", f"--logdir={folder}", "--host=127.0.0.1",
+                                "--port=0"], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+                               env=environment())
+    try:
+        address = next(found[0] for line in process.stderr if (found := re.search(r"http://[\d.:]+/", line)))
+
+        def ask(what, **question):
+            request = urllib.request.Request(f"{address}data/plugin/hparams/{what}", json.dumps(question).encode(),
+                                             {"Content-Type": "application/json"})
+            with urllib.request.urlopen(request, timeout=60) as answer:
+                return json.load(answer)
+        yield ask
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def rows(ask, wanted):
+    """Session name to (settings, figures), once TensorBoard has read so many."""
+    deadline = time.monotonic() + 60
+    while True:
+        groups = ask("session_groups", allowedStatuses=["STATUS_UNKNOWN"], startIndex=0, sliceSize=100).get(
+            "sessionGroups", [])
+        found = {group["name"]: (group["hparams"], {metric["name"]["tag"]: metric["value"]
+                                                    for metric in group.get("metricValues", [])}) for group in groups}
+        if len(found) == wanted and all(figures for _, figures in found.values()):
+            return found
+        assert time.monotonic() < deadline, found
+        time.sleep(0.2)
+
+
+def test_the_table_has_a_row_of_settings_and_figures_for_each_run(swept):
+    with tensorboard(swept) as ask:
+        found = rows(ask, 2)
+        infos = {info["name"]: info for info in ask("experiment")["hparamInfos"]}
+    settings, figures = found["optimizer=adam/tensorboard/eval"]
+    assert (settings["optimizer"], settings["learning_rate"], settings["max_steps"]) == ("adam", 0.001, 7)
+    assert settings["ledger"] is False and settings["augment"] == "none"
+    assert settings["export"] == "h5,keras,saved_model"
+    assert not {"model_dir", "resume", "data_dir", "validation_fraction"} & settings.keys()
+    assert figures["accuracy"] == 0.75 and abs(figures["loss"] - 0.1) < 1e-6
+    settings, figures = found["optimizer=sgd/tensorboard/eval"]
+    assert settings["augment"] == "flip,crop" and settings["ledger"] is True and "max_steps" not in settings
+    assert figures["accuracy"] == 0.25
+    assert {name for name, info in infos.items() if info.get("differs")} == {"optimizer", "learning_rate", "augment",
+                                                                             "ledger"}
+
+
+def test_the_table_is_there_for_a_single_run_too(swept):
+    with tensorboard(swept / "optimizer=sgd/tensorboard") as ask:
+        ((name, (settings, figures)),) = rows(ask, 1).items()
+    assert name == "eval" and settings["optimizer"] == "sgd" and figures["accuracy"] == 0.25

@@ -1,0 +1,48 @@
+"""A deadline on progress, in processes of their own: it ends them."""
+
+import signal
+import subprocess
+import sys
+import time
+
+from conftest import environment
+
+HEAD = """
+import sys, time
+from trainer.deadline import Deadline
+def forever():
+    while True: time.sleep(0.1)
+with Deadline({seconds}) as deadline:
+    print("ready", flush=True)
+"""
+
+
+def start(body, seconds=1.5):
+    return subprocess.Popen([sys.executable, "-c", HEAD.format(seconds=seconds) + body], text=True, env=environment(),
+                            stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+
+def test_who_makes_no_progress_shows_the_stacks_and_ends():
+    job = start("    deadline.progress('evaluating')\n    forever()\n")
+    began = time.monotonic()
+    _, err = job.communicate(timeout=30)
+    assert job.returncode == 70 and 1.5 < time.monotonic() - began < 15
+    assert "no progress for 2 s while evaluating; where every thread stands" in err and "in forever" in err
+    assert err.count("way out:") == 1 and "--hang_timeout=1.5" in err
+
+
+def test_progress_and_longer_phases_put_it_off():
+    job = start("    for _ in range(6):\n        time.sleep(0.5)\n        deadline.progress()\n"
+                "    with deadline.phase('compiling', 4):\n        time.sleep(3)\n    time.sleep(1)\n    print('through')\n")
+    out, err = job.communicate(timeout=60)
+    assert job.returncode == 0 and out == "ready\nthrough\n" and not err
+
+
+def test_time_in_which_the_process_was_stopped_does_not_count():
+    job = start("    time.sleep(1)\n    print('through')\n", 4.0)
+    job.stdout.readline()
+    job.send_signal(signal.SIGSTOP)
+    time.sleep(6)
+    job.send_signal(signal.SIGCONT)
+    out, err = job.communicate(timeout=30)
+    assert job.returncode == 0 and "through" in out and not err
