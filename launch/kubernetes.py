@@ -10,8 +10,8 @@ import sys
 from pathlib import PurePosixPath
 
 from launch import manifests
-from launch.command import parse
-from trainer.config import Checked, indivisible, option
+from launch.command import misfits, parse, require
+from trainer.config import Checked, option
 from trainer.errors import UsageError, run_as_process, run_to_exit_code
 
 _NAME = {"name": (r"[a-z]([-a-z0-9]*[a-z0-9])?", 63, "small letters, digits and hyphens, beginning with a letter"),
@@ -110,20 +110,10 @@ def require_fit(options, config):
     if config.num_gpus not in (-1, gpus):
         found.append(f"the trainer's --num_gpus must be the pods' --gpus_per_worker, {gpus}; received "
                      f"{config.num_gpus}; leave --num_gpus out")
-    if workers > 1 and config.strategy in ("one_device", "mirrored"):
-        found.append(f"--strategy={config.strategy} is for one process, and would train the same on each of "
-                     f"--num_workers={workers}; leave --strategy out, or say --num_workers=1")
     if workers == 1 and config.strategy == "multi_worker":
         found.append("--strategy=multi_worker needs --num_workers of at least 2; received 1")
-    if workers > 1 and config.virtual_devices > 1:
-        found.append("several workers take a CPU or whole GPUs each; received "
-                     f"--virtual_devices={config.virtual_devices}; leave it out")
-    config = dataclasses.replace(config, num_gpus=gpus)
-    own, replicas = config.problems(), workers * max(1, gpus)
-    if workers > 1 and not own and config.batch_size % replicas:
-        own = [indivisible(config.batch_size, replicas)]
-    if found + own:
-        raise UsageError(found + own, "correct the above; the launcher's flags stand before --, the trainer's after it")
+    config, more = misfits(config, workers, gpus, "num_workers")
+    require(found + more)
     return config
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from launch import command, gpus
 from launch.supervisor import Place, Supervisor
 from launch.worker import agent_command
-from trainer.config import Checked, indivisible, option
+from trainer.config import Checked, option
 from trainer.errors import DeviceError, UsageError, run_as_process, run_to_exit_code
 from trainer.signals import StopWish
 
@@ -64,11 +64,11 @@ def supervise(places, words, config, options):
 
 def _places(options, config, words):
     shares = _shares(options, config)
-    replicas = options.num_workers * (len(shares[0]["CUDA_VISIBLE_DEVICES"].split(",")) if shares else 1)
-    if config.batch_size % replicas:
-        raise UsageError(indivisible(config.batch_size, replicas))
-    if shares and config.num_gpus < 0:
-        words.append(f"--num_gpus={replicas // options.num_workers}")
+    gpus = len(shares[0]["CUDA_VISIBLE_DEVICES"].split(",")) if shares else 0
+    fitting, wrong = command.misfits(config, options.num_workers, gpus, "num_workers")
+    command.require(wrong)
+    if fitting.num_gpus != config.num_gpus:
+        words.append(f"--num_gpus={gpus}")  # exactly so many: never a silent run on the CPU
     paths = os.pathsep.join(path for path in (str(Path.cwd()), os.environ.get("PYTHONPATH")) if path)
     cpus = [()] * options.num_workers if shares else _cores(options.num_workers)
     return [Place("127.0.0.1", "this machine", tuple(agent_command()), {"PYTHONPATH": paths, **share}, cpus=mine)

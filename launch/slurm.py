@@ -13,8 +13,8 @@ import sys
 from pathlib import Path
 
 from launch.batch_script import make_script
-from launch.command import parse
-from trainer.config import Checked, indivisible, option
+from launch.command import misfits, parse, require
+from trainer.config import Checked, option
 from trainer.errors import UsageError, run_as_process, run_to_exit_code
 
 # Slurm's own: minutes, minutes:seconds, hours:minutes:seconds, days-hours, and so on.
@@ -132,18 +132,8 @@ def require_fit(options, config):
     if gpus and config.num_gpus not in (-1, gpus):
         found.append(f"the trainer's --num_gpus must be --gpus_per_node, {gpus}; received {config.num_gpus}; leave "
                      "--num_gpus out")
-    if nodes > 1 and config.strategy in ("one_device", "mirrored"):
-        found.append(f"--strategy={config.strategy} is for one process, and would train the same on each of "
-                     f"--nodes={nodes}; leave --strategy out, or say --nodes=1")
-    if nodes > 1 and config.virtual_devices > 1:
-        found.append("several workers take a CPU or whole GPUs each; received "
-                     f"--virtual_devices={config.virtual_devices}; leave it out")
-    config = dataclasses.replace(config, num_gpus=gpus) if gpus else config
-    own, replicas = config.problems(), nodes * max(1, config.num_gpus)
-    if nodes > 1 and not own and config.batch_size % replicas:
-        own = [indivisible(config.batch_size, replicas)]
-    if found + own:
-        raise UsageError(found + own, "correct the above; the launcher's flags stand before --, the trainer's after it")
+    config, more = misfits(config, nodes, gpus or None, "nodes")
+    require(found + more)
     return config
 
 

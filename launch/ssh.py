@@ -48,6 +48,7 @@ def main(argv=None):
 
 def _run(argv):
     options, words, config = command.parse(Options, argv)
+    command.require(command.misfits(config, len(options.hosts), None, "hosts")[1])
     try:
         more = shlex.split(options.ssh)
     except ValueError as error:

@@ -286,7 +286,7 @@ def test_all_that_is_wrong_is_said_at_once_by_a_process(run):
     ended = run("launch.kubernetes", "--name=A", "--", "--epochs=0")
     assert (ended.code, ended.out) == (64, "") and "Traceback" not in ended.err
     for part in ("--name must be", "--image is needed", "--claim is needed", "--epochs must be above 0",
-                 "way out: the launcher's flags stand before --"):
+                 "way out: correct the above; the launcher's flags stand before --"):
         assert part in ended.err
 
 
