@@ -127,7 +127,8 @@ class Supervisor:
                 if name == "port" and value["port"] is None:
                     raise BusyError(f"port {self._places[worker.number].port} of {worker.label} can't be had: "
                                     f"{value['why']}", "end what uses it, or name another --port")
-                ports[worker.number] = value["port"]
+                if name == "port":
+                    ports[worker.number] = value["port"]
             if self._wish.signal:
                 raise Stopped(f"asked to stop ({self._wish.signal}) before the workers had started",
                               "run the same command again")

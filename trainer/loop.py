@@ -13,25 +13,17 @@
 import contextlib
 import time
 
-import numpy as np
-import tensorflow as tf
-
 from trainer import together
-from trainer.data.pipeline import on_device, open_feed
+from trainer.data.pipeline import on_device
 from trainer.data.samples import take_samples
 from trainer.data.source import load
 from trainer.errors import Stopped, failure_of
 from trainer.evaluation import Evaluator
 from trainer.finish import finish
 from trainer.keeper import Keeper
-from trainer.pace import Pace
 from trainer.plan import make_plan
 from trainer.state import TrainState
-from trainer.step import make_train_loop
-from trainer.waits import Waits
-from trainer.watch import LossWatch
-
-_SHOWN = 10  # of what can't be used of the data
+from trainer.training import Training
 
 
 def train_and_evaluate(config, runtime, model_dir, console, wish, deadline):
@@ -57,8 +49,7 @@ def train_and_evaluate(config, runtime, model_dir, console, wish, deadline):
         plan = together.all_do(runtime, lambda: make_plan(config, data.train.size, runtime.replicas))
     console.say(f"{runtime.sentence()}; {plan.sentence()}")
     console.say(data.sentence())
-    for line in data.bad.names()[:_SHOWN]:
-        console.warn(f"left out: {line}")
+    _warn_of_bad(data, console)
     with deadline.phase("building the model and looking for checkpoints", 6):
         run = Run(config, runtime, model_dir, console, wish, deadline, data, plan)
     try:
@@ -78,20 +69,22 @@ class Run:
             runtime, lambda: TrainState(config, plan, runtime, len(data.classes), data.image_shape))
         self.keeper = Keeper(config, runtime, model_dir, console, data, plan, self.state)
         self.progress, self.reporter = self.keeper.progress, self.keeper.reporter
-        self.step, self.order = self.keeper.saved_at, data.train.order(config.seed, plan.batch_size)
-        self.watch = LossWatch(config, runtime.precision, self._ids_of, self.progress.recent)
+        self.training = Training(config, runtime, data, plan, self.state, self.progress, self.reporter,
+                                 self.keeper.saved_at)
         self.evaluate = Evaluator(self.state.model, data.test, plan.rows, runtime)
-        self.waits = Waits(runtime)
-        self.failure = None  # of this worker; it ends all of them at their next agreement
-        self.timed_since = None
+        self.known_bad = data.bad.here  # all workers know of what was bad from the start
+
+    @property
+    def step(self):
+        """Steps done."""
+        return self.training.step
 
     def train(self):
         """Trains and evaluates until the last step, or until the run ends early."""
-        pace, steps_on_device = Pace(), None
         if not self._done():
             self.console.start(self.step, self.plan.total_steps)
         while True:
-            stop, count, save = self._agree(pace)
+            stop, count, save = self._agree()
             if stop:
                 self._stop()
             if self._evaluation_due():
@@ -101,50 +94,53 @@ class Run:
                 self.keeper.save(self.step)
             if self._done():
                 break
-            if steps_on_device:
-                self._train_call(steps_on_device, count, pace)
+            if self.training.is_open:
+                self.training.call(count)
                 continue
-            steps_on_device = self._make_steps()
+            if self.step == 0:
+                self._introduce()
+            self.training.open()
             with self._compiling():
-                self._train_call(steps_on_device, count, pace)
+                self.training.call(count)
         self.console.stop()
         with self.deadline.phase("waiting for the last save", 6):
             together.all_do(self.runtime, self.keeper.wait)
 
-    def _agree(self, pace):
+    def _agree(self):
         """(whether to stop, how many steps come next, whether to save): the same on all workers.
 
         Raises:
             LockstepError: on all workers, if something failed on one.
         """
         save = self.keeper.due(self.step)
-        count = min(pace.steps, max(1, self.plan.next_stop(self.step) - self.step)) if self.runtime.is_chief else 0
+        count = min(self.training.pace.steps, max(1, self.plan.next_stop(self.step) - self.step))
         wished = 1 if self.wish.signal else 0
         failure = failure_of(self._check)
-        stop, count, save, failed, *own = together.agree(
-            self.runtime, [wished, count, int(save and self.runtime.is_chief), int(failure is not None),
-                           *self.waits.mine()])
+        bad = self.data.bad.here - self.known_bad
+        stop, count, save, failed, all_bad, *own = together.agree(
+            self.runtime, [wished, *([count, int(save)] if self.runtime.is_chief else [0, 0]),
+                           int(failure is not None), bad, *self.training.waits.mine()])
+        self.data.bad.elsewhere = all_bad - bad
         if failed:
             together.raise_any(self.runtime, failure)
+        _warn_of_bad(self.data, self.console)
         self.deadline.progress()
-        slow = self.waits.take(own)
+        slow = self.training.waits.take(own)
         if slow and self.reporter:
             self.console.warn(slow)
         return stop, count, save
 
     def _check(self):
         """Raises what went wrong beside the training: in a report, in a save, or in reading the data."""
-        if self.failure:
-            raise self.failure
+        if self.training.failure:
+            raise self.training.failure
         self.keeper.check()
         self.data.bad.check()
 
-    def _make_steps(self):
-        if self.step == 0:
-            self._report(lambda: self.reporter.settings(self.config))
-            self._report(lambda: self.reporter.samples(self._samples()))
-        feed = open_feed(self.data, self.config, self.plan, self.step, self.runtime)
-        return make_train_loop(self.state, self.config, self.plan, self.runtime, feed)
+    def _introduce(self):
+        """Tells in TensorBoard what a run is, before its first step."""
+        self.training.report(lambda: self.reporter.settings(self.config))
+        self.training.report(lambda: self.reporter.samples(self._samples()))
 
     def _samples(self):
         return take_samples(self.data, self.config, self.plan.batch_size,
@@ -157,49 +153,6 @@ class Run:
             self.keeper.save(self.step)
         with self.deadline.phase("compiling", 6), self.nothing_to_save("compiling"):
             yield
-
-    def _train_call(self, steps_on_device, count, pace):
-        self.waits.begin()
-        with pace.measure(count):
-            records = steps_on_device(tf.constant(count, tf.int32))
-            records = type(records)(*(part if part is None else np.asarray(part) for part in records))
-        self.waits.note(records.times)
-        speed = pace.steps_per_second and pace.steps_per_second * self.plan.batch_size
-        windows = list(self.progress.absorb(records, self.step, self.plan, self.watch))
-        self.step += count
-        found = self.watch.take_found()
-        self._report(lambda: self._report_steps(records, windows, found, speed))
-        for event in found:
-            self.failure = self.failure or failure_of(lambda event=event: self.watch.require_bearable(event))
-        self._count_time(count)
-
-    def _report(self, action):
-        """Reports, on the chief. What goes wrong ends all workers at their next agreement."""
-        if self.reporter:
-            self.failure = self.failure or failure_of(action)
-
-    def _report_steps(self, records, windows, found, speed):
-        for record in windows:
-            self.reporter.train({**record, **self.waits.shares}, speed)
-        if self.config.ledger:
-            self.reporter.ledger(self.step - len(records.loss), records.ids)
-        self.reporter.progress(self.step, self.plan.epoch(self.step), speed)
-        for event in found:
-            if self.watch.is_news(event):
-                self.reporter.event(event)
-
-    def _ids_of(self, step):
-        """The examples of a step, in the order of the global batch."""
-        first, size = (step - 1) * self.plan.batch_size, self.plan.batch_size
-        return self.order.stream(first, first + size)[0].tolist()
-
-    def _count_time(self, steps):
-        """Counts the time of a call and of all that was done for it on the host; the first call only compiles."""
-        now = time.perf_counter()
-        if self.timed_since is not None:
-            self.progress.images += steps * self.plan.batch_size
-            self.progress.train_seconds += now - self.timed_since
-        self.timed_since = now
 
     def _evaluation_due(self):
         evaluated = self.progress.evaluation and self.progress.evaluation["step"]
@@ -216,13 +169,12 @@ class Run:
         record, is_best = self.progress.note_evaluation(self.step, evaluation, self.plan)
         record["learning_rate"] = float(self.state.optimizer.learning_rate)
         record["images_per_second"] = round(evaluation.examples / seconds, 1)
-        self._report(lambda: self.reporter.evaluation(record, is_best))
+        self.training.report(lambda: self.reporter.evaluation(record, is_best))
         if is_best and self.keeper.saved_at != self.step:
             self.keeper.save(self.step)
         elif self.keeper.saved_at == self.step:
             self.keeper.amend(self.step)
-        if self.timed_since is not None:
-            self.timed_since = time.perf_counter()
+        self.training.skip_time()
 
     def _wanted_back(self):
         (wishes,) = together.agree(self.runtime, [int(bool(self.wish.signal))])
@@ -271,3 +223,8 @@ class Run:
         self.console.stop()
         self.keeper.close()
 
+
+def _warn_of_bad(data, console):
+    """Names what turned out not to be of use; the first few of a start."""
+    for line in data.bad.news():
+        console.warn(f"left out: {line}")

@@ -11,15 +11,22 @@ class BadExamples:
     Args:
         allowed: How many bad pictures and other files a run may meet: `--max_bad_records`.
 
+    Attributes:
+        elsewhere: How many others the job's other workers have met.
     """
 
     def __init__(self, allowed=0):
         self._allowed, self._found, self._lock = allowed, {}, threading.Lock()
-        self._examples = set()
+        self._examples, self._told, self.elsewhere = set(), 0, 0
 
     @property
     def count(self):
-        """How many are known."""
+        """How many are known, wherever."""
+        return self.here + self.elsewhere
+
+    @property
+    def here(self):
+        """How many this process knows of."""
         return len(self._found)
 
     def note(self, split, example, problem):
@@ -45,6 +52,12 @@ class BadExamples:
         with self._lock:
             return [f"{name}: {problem}" for name, problem in sorted(self._found.items())]
 
+    def news(self, most=10):
+        """Lines, as of `names`, for what was found since the last call; of all calls together at most so many."""
+        with self._lock:
+            new, self._told = list(self._found.items())[self._told:most], len(self._found)
+            return [f"{name}: {problem}" for name, problem in new]
+
     def check(self, shown=10):
         """Ends the run if there are more than it may meet.
 
@@ -57,8 +70,8 @@ class BadExamples:
         if self.count > self._allowed:
             lines = self.names()
             more = [f"and {len(lines) - shown:,} more"] if shown and len(lines) > shown else []
-            what = "1 picture or file" if len(lines) == 1 else f"{len(lines):,} pictures or files"
+            what = "1 picture or file" if self.count == 1 else f"{self.count:,} pictures or files"
             raise DataError("\n  ".join([f"{what} can't be used; --max_bad_records is {self._allowed:,}:",
                                          *lines[:shown], *more]),
-                            f"mend or remove them, or leave them out with --max_bad_records={len(lines)}; "
+                            f"mend or remove them, or leave them out with --max_bad_records={self.count}; "
                             "python -m trainer doctor --data lists all there are")
