@@ -58,11 +58,11 @@ def main():
     parser.add_argument("--every", type=float, default=8, help="seconds from one save to the next here")
     parser.add_argument("--interval", type=float, default=20, help="seconds from one save to the next in question")
     options = parser.parse_args()
-    from trainer import checkpoint, keeper, loop
+    from trainer import checkpoint, keeper, training
     from trainer.main import main as train
 
     calls, begun, written = [], [], []
-    record(loop._Run, "_train_call", calls)
+    record(training.Training, "call", calls)
     record(keeper.Keeper, "save", begun)
     record(checkpoint.Checkpoints, "save", written)
     with tempfile.TemporaryDirectory() as scratch:
