@@ -72,7 +72,7 @@ def main():
                       f"--checkpoint_every_minutes={options.every / 60}", f"--model_dir={scratch}/run"])
         if code:
             sys.exit(code)
-    calls = [(call[0], after[0], call[2][2]) for call, after in itertools.pairwise(calls)][5:]
+    calls = [(call[0], after[0], call[2][1]) for call, after in itertools.pairwise(calls)][5:]
     saves = [(first[0], last[1]) for first, last in zip(begun, written, strict=True)
              if calls[0][0] < first[0] and last[1] < calls[-2][0]]
     usual = statistics.median((after - began) / steps for began, after, steps in calls)
