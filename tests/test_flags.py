@@ -22,7 +22,7 @@ def test_every_flag_reaches_the_config():
     words = ["--model_dir=x", "--resume=never", "--seed=3", "--num_gpus=0", "--virtual_devices=2",
              "--strategy=mirrored", "--precision=bfloat16", "--xla=on", "--dataset=shapes", "--data_dir=d",
              "--batch_size=64", "--image_size=64", "--validation_fraction=0.2", "--max_bad_records=3",
-             "--class_weights=balanced", "--lanes=32", "--input=host",
+             "--class_weights=balanced", "--lanes=32", "--input=host", "--start_timeout=9", "--hang_timeout=8",
              "--augment=flip,crop", "--model=cnn2", "--optimizer=sgd", "--learning_rate=0.5", "--momentum=0.8",
              "--weight_decay=0.1", "--schedule=cosine", "--warmup_epochs=0.5", "--label_smoothing=0.1", "--clip_norm=2",
              "--epochs=0.5", "--max_steps=9", "--eval_every_epochs=2", "--log_every_steps=7", "--patience=4",

@@ -55,12 +55,14 @@ def test_a_worker_that_is_stopped_is_named_and_shows_its_stacks(undisturbed, tmp
 
 
 def test_what_hangs_shows_the_stacks_of_all_and_starts_again(tmp_path):
+    flags = [*FLAGS, "--model=small_models:halting", "--max_steps=3000"]
+    job = launch(tmp_path, "--num_workers=2", "--hang_timeout=6", flags=flags)
+    wait_for_step(tmp_path, 50)  # before, it compiles, and has longer
     (tmp_path / "hang").touch()
-    flags = [*FLAGS, "--model=small_models:halting", "--max_steps=200"]
-    _, err = finish(launch(tmp_path, "--num_workers=2", "--hang_timeout=12", flags=flags), 0)
+    _, err = finish(job, 0)
     assert "no progress for" in err and "start again in 1 s" in err
     logs = [(tmp_path / f"run/workers/{number}.log").read_text() for number in range(2)]
-    assert all("where every thread stands" in log and "in _train_call" in log for log in logs)
+    assert all("where every thread stands" in log and "in train_and_evaluate" in log for log in logs)
     assert sum("in _halt" in log for log in logs) == 1
 
 
