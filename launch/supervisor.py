@@ -11,6 +11,7 @@
 import contextlib
 import dataclasses
 import json
+import os
 import queue
 import sys
 import time
@@ -26,6 +27,7 @@ _END_PLAN = ((5.0, "SIGTERM"), (12.0, "SIGABRT"), (18.0, "SIGKILL"))
 _BACK_OFF_SECONDS, _LONGEST_BACK_OFF = 1.0, 60.0
 _TICK_SECONDS = 0.25
 _WAY_OUT = "way out:"
+_LEFT_BEHIND = b"\r\x1b[K\x1b[?25h"  # takes away the progress line of a chief that was killed, and shows the cursor
 _BY_ITSELF = {WorkerError.code: 3, Stopped.code: 4}  # how likely an end is only a consequence of another's
 
 
@@ -66,6 +68,8 @@ class Supervisor:
     def __init__(self, places, words, model_dir, max_restarts, wish):
         self._places, self._words, self._max_restarts, self._wish = places, words, max_restarts, wish
         self._logs = model_dir / "workers"
+        # On a terminal the chief draws its progress itself, if it is on this machine.
+        self._terminal = os.dup(sys.stdout.fileno()) if sys.stdout.isatty() and places[0].folder is None else None
 
     def run(self):
         """Runs the job to its end.
@@ -100,13 +104,15 @@ class Supervisor:
     def _run_once(self):
         """Starts all workers once. Returns (code of the first cause, lines that say what it was)."""
         events = queue.Queue()
-        workers = [Worker(number, place.label, place.agent, self._logs / f"{number}.log", events)
-                   for number, place in enumerate(self._places)]
+        workers = [Worker(number, place.label, place.agent, self._logs / f"{number}.log", events,
+                          None if number else self._terminal) for number, place in enumerate(self._places)]
         try:
             ports = self._find_ports(workers, events)
             if ports:
                 self._start(workers, ports)
                 self._watch(workers, events)
+            if self._terminal is not None and any(worker.code for worker in workers):
+                os.write(self._terminal, _LEFT_BEHIND)
             return self._verdict(workers)
         finally:
             for worker in workers:
@@ -140,13 +146,11 @@ class Supervisor:
 
     def _start(self, workers, ports):
         addresses = [f"{place.host}:{ports[number]}" for number, place in enumerate(self._places)]
-        # On a terminal the chief draws its progress itself.
-        out = sys.stdout.fileno() if sys.stdout.isatty() else None
         for worker, place in zip(workers, self._places, strict=True):
             cluster = {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": worker.number}}
             environment = {**place.environment, "TF_CONFIG": json.dumps(cluster)}
-            mine = out if worker.number == 0 and place.folder is None else None
-            worker.start(words=self._words, env=environment, cwd=place.folder, out=mine, cpus=place.cpus)
+            worker.start(words=self._words, env=environment, cwd=place.folder, cpus=place.cpus,
+                         out=None if worker.number else self._terminal)
 
     def _watch(self, workers, events):
         """Until all have ended."""
@@ -164,11 +168,10 @@ class Supervisor:
             if failed_at is not None and plan and time.monotonic() - failed_at > plan[0][0]:
                 _signal_all(workers, plan.pop(0)[1])
 
-    @staticmethod
-    def _show(worker, name, value):
+    def _show(self, worker, name, value):
         if name == "out" and worker.number == 0:
             print(value, flush=True)
-        elif name == "news":
+        elif name == "news" and not self._wish.signal:  # what they say to it, they say because they were asked
             tell(value if worker.number == 0 else f"[worker {worker.number}] {value}")
 
     def _verdict(self, workers):
@@ -181,7 +184,9 @@ class Supervisor:
         def rank(worker):
             by_us = worker.ended_at - first > _END_PLAN[0][0] and not worker.stopped
             specific = worker.code in range(64, 79) and worker.code not in _BY_ITSELF
-            return (by_us, 0 if specific or worker.stopped else _BY_ITSELF.get(worker.code, 1), worker.ended_at)
+            kind = 0 if specific or worker.stopped else _BY_ITSELF.get(worker.code, 1)
+            # Of those that were asked to stop, the chief knows best what was saved.
+            return (by_us, kind, worker.number if worker.code == Stopped.code else worker.ended_at)
 
         cause = min(failed, key=rank)
         lines = [f"lockstep: worker {cause.number} on {cause.label} {cause.how}; all of it is in "

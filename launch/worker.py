@@ -24,6 +24,7 @@ class Worker:
         command: The words that start its agent, locally or through ssh.
         log: The path of its log, to which is added.
         events: A queue: (this, name, value) of everything the agent says is put there, last of all "ended".
+        terminal: A file descriptor that the agent inherits, so that the worker can write to it; None for none.
 
     Attributes:
         code: How it ended; None while it runs.
@@ -32,14 +33,15 @@ class Worker:
         stopped: Whether it was found stopped by SIGSTOP.
     """
 
-    def __init__(self, number, label, command, log, events):
+    def __init__(self, number, label, command, log, events, terminal=None):
         self.number, self.label, self._events = number, label, events
         self.code = self.ended_at = self.how = None
         self.stopped = False
         self._said = collections.deque(maxlen=_KEPT)
         self._log = open(log, "a", encoding="utf-8")  # noqa: SIM115  closed when the worker has ended
         self._agent = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                                       stderr=subprocess.PIPE, text=True, errors="replace", start_new_session=True)
+                                       stderr=subprocess.PIPE, text=True, errors="replace", start_new_session=True,
+                                       pass_fds=() if terminal is None else (terminal,))
         self._errors = threading.Thread(target=self._read_errors, daemon=True)
         self._errors.start()
         threading.Thread(target=self._read, daemon=True).start()

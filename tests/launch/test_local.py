@@ -1,10 +1,15 @@
 """Several workers on this machine: real launchers, real workers, real signals."""
 
+import contextlib
+import fcntl
 import json
 import os
+import pty
 import signal
+import struct
 import subprocess
 import sys
+import termios
 import time
 
 import pytest
@@ -86,6 +91,21 @@ def test_asked_to_stop_it_saves_and_goes_on_equal(undisturbed, tmp_path):
     assert "is saved in run/checkpoints" in err and not workers_in(tmp_path)
     finish(launch(tmp_path, "--num_workers=2"), 0)
     assert_equal_runs(tmp_path, undisturbed)
+
+
+def test_on_a_terminal_the_chief_draws_its_progress(tmp_path):
+    leader, follower = pty.openpty()
+    fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("4H", 40, 110, 0, 0))
+    flags = [*FLAGS, "--max_steps=3000", "--eval_every_epochs=1000"]
+    with subprocess.Popen([sys.executable, "-m", "launch.local", "--", *flags], cwd=tmp_path, stdout=follower,
+                          stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, env=environment(TERM="xterm")) as job:
+        os.close(follower)
+        shown = b""
+        with contextlib.suppress(OSError), os.fdopen(leader, "rb", buffering=0) as terminal:  # EIO: all have left
+            while data := terminal.read(4096):
+                shown += data
+        assert job.wait(60) == 0
+    assert "\N{BOX DRAWINGS HEAVY HORIZONTAL}".encode() in shown and b"images/s" in shown and b"test accuracy" in shown
 
 
 def test_workers_do_not_outlive_their_launcher(tmp_path):
