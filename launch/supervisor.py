@@ -18,7 +18,7 @@ import time
 
 from launch import rules
 from launch.worker import Worker
-from trainer.errors import BusyError, Stopped, WorkerError, of_code, tell
+from trainer.errors import BusyError, LockstepError, Stopped, WorkerError, tell
 from trainer.lock import FolderLock
 
 _PORT_SECONDS = 60.0  # for the agents to come up and find ports
@@ -153,11 +153,12 @@ class Supervisor:
                          out=None if worker.number else self._terminal)
 
     def _watch(self, workers, events):
-        """Until all have ended."""
-        plan, failed_at, asked = list(_END_PLAN), None, False
-        while any(worker.code is None for worker in workers):
+        """Until all have ended, and all that they said is shown."""
+        plan, failed_at, asked, running = list(_END_PLAN), None, False, len(workers)
+        while running:
             with contextlib.suppress(queue.Empty):
                 worker, name, value = events.get(timeout=_TICK_SECONDS)
+                running -= name == "ended"
                 if name == "ended" and value and failed_at is None:
                     failed_at = worker.ended_at
                 elif failed_at is None:
@@ -204,10 +205,9 @@ class Supervisor:
         text = "\n".join(said).removeprefix("lockstep: ")
         if restarts:
             text += f"\n  the job was started {restarts + 1} times"
-        try:
-            return of_code(kept)(text, way_out)
-        except StopIteration:  # a defect, with its traceback above
-            return WorkerError(text, way_out)
+        error = LockstepError(text, way_out)
+        error.code = kept
+        return error
 
 
 def _signal_all(workers, name):

@@ -11,6 +11,7 @@ import time
 from launch import rules
 from trainer.errors import WorkerError
 
+_DRAIN_SECONDS = 2.0
 _KEPT = 40  # lines of what a worker said last
 _NEWS = ("lockstep: warning:", "lockstep: SIG")  # what people should see of a worker's stderr while it runs
 
@@ -42,9 +43,9 @@ class Worker:
         self._agent = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                        stderr=subprocess.PIPE, text=True, errors="replace", start_new_session=True,
                                        pass_fds=() if terminal is None else (terminal,))
-        self._errors = threading.Thread(target=self._read_errors, daemon=True)
-        self._errors.start()
-        threading.Thread(target=self._read, daemon=True).start()
+        self._readers = [threading.Thread(target=read, daemon=True) for read in (self._read_errors, self._read)]
+        for reader in self._readers:
+            reader.start()
 
     def send(self, **order):
         """Tells the agent something; without effect if it is gone."""
@@ -74,7 +75,11 @@ class Worker:
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._agent.wait(5.0)
         self._agent.kill()
-        self._log.close()
+        self._agent.wait()
+        for reader in self._readers:
+            reader.join(_DRAIN_SECONDS)
+        for stream in (self._agent.stdout, self._agent.stderr, self._log):
+            stream.close()
 
     def last_words(self):
         """Why it ended, as it said itself: its last error and all below that; else its last lines."""
@@ -94,7 +99,7 @@ class Worker:
                 self._take(name, value, said)
         if self.code is None:
             code = self._agent.wait()
-            self._errors.join(2.0)
+            self._readers[0].join(_DRAIN_SECONDS)  # what it said last explains it
             self._end(WorkerError.code, f"was lost: what connects to it {rules.describe(code)}")
 
     def _take(self, name, value, said):

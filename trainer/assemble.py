@@ -37,5 +37,5 @@ def assemble(config, cluster, failure, deadline):
         raise failure
     from trainer import runtime
 
-    with deadline.phase("starting the devices", 2):
+    with deadline.phase("starting the devices"):
         return runtime.start(config, cluster, *chosen)

@@ -9,6 +9,7 @@ import time
 from trainer.errors import WorkerError
 
 _TICK_SECONDS = 0.5
+_LONGER = 6
 # Between the stacks and the end: workers that wait for each other all have to tell theirs.
 _FOR_THE_OTHERS_SECONDS = 3.0
 
@@ -23,7 +24,7 @@ class Deadline:
     """
 
     def __init__(self, seconds):
-        self._seconds, self._times, self._doing = seconds, 1, "starting"
+        self._seconds, self._times, self._doing = seconds, _LONGER, "starting"
         self._idle, self._ended = 0.0, threading.Event()
 
     def __enter__(self):
@@ -40,8 +41,8 @@ class Deadline:
         self._idle, self._times, self._doing = 0.0, 1, doing
 
     @contextlib.contextmanager
-    def phase(self, doing, times):
-        """Declares that a block may take `times` as long as others."""
+    def phase(self, doing, times=_LONGER):
+        """Declares that a block may take `times` as long as a call of the device loop."""
         before = self._doing, self._times
         self._idle, self._doing, self._times = 0.0, doing, times
         try:

@@ -43,14 +43,14 @@ def train_and_evaluate(config, runtime, model_dir, console, wish, deadline):
     Raises:
         LockstepError: a subclass for each way to end other than well.
     """
-    with deadline.phase("looking at the data", 6):
+    with deadline.phase("looking at the data"):
         data = together.all_do(runtime, lambda: load(config))
         together.require_same(runtime, {f"data: {name}": value for name, value in data.facts().items()})
         plan = together.all_do(runtime, lambda: make_plan(config, data.train.size, runtime.replicas))
     console.say(f"{runtime.sentence()}; {plan.sentence()}")
     console.say(data.sentence())
     _warn_of_bad(data, console)
-    with deadline.phase("building the model and looking for checkpoints", 6):
+    with deadline.phase("building the model and looking for checkpoints"):
         run = Run(config, runtime, model_dir, console, wish, deadline, data, plan)
     try:
         run.train()
@@ -103,7 +103,7 @@ class Run:
             with self._compiling():
                 self.training.call(count)
         self.console.stop()
-        with self.deadline.phase("waiting for the last save", 6):
+        with self.deadline.phase("waiting for the last save"):
             together.all_do(self.runtime, self.keeper.wait)
 
     def _agree(self):
@@ -151,7 +151,7 @@ class Run:
         """Around what compiles, which may take longer than who wants the run to stop may wait."""
         if self.keeper.saved_at != self.step:
             self.keeper.save(self.step)
-        with self.deadline.phase("compiling", 6), self.nothing_to_save("compiling"):
+        with self.deadline.phase("compiling"), self.nothing_to_save("compiling"):
             yield
 
     def _evaluation_due(self):
@@ -190,7 +190,7 @@ class Run:
 
     def _stop(self):
         self.wish.end()  # what follows is short, and shall not be cut short
-        with self.deadline.phase("saving", 6):
+        with self.deadline.phase("saving"):
             together.all_do(self.runtime, self._save_all)
             together.part(self.runtime)
         why = self.wish.signal or "another worker was"
@@ -213,7 +213,7 @@ class Run:
             return finish(self, self._samples) if self.runtime.is_chief else None
 
         waiting = contextlib.nullcontext() if self.runtime.is_chief else self.nothing_to_save("waiting for the exports")
-        with self.deadline.phase("exporting", 6), waiting:
+        with self.deadline.phase("exporting"), waiting:
             result = together.all_do(self.runtime, finish_alone)
             together.part(self.runtime)
         return result

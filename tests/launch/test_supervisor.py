@@ -1,0 +1,131 @@
+"""The supervisor and its agents, with workers that do as they are told: a script in place of the trainer."""
+
+import os
+import time
+
+import pytest
+from conftest import ROOT
+
+from launch.supervisor import Place, Supervisor
+from launch.worker import agent_command
+from trainer.errors import LockstepError
+from trainer.signals import StopWish
+
+WORKER = """
+import json, os, signal, sys, time
+rank = json.loads(os.environ["TF_CONFIG"])["task"]["index"]
+with open(f"starts-{rank}", "a") as file:
+    file.write("x")
+start = os.path.getsize(f"starts-{rank}")
+def end(code, *words):
+    for word in words:
+        print(word, file=sys.stderr, flush=True)
+    sys.exit(code)
+exec(sys.argv[1])
+"""
+
+
+@pytest.fixture
+def job(tmp_path, monkeypatch):
+    """Runs a script on some workers; returns the `LockstepError` that it ends with, or None."""
+    (tmp_path / "trainer").mkdir()
+    (tmp_path / "trainer/__init__.py").touch()
+    (tmp_path / "trainer/main.py").write_text(WORKER)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+
+    def run(script, workers=2, restarts=0):
+        places = [Place("127.0.0.1", "here", tuple(agent_command()), {"PYTHONPATH": str(tmp_path)}, str(tmp_path))
+                  for _ in range(workers)]
+        with StopWish() as wish:
+            try:
+                Supervisor(places, [script], tmp_path / "run", restarts, wish).run()
+            except LockstepError as error:
+                return error
+
+    return run
+
+
+def test_the_first_cause_is_shown_and_not_the_noise(job, capfd):
+    error = job("""
+if rank == 0:
+    time.sleep(0.5)
+    end(70, "lockstep: another worker is gone", "  way out: start again")
+time.sleep(0.3)
+end(65, "chatter", "lockstep: warning: odd", "lockstep: the data is broken", "  way out: mend it")
+""", 3)
+    assert error.code == 65 and "worker 1 on here ended with 65" in error.cause and "the data is broken" in error.cause
+    assert error.way_out == "mend it" and "way out" not in error.cause
+    out, err = capfd.readouterr()
+    assert "[worker 1] lockstep: warning: odd" in err.splitlines() and "gone" not in out + err + error.cause
+    assert "chatter" not in err
+
+
+def test_whoever_ends_by_another_cause_counts_before_who_lost_somebody(job):
+    error = job("""
+if rank == 0:
+    end(70, "lockstep: another worker is gone")
+time.sleep(1)
+os.kill(os.getpid(), signal.SIGSEGV)
+""")
+    assert error.code == 70 and "worker 1 on here was ended by SIGSEGV" in error.cause
+
+
+def test_a_defect_keeps_its_code_and_its_traceback(job, tmp_path):
+    error = job("time.sleep(rank / 2); 1 / 0")
+    assert error.code == 1 and "ZeroDivisionError" in error.cause and "run/workers/0.log" in error.cause
+    assert "ZeroDivisionError" in (tmp_path / "run/workers/0.log").read_text()
+
+
+def test_it_starts_again_with_growing_pauses_until_it_is_through(job, tmp_path, capfd):
+    began = time.monotonic()
+    assert job("end(70 if start < 3 else 0)", restarts=2) is None
+    assert 3 < time.monotonic() - began < 20 and (tmp_path / "starts-1").read_text() == "xxx"
+    err = capfd.readouterr().err
+    assert "in 1 s" in err and "(2 restarts left)" in err and "in 2 s" in err and "(1 restart left)" in err
+
+
+@pytest.mark.parametrize("code, starts", [(69, 2), (70, 2), (75, 2), (64, 1), (74, 1), (76, 1), (1, 1)])
+def test_who_starts_again(job, tmp_path, code, starts):
+    error = job(f"end({code})", workers=1, restarts=1)
+    assert error.code == code and len((tmp_path / "starts-0").read_text()) == starts
+
+
+def test_whoever_does_not_end_is_ended_within_30_seconds(job):
+    began = time.monotonic()
+    error = job("""
+if rank:
+    time.sleep(1)
+    end(70, "lockstep: alone")
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+signal.signal(signal.SIGABRT, signal.SIG_IGN)
+child = os.fork()
+while True: time.sleep(1)
+""")
+    assert error.code == 70 and "alone" in error.cause and 15 < time.monotonic() - began < 30
+
+
+def test_nothing_that_a_worker_says_gets_in_the_way(job, capfd):
+    error = job(r"""
+if rank == 0:
+    for _ in range(20000): print("a line of some length, again and again")
+    print("x" * 10**6)
+    sys.stdout.flush()
+    os.write(1, b"\xff\xfe\n{\"ended\": 0}\nno end of line")
+    os.write(2, b"\xff\x00" * 10**5)
+end(0)
+""")
+    out, _ = capfd.readouterr()
+    assert error is None and out.count("again and again") == 20000 and '{"ended": 0}' in out and "no end of line" in out
+
+
+def test_an_agent_that_is_lost(job, tmp_path):
+    error = job("os.kill(os.getppid(), signal.SIGKILL) if rank else None; time.sleep(60)")
+    assert error.code == 70 and "worker 1 on here was lost: what connects to it was ended by SIGKILL" in error.cause
+    time.sleep(0.5)
+    for entry in os.listdir("/proc"):
+        try:
+            alive = entry.isdecimal() and os.readlink(f"/proc/{entry}/cwd") == str(tmp_path) and \
+                open(f"/proc/{entry}/stat").read().split()[2] not in "ZX"  # noqa: SIM115
+        except OSError:
+            continue
+        assert not alive, entry
