@@ -30,7 +30,7 @@ _DRAIN_SECONDS = 3.0
 class _Agent:
     def __init__(self):
         self._speaking = threading.Lock()
-        self._worker, self._state = None, None
+        self._worker = self._state = self._held = None
 
     def say(self, **what):
         with self._speaking, contextlib.suppress(OSError, ValueError):  # nobody may be there to hear it
@@ -49,19 +49,23 @@ class _Agent:
         self._stop()
 
     def _find_port(self, wanted):
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind(("", wanted))
-                self.say(port=probe.getsockname()[1])
-            except OSError as error:
-                self.say(port=None, why=error.strerror)
+        """Finds a port and holds it until the worker starts, so that no other worker is given the same."""
+        self._held = socket.socket()
+        try:
+            if wanted:  # it may be in the state in which a job before left it
+                self._held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            self._held.bind(("", wanted))
+            self.say(port=self._held.getsockname()[1])
+        except OSError as error:
+            self._held.close()
+            self.say(port=None, why=error.strerror)
 
     def _start(self, words, env, cwd=None, out=None, cpus=()):
         """Starts the trainer with some words, with additions to the environment, in a folder, its stdout going to a
         file descriptor that this process inherited (None: to the launcher, line by line), on some of the cores."""
         if cwd:
             os.chdir(cwd)
+        self._held.close()
         self._worker = subprocess.Popen(
             [sys.executable, "-m", "trainer.main", *words], env={**os.environ, **env}, stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE if out is None else out, stderr=subprocess.PIPE, start_new_session=True,

@@ -62,3 +62,11 @@ def misfits(config, workers, gpus, flag):
     if workers > 1 and not own and config.batch_size % replicas:
         own = [indivisible(config.batch_size, replicas)]
     return config, found + own
+
+
+def never_again(config):
+    """What is wrong with `--resume=never` where the same words start a job again: a list of lines."""
+    if config.resume != "never":
+        return []
+    return ["--resume=never: the job may be started again by itself, and would then refuse its own folder; "
+            "leave it out"]

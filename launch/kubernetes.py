@@ -10,7 +10,7 @@ import sys
 from pathlib import PurePosixPath
 
 from launch import manifests
-from launch.command import misfits, parse, require
+from launch.command import misfits, never_again, parse, require
 from trainer.config import Checked, option
 from trainer.errors import UsageError, run_as_process, run_to_exit_code
 
@@ -113,7 +113,7 @@ def require_fit(options, config):
     if workers == 1 and config.strategy == "multi_worker":
         found.append("--strategy=multi_worker needs --num_workers of at least 2; received 1")
     config, more = misfits(config, workers, gpus, "num_workers")
-    require(found + more)
+    require(found + more + never_again(config))
     return config
 
 

@@ -58,8 +58,10 @@ def supervise(places, words, config, options):
     Raises:
         LockstepError: if it didn't end well.
     """
+    # A run that was to be new is its own when it starts again.
+    again = [*words, "--resume=auto"] if config.resume == "never" else words
     with StopWish(for_good=True) as wish:
-        Supervisor(places, words, Path(config.model_dir).expanduser(), options.max_restarts, wish).run()
+        Supervisor(places, words, Path(config.model_dir).expanduser(), options.max_restarts, wish, again).run()
 
 
 def _places(options, config, words):

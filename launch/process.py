@@ -3,6 +3,7 @@
 import contextlib
 import ctypes
 import os
+import resource
 import signal
 
 _PR_SET_PDEATHSIG = 1  # prctl(2)
@@ -20,3 +21,10 @@ def prepare_child(cpus=()):
             os.sched_setaffinity(0, cpus)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_DFL)  # what the parent ignores, its children would ignore, too
+
+
+def raise_file_limit():
+    """Lets this process have as many files open as the system allows; each worker takes a few."""
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))

@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 
 from launch.batch_script import make_script
-from launch.command import misfits, parse, require
+from launch.command import misfits, never_again, parse, require
 from trainer.config import Checked, option
 from trainer.errors import UsageError, run_as_process, run_to_exit_code
 
@@ -133,7 +133,7 @@ def require_fit(options, config):
         found.append(f"the trainer's --num_gpus must be --gpus_per_node, {gpus}; received {config.num_gpus}; leave "
                      "--num_gpus out")
     config, more = misfits(config, nodes, gpus or None, "nodes")
-    require(found + more)
+    require(found + more + never_again(config))
     return config
 
 

@@ -31,6 +31,8 @@ class Options(Checked):
     def problems(self):
         """See `Checked.problems`."""
         found = super().problems() + ([] if self.hosts else ["--hosts is needed"])
+        if self.folder and not self.folder.startswith("/"):
+            found.append(f"--folder must be a path from / on; received {self.folder!r}")
         return found + [f"--hosts names {host!r}, which is none" for host in self.hosts if host.startswith("-")]
 
 
@@ -65,7 +67,7 @@ def _place(host, options, more):
     # No questions, and no waiting for a machine that is gone: its end is noticed after 15 s.
     ssh = ("ssh", "-T", "-o", "BatchMode=yes", "-o", "ConnectTimeout=20", "-o", "ServerAliveInterval=5", "-o",
            "ServerAliveCountMax=3", *more, host, remote)
-    return Place(host.rpartition("@")[2], host, ssh, folder=folder, port=options.port)
+    return Place(host.rpartition("@")[2], host, ssh, port=options.port, here=False)
 
 
 if __name__ == "__main__":

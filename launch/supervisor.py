@@ -16,19 +16,20 @@ import queue
 import sys
 import time
 
-from launch import rules
+from launch.process import raise_file_limit
+from launch.verdict import Verdict, judge
 from launch.worker import Worker
-from trainer.errors import BusyError, LockstepError, Stopped, WorkerError, tell
+from trainer.errors import BusyError, Stopped, WorkerError, tell
 from trainer.lock import FolderLock
 
 _PORT_SECONDS = 60.0  # for the agents to come up and find ports
-# After the first failure; all is over within 30 s. SIGABRT lets a worker show its stacks.
-_END_PLAN = ((5.0, "SIGTERM"), (12.0, "SIGABRT"), (18.0, "SIGKILL"))
+_BUSY_SECONDS = 15.0  # for a port that was asked for to become free
+# After the first failure; all is over within 30 s. SIGABRT lets a worker show its stacks; None: whoever is still there
+# isn't waited for.
+_END_PLAN = ((5.0, "SIGTERM"), (12.0, "SIGABRT"), (18.0, "SIGKILL"), (23.0, None))
 _BACK_OFF_SECONDS, _LONGEST_BACK_OFF = 1.0, 60.0
 _TICK_SECONDS = 0.25
-_WAY_OUT = "way out:"
 _LEFT_BEHIND = b"\r\x1b[K\x1b[?25h"  # takes away the progress line of a chief that was killed, and shows the cursor
-_BY_ITSELF = {WorkerError.code: 3, Stopped.code: 4}  # how likely an end is only a consequence of another's
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,6 +44,7 @@ class Place:
         folder: Where it is started; None for the agent's own.
         port: To use; 0 for any that is free.
         cpus: The cores that its worker may use; none for all.
+        here: Whether it is this machine.
     """
 
     host: str
@@ -52,6 +54,7 @@ class Place:
     folder: str | None = None
     port: int = 0
     cpus: tuple[int, ...] = ()
+    here: bool = True
 
 
 class Supervisor:
@@ -63,13 +66,15 @@ class Supervisor:
         model_dir: The run's folder, a `Path`; logs go into its `workers/`.
         max_restarts: How often the job is started again.
         wish: A `StopWish`.
+        words_again: The trainer's from the second start on; None for the same.
     """
 
-    def __init__(self, places, words, model_dir, max_restarts, wish):
+    def __init__(self, places, words, model_dir, max_restarts, wish, words_again=None):
         self._places, self._words, self._max_restarts, self._wish = places, words, max_restarts, wish
+        self._words_again = words if words_again is None else words_again
         self._logs = model_dir / "workers"
         # On a terminal the chief draws its progress itself, if it is on this machine.
-        self._terminal = os.dup(sys.stdout.fileno()) if sys.stdout.isatty() and places[0].folder is None else None
+        self._terminal = os.dup(sys.stdout.fileno()) if sys.stdout.isatty() and places[0].here else None
 
     def run(self):
         """Runs the job to its end.
@@ -77,6 +82,7 @@ class Supervisor:
         Raises:
             LockstepError: by the first cause, if it didn't end well.
         """
+        raise_file_limit()
         self._logs.mkdir(parents=True, exist_ok=True)
         lock = FolderLock(self._logs)
         lock.take()
@@ -87,33 +93,34 @@ class Supervisor:
 
     def _run(self):
         for restarts in range(self._max_restarts + 1):
-            code, cause = self._run_once()
-            if code == 0:
+            verdict = self._run_once(self._words_again if restarts else self._words)
+            if verdict.code == 0:
                 return
             left = self._max_restarts - restarts
-            if self._wish.signal or not rules.starts_again(code) or not left:
-                raise self._end_of(code, cause, restarts)
+            if self._wish.signal or not verdict.starts_again(restarts) or not left:
+                raise verdict.as_error(restarts, self._wish.signal)
             seconds = min(_BACK_OFF_SECONDS * 2**restarts, _LONGEST_BACK_OFF)
-            tell("\n".join(cause))
+            tell("\n".join(verdict.lines))
             tell(f"lockstep: all workers start again in {seconds:.0f} s, from the last checkpoint ({left} "
                  f"restart{'s' if left > 1 else ''} left)")
             until = time.monotonic() + seconds
             while time.monotonic() < until and not self._wish.signal:
                 time.sleep(_TICK_SECONDS)
 
-    def _run_once(self):
-        """Starts all workers once. Returns (code of the first cause, lines that say what it was)."""
+    def _run_once(self, words):
+        """Starts all workers once, and returns the `Verdict`."""
         events = queue.Queue()
         workers = [Worker(number, place.label, place.agent, self._logs / f"{number}.log", events,
                           None if number else self._terminal) for number, place in enumerate(self._places)]
         try:
             ports = self._find_ports(workers, events)
-            if ports:
-                self._start(workers, ports)
-                self._watch(workers, events)
+            if isinstance(ports, Verdict):
+                return ports
+            self._start(workers, ports, words)
+            self._watch(workers, events)
             if self._terminal is not None and any(worker.code for worker in workers):
                 os.write(self._terminal, _LEFT_BEHIND)
-            return self._verdict(workers)
+            return judge(workers, self._logs, _END_PLAN[0][0])
         finally:
             for worker in workers:
                 worker.leave()
@@ -121,7 +128,7 @@ class Supervisor:
                 worker.close()
 
     def _find_ports(self, workers, events):
-        """A port for each worker; None if an agent was lost on the way."""
+        """A port for each worker; or a `Verdict` if an agent was lost on the way."""
         for worker, place in zip(workers, self._places, strict=True):
             worker.send(port=place.port)
         ports, deadline = {}, time.monotonic() + _PORT_SECONDS
@@ -129,27 +136,31 @@ class Supervisor:
             with contextlib.suppress(queue.Empty):
                 worker, name, value = events.get(timeout=_TICK_SECONDS)
                 if name == "ended":
-                    return None
-                if name == "port" and value["port"] is None:
+                    return judge(workers, self._logs, _END_PLAN[0][0])
+                if name == "port" and value["port"]:
+                    ports[worker.number] = value["port"]
+                elif name == "port" and time.monotonic() < deadline - _PORT_SECONDS + _BUSY_SECONDS:
+                    worker.send(port=self._places[worker.number].port)  # a job before may be about to leave it
+                    time.sleep(_TICK_SECONDS)
+                elif name == "port":
                     raise BusyError(f"port {self._places[worker.number].port} of {worker.label} can't be had: "
                                     f"{value['why']}", "end what uses it, or name another --port")
-                if name == "port":
-                    ports[worker.number] = value["port"]
             if self._wish.signal:
                 raise Stopped(f"asked to stop ({self._wish.signal}) before the workers had started",
                               "run the same command again")
             if time.monotonic() > deadline:
                 missing = [worker.label for worker in workers if worker.number not in ports]
-                raise WorkerError(f"no answer within {_PORT_SECONDS:.0f} s from {', '.join(missing)}",
-                                  "look whether a worker can be started there")
+                return Verdict(WorkerError.code, (
+                    f"lockstep: no answer within {_PORT_SECONDS:.0f} s from {', '.join(missing)}",
+                    "  way out: look whether a worker can be started there"))
         return ports
 
-    def _start(self, workers, ports):
+    def _start(self, workers, ports, words):
         addresses = [f"{place.host}:{ports[number]}" for number, place in enumerate(self._places)]
         for worker, place in zip(workers, self._places, strict=True):
             cluster = {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": worker.number}}
             environment = {**place.environment, "TF_CONFIG": json.dumps(cluster)}
-            worker.start(words=self._words, env=environment, cwd=place.folder, cpus=place.cpus,
+            worker.start(words=words, env=environment, cwd=place.folder, cpus=place.cpus,
                          out=None if worker.number else self._terminal)
 
     def _watch(self, workers, events):
@@ -165,52 +176,19 @@ class Supervisor:
                     self._show(worker, name, value)
             if self._wish.signal and not asked:
                 asked = True
-                _signal_all(workers, "SIGTERM")
+                for worker in workers:
+                    worker.send(signal="SIGTERM")
             if failed_at is not None and plan and time.monotonic() - failed_at > plan[0][0]:
-                _signal_all(workers, plan.pop(0)[1])
+                order = plan.pop(0)[1]
+                for worker in workers:
+                    if worker.code is None and order:
+                        worker.send(signal=order)
+                    elif worker.code is None:
+                        worker.give_up()
 
     def _show(self, worker, name, value):
         if name == "out" and worker.number == 0:
-            print(value, flush=True)
+            with contextlib.suppress(OSError):  # whoever read it has left; the job needs no reader
+                print(value, flush=True)
         elif name == "news" and not self._wish.signal:  # what they say to it, they say because they were asked
             tell(value if worker.number == 0 else f"[worker {worker.number}] {value}")
-
-    def _verdict(self, workers):
-        """(code of the first cause, lines that say what it was)."""
-        failed = [worker for worker in workers if worker.code]
-        if not failed:
-            return 0, []
-        first = min(worker.ended_at for worker in failed)
-
-        def rank(worker):
-            by_us = worker.ended_at - first > _END_PLAN[0][0] and not worker.stopped
-            specific = worker.code in range(64, 79) and worker.code not in _BY_ITSELF
-            kind = 0 if specific or worker.stopped else _BY_ITSELF.get(worker.code, 1)
-            # Of those that were asked to stop, the chief knows best what was saved.
-            return (by_us, kind, worker.number if worker.code == Stopped.code else worker.ended_at)
-
-        cause = min(failed, key=rank)
-        lines = [f"lockstep: worker {cause.number} on {cause.label} {cause.how}; all of it is in "
-                 f"{self._logs / f'{cause.number}.log'}"]
-        said = [] if cause.stopped else cause.last_words()
-        return cause.code, lines + [f"  {line}" for line in said]
-
-    def _end_of(self, code, cause, restarts):
-        """The launcher's own end, by the first cause."""
-        kept = WorkerError.code if code < 0 or code > 128 else code
-        said = [line for line in cause if not line.strip().startswith(_WAY_OUT)]
-        way_out = next((line.strip().removeprefix(_WAY_OUT).strip() for line in cause if line not in said),
-                       "run the same command again; it goes on from the last checkpoint"
-                       if rules.starts_again(code) else "look at the logs")
-        text = "\n".join(said).removeprefix("lockstep: ")
-        if restarts:
-            text += f"\n  the job was started {restarts + 1} times"
-        error = LockstepError(text, way_out)
-        error.code = kept
-        return error
-
-
-def _signal_all(workers, name):
-    for worker in workers:
-        if worker.code is None:
-            worker.send(signal=name)

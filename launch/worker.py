@@ -12,6 +12,7 @@ from launch import rules
 from trainer.errors import WorkerError
 
 _DRAIN_SECONDS = 2.0
+_LEAVE_SECONDS = 25.0  # longer than an agent gives its worker to save
 _KEPT = 40  # lines of what a worker said last
 _NEWS = ("lockstep: warning:", "lockstep: SIG")  # what people should see of a worker's stderr while it runs
 
@@ -31,13 +32,14 @@ class Worker:
         code: How it ended; None while it runs.
         ended_at: When, by the monotonic clock.
         how: The same in a few words.
-        stopped: Whether it was found stopped by SIGSTOP.
+        stopped: Whether it was found stopped by SIGSTOP, or nothing could end it.
+        lost: Whether its agent, or the way there, is gone.
     """
 
     def __init__(self, number, label, command, log, events, terminal=None):
         self.number, self.label, self._events = number, label, events
         self.code = self.ended_at = self.how = None
-        self.stopped = False
+        self.stopped = self.lost = False
         self._said = collections.deque(maxlen=_KEPT)
         self._log = open(log, "a", encoding="utf-8")  # noqa: SIM115  closed when the worker has ended
         self._agent = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
@@ -64,6 +66,13 @@ class Worker:
             self._log.write(line + "\n")
             self._log.flush()
 
+    def give_up(self):
+        """Stops waiting for a worker that not even SIGKILL ends: it hangs in the system, or its agent does."""
+        if self.code is None:
+            self._agent.kill()
+            self.stopped = True
+            self._end(WorkerError.code, "doesn't end, not even by SIGKILL: it hangs in its machine's system")
+
     def leave(self):
         """Lets go of the agent, which ends what it started."""
         with contextlib.suppress(OSError, ValueError):
@@ -73,13 +82,15 @@ class Worker:
         """Ends the agent, too, if it is still there."""
         self.leave()
         with contextlib.suppress(subprocess.TimeoutExpired):
-            self._agent.wait(5.0)
+            self._agent.wait(_LEAVE_SECONDS)
         self._agent.kill()
         self._agent.wait()
         for reader in self._readers:
             reader.join(_DRAIN_SECONDS)
-        for stream in (self._agent.stdout, self._agent.stderr, self._log):
-            stream.close()
+        for stream, reader in zip((self._agent.stderr, self._agent.stdout), self._readers, strict=True):
+            if not reader.is_alive():  # else somebody else holds the other end, and closing would wait for that
+                stream.close()
+        self._log.close()
 
     def last_words(self):
         """Why it ended, as it said itself: its last error and all below that; else its last lines."""
@@ -100,6 +111,7 @@ class Worker:
         if self.code is None:
             code = self._agent.wait()
             self._readers[0].join(_DRAIN_SECONDS)  # what it said last explains it
+            self.lost = True
             self._end(WorkerError.code, f"was lost: what connects to it {rules.describe(code)}")
 
     def _take(self, name, value, said):
@@ -117,10 +129,10 @@ class Worker:
             self._end(value, "was stopped, and made the others wait" if self.stopped else rules.describe(value))
 
     def _end(self, code, how):
-        self.note(f"---- it {how}")
         self.how, self.ended_at = how, time.monotonic()
         self.code = WorkerError.code if self.stopped else code
         self._events.put((self, "ended", code))
+        self.note(f"---- it {how}")  # last: the log may lie on a file system that hangs
 
     def _read_errors(self):
         for line in self._agent.stderr:  # the agent's own, or ssh's

@@ -109,7 +109,10 @@ def test_whoever_else_knocks_is_sent_away():
     job = Job(2)
     job.start(0)
     for words in (b"GET / HTTP/1.1\r\n\r\n", b"lockstep {}\n", b'lockstep {"worker": "1"}\n', b"lockstep [1]\n", b"",
-                  b'lockstep {"worker": 1, "workers": 3}\n', b"\xff" * 100 + b"\n", b'lockstep {"worker": 0}\n'):
+                  b'lockstep {"worker": 1, "workers": 3}\n', b'lockstep {"worker": 1, "workers": 2}\n',
+                  b'lockstep {"worker": 1, "workers": 2, "facts": {}, "failure": [1, "a", "b"]}\n',
+                  b"\xff" * 100 + b"\n", b'lockstep {"worker": 0}\n',
+                  b"lockstep " + b"[" * 10**5 + b"\n"):
         for _ in range(50):
             try:
                 guest = socket.create_connection(split_address(job.addresses[0]), timeout=5)
@@ -122,6 +125,15 @@ def test_whoever_else_knocks_is_sent_away():
             assert guest.recv(100) == b""
     job.start(1)
     assert job.join() == [None, None]
+
+
+def test_two_workers_with_one_port():
+    job = Job(3)
+    job.addresses = (*job.addresses[:2], job.addresses[1])
+    for worker in range(3):
+        job.start(worker)
+    ends = job.join()
+    assert [end.code for end in ends] == [73] * 3
 
 
 def test_a_worker_that_comes_again_replaces_itself():

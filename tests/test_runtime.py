@@ -17,7 +17,12 @@ def test_more_gpus_than_there_are_names_what_is_visible(monkeypatch):
 
 @pytest.mark.parametrize("text", ["{", "[]", "{}",
                                   '{"cluster": {"worker": ["a:1"]}, "task": {"type": "ps", "index": 0}}',
-                                  '{"cluster": {"worker": ["a:1"]}, "task": {"type": "worker", "index": 1}}'])
+                                  '{"cluster": {"worker": ["a:1"]}, "task": {"type": "worker", "index": 1}}',
+                                  '{"cluster": {"worker": ["a", "b"]}, "task": {"type": "worker", "index": 0}}',
+                                  '{"cluster": {"worker": ["a:99999"]}, "task": {"type": "worker", "index": 0}}',
+                                  '{"cluster": {"worker": [7]}, "task": {"type": "worker", "index": 0}}',
+                                  '{"cluster": {"worker": ["a:1"], "chief": ["b:1"]}, "task": {"type": "worker", '
+                                  '"index": 0}}'])
 def test_a_broken_tf_config(monkeypatch, text):
     monkeypatch.setenv("TF_CONFIG", text)
     with pytest.raises(UsageError, match="TF_CONFIG can't be read"):

@@ -56,6 +56,10 @@ def _of_tf_config(text):
     try:
         value = json.loads(text)
         workers, index = value["cluster"]["worker"], int(value["task"]["index"])
+        if set(value["cluster"]) != {"worker"}:
+            raise ValueError(f"jobs other than worker: {', '.join(sorted(set(value['cluster']) - {'worker'}))}")
+        if wrong := [address for address in workers if not _is_address(address)]:
+            raise ValueError(f"{wrong[0]!r} is no host:port")
         if value["task"]["type"] != "worker" or not 0 <= index < len(workers):
             raise ValueError(f"task {value['task']} is not one of {len(workers)} workers")
         return Cluster(index, len(workers), True, tuple(workers))
@@ -63,3 +67,8 @@ def _of_tf_config(text):
         raise UsageError(f"TF_CONFIG can't be read: {type(error).__name__}: {error}; received {text[:200]!r}",
                          'it looks like {"cluster": {"worker": ["host:port", …]}, '
                          '"task": {"type": "worker", "index": 0}}') from None
+
+
+def _is_address(text):
+    host, _, port = text.rpartition(":") if isinstance(text, str) else ("", "", "")
+    return bool(host) and port.isascii() and port.isdecimal() and 0 < int(port) < 65536

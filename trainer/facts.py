@@ -1,5 +1,6 @@
 """What must be the same on all workers of a job before they begin. No TensorFlow."""
 
+import contextlib
 import dataclasses
 import hashlib
 import importlib.metadata
@@ -27,7 +28,7 @@ def facts_of(config, devices=None):
         A dict of names for people to what JSON can hold.
     """
     facts = {"Lockstep's code": _hash(Path(__file__).parent)}
-    facts |= {package: importlib.metadata.version(package) for package in _PACKAGES}
+    facts |= {package: _version(package) for package in _PACKAGES}
     settings = json.loads(json.dumps(dataclasses.asdict(config)))
     facts |= {f"--{name}": value for name, value in settings.items() if name not in _PLACES}
     for name in (config.model, config.dataset):
@@ -69,6 +70,11 @@ def differences(told):
 def _workers(numbers):
     shown = ", ".join(map(str, numbers[:8])) + (", …" if len(numbers) > 8 else "")
     return f"worker{'s' if len(numbers) > 1 else ''} {shown}"
+
+
+def _version(package):
+    with contextlib.suppress(importlib.metadata.PackageNotFoundError):  # builds of TensorFlow go by other names
+        return importlib.metadata.version(package)
 
 
 def _hash(folder):

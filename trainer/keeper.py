@@ -11,10 +11,12 @@ import tensorflow as tf
 
 from trainer import __version__, together
 from trainer.checkpoint import Checkpoints
-from trainer.errors import StorageError, failure_of
+from trainer.errors import DataError, StorageError, failure_of
 from trainer.progress import Progress
 from trainer.reporting.reporter import Reporter
 from trainer.saver import Saver
+
+_SEEN_SECONDS = 90.0
 
 
 class Keeper:
@@ -61,7 +63,7 @@ class Keeper:
 
     def _go_back(self, found, step, console):
         """Goes back to a checkpoint; returns how far the reports are valid."""
-        manifest = found or self._checkpoints.find(str(step))
+        manifest = found or self._find_soon(step)
         progress, data, precision, reports = _known(manifest)
         self._data.require_same(data, self._model_dir.data_parts())
         self._checkpoints.restore_all(self._state.variables(), manifest)
@@ -70,6 +72,17 @@ class Keeper:
         self.progress = progress
         console.say(f"going on from step {manifest['step']:,}")
         return reports
+
+    def _find_soon(self, step):
+        """Finds the chief's checkpoint; network file systems may show another machine's files a minute late."""
+        deadline = time.monotonic() + _SEEN_SECONDS
+        while True:
+            try:
+                return self._checkpoints.find(str(step))
+            except DataError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.5)
 
     def _open_reports(self, console, valid):
         self._model_dir.require_lock()

@@ -65,8 +65,7 @@ class Run:
     def __init__(self, config, runtime, model_dir, console, wish, deadline, data, plan):
         self.config, self.runtime, self.model_dir = config, runtime, model_dir
         self.console, self.wish, self.deadline, self.data, self.plan = console, wish, deadline, data, plan
-        self.state = together.all_do(
-            runtime, lambda: TrainState(config, plan, runtime, len(data.classes), data.image_shape))
+        self.state = TrainState(config, plan, runtime, len(data.classes), data.image_shape)
         self.keeper = Keeper(config, runtime, model_dir, console, data, plan, self.state)
         self.progress, self.reporter = self.keeper.progress, self.keeper.reporter
         self.training = Training(config, runtime, data, plan, self.state, self.progress, self.reporter,
@@ -90,8 +89,8 @@ class Run:
             if self._evaluation_due():
                 self._evaluate()
                 continue
-            if save or (self._done() and self.keeper.saved_at != self.step):
-                self.keeper.save(self.step)
+            if save or self._done():
+                self._save()
             if self._done():
                 break
             if self.training.is_open:
@@ -149,8 +148,7 @@ class Run:
     @contextlib.contextmanager
     def _compiling(self):
         """Around what compiles, which may take longer than who wants the run to stop may wait."""
-        if self.keeper.saved_at != self.step:
-            self.keeper.save(self.step)
+        self._save()
         with self.deadline.phase("compiling"), self.nothing_to_save("compiling"):
             yield
 
@@ -162,7 +160,7 @@ class Run:
     def _evaluate(self):
         began = time.monotonic()
         with contextlib.nullcontext() if self.evaluate.compiled else self._compiling():
-            evaluation = together.all_do(self.runtime, lambda: self.evaluate(self._wanted_back))
+            evaluation = self.evaluate(self._wanted_back)
         if not evaluation:
             self._stop()
         seconds = time.monotonic() - began
@@ -170,10 +168,10 @@ class Run:
         record["learning_rate"] = float(self.state.optimizer.learning_rate)
         record["images_per_second"] = round(evaluation.examples / seconds, 1)
         self.training.report(lambda: self.reporter.evaluation(record, is_best))
-        if is_best and self.keeper.saved_at != self.step:
-            self.keeper.save(self.step)
-        elif self.keeper.saved_at == self.step:
+        if self.keeper.saved_at == self.step:
             self.keeper.amend(self.step)
+        elif is_best:
+            self._save()
         self.training.skip_time()
 
     def _wanted_back(self):
@@ -187,6 +185,12 @@ class Run:
     def nothing_to_save(self, doing):
         """Around what may be cut short by a signal; see `StopWish`."""
         return self.wish.nothing_to_save(doing, self.keeper.settled)
+
+    def _save(self):
+        """Begins to save what isn't saved yet, once the save before is through."""
+        if self.keeper.saved_at != self.step:
+            with self.deadline.phase("saving"):
+                self.keeper.save(self.step)
 
     def _stop(self):
         self.wish.end()  # what follows is short, and shall not be cut short

@@ -13,9 +13,9 @@ at the chief's address tries again until the deadline.
 import contextlib
 import json
 import math
-import select
 import socket
 import time
+from multiprocessing.connection import wait
 
 from trainer.errors import BusyError, LockstepError, WorkerError, of_code
 from trainer.facts import require_agreement
@@ -63,7 +63,7 @@ def meet(cluster, facts, failure, seconds):
     if failure:
         raise failure
     for said in told:
-        if said["failure"]:
+        if said.get("failure"):
             worker, (code, cause, way_out) = said["worker"], said["failure"]
             raise of_code(code)(f"worker {worker} ({cluster.addresses[worker]}) can't begin: {cause}", way_out)
     require_agreement([said["facts"] for said in told])
@@ -76,8 +76,7 @@ def _bind(cluster):
     server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         server.bind(("", port))
-        if cluster.worker == 0:
-            server.listen(cluster.workers)
+        server.listen(cluster.workers)  # all of them do: a port that is only bound, another process may bind, too
         return server
     except OSError as error:
         server.close()
@@ -96,7 +95,7 @@ def _gather(cluster, server, mine, deadline):
     told, guests, pending, patience = {0: mine}, {}, {}, _AFTER_FAILURE_SECONDS
     try:
         while len(told) < cluster.workers:
-            if any(said["failure"] for said in told.values()):
+            if any(said.get("failure") for said in told.values()):
                 deadline = min(deadline, time.monotonic() + patience)
                 patience = math.inf
             left = deadline - time.monotonic()
@@ -104,7 +103,7 @@ def _gather(cluster, server, mine, deadline):
                 break  # there will be no job; who has come by now shall know why
             if left <= 0:
                 raise _missing(cluster, told)
-            for ready in select.select([server, *pending, *guests.values()], [], [], min(left, 1.0))[0]:
+            for ready in wait([server, *pending, *guests.values()], min(left, 1.0)):
                 if ready is server:
                     pending[server.accept()[0]] = b""
                 elif ready in pending:
@@ -115,7 +114,7 @@ def _gather(cluster, server, mine, deadline):
         _tell(guests.values(), answer)
         return answer
     except WorkerError as error:
-        _tell(guests.values(), {"code": error.code, "cause": error.cause, "way_out": error.way_out})
+        _tell(guests.values(), {"failure": [error.code, error.cause, error.way_out]})
         raise
     finally:
         for guest in [*guests.values(), *pending]:
@@ -134,7 +133,8 @@ def _hear(guest, pending, told, guests, cluster):
     line = pending.pop(guest)
     said = _read(line)
     worker = said.get("worker") if isinstance(said, dict) else None
-    if not isinstance(worker, int) or not 0 < worker < cluster.workers or said.get("workers") != cluster.workers:
+    if not isinstance(worker, int) or not 0 < worker < cluster.workers or said.get("workers") != cluster.workers \
+            or not isinstance(said.get("facts"), dict) or not _is_failure(said.get("failure")):
         guest.close()
         return
     if worker in guests:
@@ -170,8 +170,9 @@ def _ask_chief(cluster, mine, deadline):
             answer = None
         if isinstance(answer, list):
             return answer
-        if isinstance(answer, dict):
-            raise of_code(answer["code"])(answer["cause"], answer["way_out"])
+        if isinstance(answer, dict) and answer.get("failure") and _is_failure(answer["failure"]):
+            code, cause, way_out = answer["failure"]
+            raise of_code(code)(cause, way_out)
         time.sleep(min(_TRY_AGAIN_SECONDS, max(0.0, deadline - time.monotonic())))
     raise WorkerError(f"worker 0, the chief, can't be reached at {address}: {said}",
                       "look whether it was started, and whether the network lets its port through")
@@ -190,9 +191,15 @@ def _line(chief):
 def _read(line):
     if not line.startswith(_GREETING):
         return None
-    with contextlib.suppress(ValueError):
+    with contextlib.suppress(ValueError, RecursionError):
         return json.loads(line[len(_GREETING):])
     return None
+
+
+def _is_failure(said):
+    """Whether something from outside is None or an exit code, a cause and a way out."""
+    codes = {kind.code for kind in LockstepError.__subclasses__()}
+    return said is None or (isinstance(said, list) and len(said) == 3 and said[0] in codes)
 
 
 def _missing(cluster, told):

@@ -68,6 +68,9 @@ def as_ours(error):
                           tf.errors.CancelledError)):
         return WorkerError(_who_is_gone(text) or f"another worker is gone: {said}",
                            "start all workers again; they go on from the last checkpoint")
+    if "NCCL" in text:
+        return WorkerError(f"GPUs lost each other: {said}",
+                           "start all workers again; they go on from the last checkpoint")
     if "CUDA_ERROR" in text or "device is lost" in text:
         return DeviceError(f"a GPU failed: {said}", "look at nvidia-smi, then run the same command again")
     return None

@@ -157,7 +157,8 @@ def _make_replica_step(state, config, plan, runtime, feed):
 
 def _moment_of(vector):
     """When a vector was there, in seconds since 1970. Of a GPU's, one number travels to the host to find out."""
-    with tf.device("/device:CPU:0"), tf.control_dependencies([tf.identity(vector[0])]):
+    first = vector[0]  # taken where the vector is
+    with tf.device("/device:CPU:0"), tf.control_dependencies([tf.identity(first)]):
         return tf.timestamp()
 
 

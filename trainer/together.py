@@ -70,7 +70,7 @@ def all_do(runtime, action):
 
     Args:
         runtime: The `Runtime`.
-        action: Without arguments. What it enters together with the others, it enters whatever happens here.
+        action: Without arguments. It enters nothing together with the others: they would wait for who failed.
 
     Returns:
         What it returned here.
@@ -93,19 +93,32 @@ def end_if_any(runtime, failure):
     Raises:
         LockstepError: this worker's own failure, or what another one told of its own.
     """
-    (failed,) = agree(runtime, [int(failure is not None)])
+    with _own_first(failure):
+        (failed,) = agree(runtime, [int(failure is not None)])
     if failed:
         raise_any(runtime, failure)
 
 
 def raise_any(runtime, failure):
     """As `end_if_any`, where all know that one of them did."""
-    told = gather(runtime, failure and [failure.code, failure.cause, failure.way_out])
+    with _own_first(failure):
+        told = gather(runtime, failure and [failure.code, failure.cause, failure.way_out])
     part(runtime)
     if failure:
         raise failure
     worker, (code, cause, way_out) = next((worker, said) for worker, said in enumerate(told) if said)
     raise of_code(code)(f"worker {worker} ended: {cause}", way_out)
+
+
+@contextlib.contextmanager
+def _own_first(failure):
+    """If the others are gone already, this worker's own failure says more than that."""
+    try:
+        yield
+    except tf.errors.OpError:
+        if failure:
+            raise failure from None
+        raise
 
 
 def part(runtime):

@@ -33,12 +33,12 @@ def job(tmp_path, monkeypatch):
     (tmp_path / "trainer/main.py").write_text(WORKER)
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
 
-    def run(script, workers=2, restarts=0):
+    def run(script, workers=2, restarts=0, again=None):
         places = [Place("127.0.0.1", "here", tuple(agent_command()), {"PYTHONPATH": str(tmp_path)}, str(tmp_path))
                   for _ in range(workers)]
         with StopWish() as wish:
             try:
-                Supervisor(places, [script], tmp_path / "run", restarts, wish).run()
+                Supervisor(places, [script], tmp_path / "run", restarts, wish, again and [again]).run()
             except LockstepError as error:
                 return error
 
@@ -116,6 +116,28 @@ end(0)
 """)
     out, _ = capfd.readouterr()
     assert error is None and out.count("again and again") == 20000 and '{"ended": 0}' in out and "no end of line" in out
+
+
+def test_a_worker_that_nothing_ends_is_not_waited_for(job):
+    began = time.monotonic()
+    error = job("""
+if rank:
+    time.sleep(1)
+    end(70, "lockstep: alone")
+os.kill(os.getppid(), signal.SIGSTOP)  # its agent hears nothing any more
+while True: time.sleep(1)
+""")
+    assert error.code == 70 and time.monotonic() - began < 30
+    assert "worker 0 on here doesn't end, not even by SIGKILL" in error.cause
+
+
+def test_from_the_second_start_on_a_folder_may_be_used(job, tmp_path):
+    assert job("end(70)", restarts=1, again="end(0)") is None
+
+
+def test_a_model_dir_that_is_still_in_use_when_it_starts_again(job):
+    assert job("end({1: 70, 2: 73, 3: 0}[start])", workers=1, restarts=3) is None
+    assert job("end(73)", workers=1, restarts=3).code == 73
 
 
 def test_an_agent_that_is_lost(job, tmp_path):
