@@ -5,6 +5,7 @@ Imports no TensorFlow, so that a wrong flag is answered at once.
 
 import contextlib
 import errno
+import faulthandler
 import os
 import signal
 import sys
@@ -58,9 +59,14 @@ class DeviceError(LockstepError):
 
 
 class WorkerError(LockstepError):
-    """Another worker of the job died, hung or was cut off."""
+    """Another worker of the job died, hung or was cut off.
+
+    Attributes:
+        stood_at: Where this worker waited for one that fell silent: a traceback, or None.
+    """
 
     code = 70
+    stood_at = None
 
 
 class BusyError(LockstepError):
@@ -194,8 +200,18 @@ def run_as_process(program):
 
 
 def _say(error):
+    if isinstance(error, WorkerError) and error.stood_at:
+        _tell_stacks(error.stood_at)
     tell(f"lockstep: {error}")
     return error.code
+
+
+def _tell_stacks(stood_at):
+    """Whoever looks for what hung needs to know where each of those stood that waited for it."""
+    tell("lockstep: where this worker stood, and all of its threads:")
+    with contextlib.suppress(OSError, ValueError, AttributeError):  # stderr may be gone, or no file
+        traceback.print_tb(stood_at, file=sys.stderr)
+        faulthandler.dump_traceback(sys.stderr)
 
 
 def tell(words):

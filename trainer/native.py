@@ -66,8 +66,11 @@ def as_ours(error):
                          "end what uses it, or name another in TF_CONFIG (under Slurm: LOCKSTEP_PORT)")
     if isinstance(error, (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.DeadlineExceededError,
                           tf.errors.CancelledError)):
-        return WorkerError(_who_is_gone(text) or f"another worker is gone: {said}",
-                           "start all workers again; they go on from the last checkpoint")
+        silent = _who_is_gone(text)
+        found = WorkerError(silent or f"another worker is gone: {said}",
+                            "start all workers again; they go on from the last checkpoint")
+        found.stood_at = error.__traceback__ if silent else None
+        return found
     if "NCCL" in text:
         return WorkerError(f"GPUs lost each other: {said}",
                            "start all workers again; they go on from the last checkpoint")

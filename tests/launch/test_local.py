@@ -55,7 +55,9 @@ def test_a_worker_that_is_stopped_is_named_and_shows_its_stacks(undisturbed, tmp
         named = f"worker {rank} on this machine was stopped, and made the others wait" in line
     assert named and time.monotonic() - began < 40
     finish(job, 0)
-    assert "in train_and_evaluate" in (tmp_path / f"run/workers/{rank}.log").read_text()
+    for number in range(2):  # of the one that was stopped, and of the one that waited for it
+        log = (tmp_path / f"run/workers/{number}.log").read_text()
+        assert "in train_and_evaluate" in log and "Thread 0x" in log, log
     assert_equal_runs(tmp_path, undisturbed)
 
 
