@@ -5,7 +5,6 @@ Imports no TensorFlow, so that a wrong flag is answered at once.
 
 import contextlib
 import errno
-import faulthandler
 import os
 import signal
 import sys
@@ -201,17 +200,16 @@ def run_as_process(program):
 
 def _say(error):
     if isinstance(error, WorkerError) and error.stood_at:
-        _tell_stacks(error.stood_at)
+        _tell_stack(error.stood_at)
     tell(f"lockstep: {error}")
     return error.code
 
 
-def _tell_stacks(stood_at):
+def _tell_stack(stood_at):
     """Whoever looks for what hung needs to know where each of those stood that waited for it."""
-    tell("lockstep: where this worker stood, and all of its threads:")
-    with contextlib.suppress(OSError, ValueError, AttributeError):  # stderr may be gone, or no file
+    tell("lockstep: where this worker stood:")
+    with contextlib.suppress(OSError, AttributeError):  # nobody may be there to hear it
         traceback.print_tb(stood_at, file=sys.stderr)
-        faulthandler.dump_traceback(sys.stderr)
 
 
 def tell(words):
