@@ -39,7 +39,7 @@ def test_progress_and_longer_phases_put_it_off():
 
 
 def test_time_in_which_the_process_was_stopped_does_not_count():
-    job = start("    time.sleep(1)\n    print('through')\n", 4.0)
+    job = start("    deadline.progress()\n    time.sleep(1)\n    print('through')\n", 4.0)
     job.stdout.readline()
     job.send_signal(signal.SIGSTOP)
     time.sleep(6)

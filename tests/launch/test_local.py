@@ -58,6 +58,8 @@ def test_a_worker_that_is_stopped_is_named_and_shows_its_stacks(undisturbed, tmp
     for number in range(2):  # of the one that was stopped, and of the one that waited for it
         log = (tmp_path / f"run/workers/{number}.log").read_text()
         assert "in train_and_evaluate" in log, log
+    # It must not go on where it stood, for the others have ended.
+    assert "Fatal Python error: Aborted" in (tmp_path / f"run/workers/{rank}.log").read_text()
     assert_equal_runs(tmp_path, undisturbed)
 
 

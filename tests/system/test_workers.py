@@ -12,6 +12,8 @@ from conftest import environment
 from launch_jobs import free_ports
 from picture_files import class_folders
 
+from trainer.config import Config
+from trainer.data.source import load
 from trainer.reporting import lines
 
 FLAGS = ("--dataset=shapes", "--model=small_models:smooth", "--batch_size=32", "--max_steps=50", "--optimizer=sgd",
@@ -160,3 +162,21 @@ def test_a_port_in_use_is_named_on_all(tmp_path):
     with jobs[0].kept:
         for _, err in finish(jobs, 73):
             assert "can't have port " in err and "Address already in use" in err and "Traceback" not in err
+
+
+def test_bad_pictures_count_over_all_workers(tmp_path):
+    for name in ("train", "test"):
+        class_folders(tmp_path / "data" / name, 40)
+    flags = ("--dataset=folder", "--image_size=32", "--batch_size=8", "--data_dir=data", "--max_steps=5",
+             "--export=none")
+    train = load(Config(dataset="folder", data_dir=str(tmp_path / "data"), image_size=32)).train
+    steps = train.order(0, 8).stream(0, 40)[0].reshape(5, 8)
+    for example in (steps[1, 0], steps[1, 7]):  # one for each worker
+        path = tmp_path / "data" / train.name_of(int(example))
+        path.write_bytes(path.read_bytes()[:-40])
+    for _, err in finish(start(tmp_path, 2, *flags, "--max_bad_records=1"), 65):
+        assert "2 pictures or files can't be used; --max_bad_records is 1" in err
+        assert err.count(".png: it can't be decoded") == 1  # each names its own
+    ends = finish(start(tmp_path, 2, *flags, "--max_bad_records=2", "--model_dir=other"), 0)
+    assert [err.count("lockstep: warning: left out: ") for _, err in ends] == [1, 1]
+    assert json.loads((tmp_path / "other/result.json").read_text())["bad_records"] == 2
