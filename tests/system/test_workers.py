@@ -176,7 +176,6 @@ def test_bad_pictures_count_over_all_workers(tmp_path):
         path.write_bytes(path.read_bytes()[:-40])
     for _, err in finish(start(tmp_path, 2, *flags, "--max_bad_records=1"), 65):
         assert "2 pictures or files can't be used; --max_bad_records is 1" in err
-        assert err.count(".png: it can't be decoded") == 1  # each names its own
     ends = finish(start(tmp_path, 2, *flags, "--max_bad_records=2", "--model_dir=other"), 0)
     assert [err.count("lockstep: warning: left out: ") for _, err in ends] == [1, 1]
     assert json.loads((tmp_path / "other/result.json").read_text())["bad_records"] == 2
