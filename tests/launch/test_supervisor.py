@@ -47,11 +47,12 @@ def job(tmp_path, monkeypatch):
 
 def test_the_first_cause_is_shown_and_not_the_noise(job, capfd):
     error = job("""
-if rank == 0:
-    time.sleep(0.5)
+if rank != 1:
+    time.sleep(1 + rank)
     end(70, "lockstep: another worker is gone", "  way out: start again")
-time.sleep(0.3)
-end(65, "chatter", "lockstep: warning: odd", "lockstep: the data is broken", "  way out: mend it")
+print("chatter", "lockstep: warning: odd", sep="\\n", file=sys.stderr, flush=True)
+time.sleep(2)
+end(65, "lockstep: the data is broken", "  way out: mend it")
 """, 3)
     assert error.code == 65 and "worker 1 on here ended with 65" in error.cause and "the data is broken" in error.cause
     assert error.way_out == "mend it" and "way out" not in error.cause
