@@ -142,7 +142,7 @@ class Keeper:
 
     def settled(self):
         """Waits likewise; returns whether all went well. From any thread."""
-        return self._saver.settled()
+        return self._failure is None and self._saver.settled()
 
     def is_empty(self):
         """Whether nothing is saved yet."""
