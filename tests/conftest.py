@@ -11,6 +11,7 @@ import pytest
 from trainer import runtime as runtime_module
 from trainer.config import Config
 from trainer.data import shapes
+from trainer.devices.kind import CPU
 from trainer.plan import make_plan
 
 ROOT = Path(__file__).parent.parent
@@ -31,13 +32,13 @@ def pytest_collection_modifyitems(items):
                1 if any(name in item.nodeid for name in then) else 2)
 
 
-def make_runtime(replicas, precision="float32", xla=False):
-    """A `Runtime` on the first logical devices of this process."""
-    tf = runtime_module.tf
+def make_runtime(replicas, precision="float32", xla=False, kind=CPU):
+    """A `Runtime` on the first logical devices of this process, used as those of a kind are."""
     names = tuple(f"/device:CPU:{number}" for number in range(replicas))
-    strategy = (tf.distribute.OneDeviceStrategy(names[0]) if replicas == 1 else
-                tf.distribute.MirroredStrategy(names, cross_device_ops=tf.distribute.ReductionToOneDevice()))
-    return runtime_module.Runtime(strategy, names, replicas, 0, 1, precision, xla)
+    # TensorFlow numbers collectives by strategy, and takes those of another strategy of the process for the same ones.
+    runtime_module.tf.distribute.MirroredStrategy._collective_key_base += 100
+    strategy = runtime_module.one_process_strategy(names, kind, replicas == 1)
+    return runtime_module.Runtime(strategy, names, replicas, 0, 1, precision, xla, kind)
 
 
 @pytest.fixture(scope="session")
@@ -49,7 +50,8 @@ def small():
 class Trainable:
     """All that a training loop needs, for tests that look inside."""
 
-    def __init__(self, data, replicas=1, *, xla=False, precision="float32", first_step=0, **settings):
+    def __init__(self, data, replicas=1, *, xla=False, precision="float32", kind=CPU, first_step=0,
+                 **settings):
         import tensorflow as tf
 
         from trainer.data.pipeline import open_feed
@@ -58,7 +60,7 @@ class Trainable:
 
         self.config = Config(**{"dataset": "shapes", "batch_size": 24, "epochs": 100, **settings})
         assert not self.config.problems()
-        self.runtime = make_runtime(replicas, precision, xla)
+        self.runtime = make_runtime(replicas, precision, xla, kind)
         self.data, self.plan = data, make_plan(self.config, data.train.size, replicas)
         self.state = TrainState(self.config, self.plan, self.runtime, len(data.classes), data.image_shape)
         self.feed = open_feed(data, self.config, self.plan, first_step, self.runtime)

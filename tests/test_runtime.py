@@ -2,9 +2,10 @@ import json
 
 import pytest
 
-from trainer import devices, native, runtime
+from trainer import native, runtime
 from trainer.cluster import Cluster, read_cluster
 from trainer.config import Config
+from trainer.devices import choice
 from trainer.errors import DeviceError, UsageError, run_to_exit_code
 
 
@@ -51,17 +52,17 @@ def test_precision_follows_from_the_oldest_gpu(monkeypatch, capabilities, precis
     # No GPU here: what TensorFlow says of one is put in its place, and only that.
     monkeypatch.setattr(runtime.tf.config.experimental, "get_device_details",
                         lambda gpu: {"compute_capability": gpu.capability})
-    assert devices.precision_for("auto", [Gpu(capability) for capability in capabilities]) == precision
-    assert devices.precision_for("float32", [Gpu((9, 0))]) == "float32"
+    assert choice.precision_for("auto", [Gpu(capability) for capability in capabilities]) == precision
+    assert choice.precision_for("float32", [Gpu((9, 0))]) == "float32"
 
 
 def test_memory_for_logical_gpus_needs_nvidia_smi(monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(DeviceError, match="nvidia-smi did not tell it"):
-        devices._gpu_memory_mib()
+        choice._gpu_memory_mib()
     (tmp_path / "nvidia-smi").write_text("#!/bin/sh\necho 1000\necho 2000\n")
     (tmp_path / "nvidia-smi").chmod(0o755)
-    assert devices._gpu_memory_mib() == 900
+    assert choice._gpu_memory_mib() == 900
 
 
 def test_device_errors_become_ours():

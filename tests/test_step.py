@@ -92,7 +92,8 @@ def test_the_ledger_holds_what_the_pipelines_gave(trainable, small, replicas):
 def test_pictures_on_the_device_change_nothing(trainable, replicas, xla):
     settings = {"model": "small_models:smooth", "augment": ("flip", "crop"), "xla": xla, "first_step": 3}
     host, device = (trainable(replicas, input=where, **settings) for where in ("host", "device"))
-    np.testing.assert_array_equal(host.train(12).loss, device.train(12).loss)
+    difference = relative(host.train(12).loss, device.train(12).loss)
+    assert difference < 1e-6 if xla else difference == 0  # XLA fuses otherwise where a gather is part of the program
     batch = next(device.feed.iterators[0])
     assert batch.images is None and batch.ids.shape == (24 // replicas,)
 

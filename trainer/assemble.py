@@ -25,9 +25,9 @@ def assemble(config, cluster, failure, deadline):
     chosen = []
 
     def choose():
-        from trainer import devices
+        from trainer.devices import choice
 
-        chosen.append(devices.choose(config))
+        chosen.append(choice.choose(config))
 
     failure = failure or failure_of(choose)
     if cluster.workers > 1:

@@ -39,7 +39,7 @@ def finish(run, samples):
 def _export(run):
     run.console.say(f"exporting {', '.join(run.config.export)}, and measuring what was exported")
     # GPUs and lower precisions answer a few pictures differently: there the copy on the CPU is the measure.
-    plain = run.runtime.precision == "float32" and not run.runtime.on_gpu
+    plain = run.runtime.precision == "float32" and run.runtime.kind.exact_float32
     reached = run.progress.evaluation["accuracy"] if plain else None
     run.model_dir.require_lock()
     with run.nothing_to_save("exporting"):

@@ -6,13 +6,11 @@ import re
 import sys
 import tempfile
 
+from trainer.devices.kind import GPU
 from trainer.errors import BusyError, DeviceError, StorageError, UsageError, WorkerError
 
-# Threads of its own for each GPU's kernel launches; read when the devices start.
-os.environ.setdefault("TF_GPU_THREAD_MODE", "gpu_private")
-# The wheel brings PTX for GPUs of compute capability 9.0: what the driver compiles of it must be kept.
-os.environ.setdefault("CUDA_CACHE_MAXSIZE", str(4 * 2**30))
-
+for _name, _value in GPU.environment.items():
+    os.environ.setdefault(_name, _value)
 
 
 @contextlib.contextmanager

@@ -2,7 +2,8 @@
 
 import dataclasses
 
-from trainer import devices
+from trainer.devices import choice
+from trainer.devices.kind import DeviceKind
 from trainer.errors import UsageError
 from trainer.native import tf
 
@@ -19,6 +20,7 @@ class Runtime:
         workers: How many there are.
         precision: float32, bfloat16 or float16.
         xla: Whether steps are compiled with XLA.
+        kind: The `DeviceKind` of the devices.
     """
 
     strategy: tf.distribute.Strategy
@@ -28,6 +30,7 @@ class Runtime:
     workers: int
     precision: str
     xla: bool
+    kind: DeviceKind
 
     @property
     def is_chief(self):
@@ -40,14 +43,9 @@ class Runtime:
         local = len(self.devices)
         return range(self.worker * local, (self.worker + 1) * local)
 
-    @property
-    def on_gpu(self):
-        """Whether the replicas are on GPUs."""
-        return ":GPU:" in self.devices[0]
-
     def sentence(self):
         """The devices, for people."""
-        kind = "GPU" if self.on_gpu else "CPU"
+        kind = self.kind.type
         logical = "logical " if self.replicas > 1 and kind == "CPU" and self.workers == 1 else ""
         places = f" on {self.workers} workers" if self.workers > 1 else ""
         count = self.replicas
@@ -73,32 +71,47 @@ def start(config, cluster, chosen=None):
     if cluster.distributed and config.virtual_devices > 1:
         raise UsageError("several workers take a CPU or whole GPUs each; received "
                          f"--virtual_devices={config.virtual_devices}", "leave --virtual_devices out")
-    chosen = chosen or devices.choose(config)
+    chosen = chosen or choice.choose(config)
     strategy, names = _strategy(config, cluster, chosen)
     if config.strategy == "one_device" and strategy.num_replicas_in_sync != 1:
         raise UsageError(f"--strategy=one_device has one replica; {len(names)} devices were chosen",
                          "add --num_gpus=1")
     return Runtime(strategy=strategy, devices=names, replicas=strategy.num_replicas_in_sync, worker=cluster.worker,
-                   workers=cluster.workers, precision=chosen.precision, xla=chosen.xla)
+                   workers=cluster.workers, precision=chosen.precision, xla=chosen.xla, kind=chosen.kind)
 
 
 def _strategy(config, cluster, chosen):
     """(strategy, names of this process's devices)."""
+    kind = chosen.kind
     if cluster.distributed:
-        gpus = {"GPU": len(chosen.names)} if chosen.kind == "GPU" else {}
-        # Left to itself, TensorFlow lets the gradients of GPUs travel by gRPC, too.
-        implementation = tf.distribute.experimental.CommunicationImplementation.NCCL if gpus else \
-            tf.distribute.experimental.CommunicationImplementation.RING
+        accelerators = {"GPU": len(chosen.names)} if kind.type == "GPU" else {}
+        implementation = tf.distribute.experimental.CommunicationImplementation[kind.communication]
         workers = tf.train.ClusterSpec({"worker": list(cluster.addresses)})
         strategy = tf.distribute.MultiWorkerMirroredStrategy(tf.distribute.cluster_resolver.SimpleClusterResolver(
-            workers, task_type="worker", task_id=cluster.worker, num_accelerators=gpus, rpc_layer="grpc"),
+            workers, task_type="worker", task_id=cluster.worker, num_accelerators=accelerators, rpc_layer="grpc"),
             tf.distribute.experimental.CommunicationOptions(implementation=implementation))
         return strategy, tuple(name[name.index("/device:"):] for name in strategy.extended.worker_devices)
-    kind = chosen.kind
-    names = [f"/device:{kind}:{number}" for number in range(len(tf.config.list_logical_devices(kind)))]
-    if config.strategy == "one_device" or (config.strategy == "auto" and len(names) == 1):
-        return tf.distribute.OneDeviceStrategy(names[0]), (names[0],)
-    # NCCL refuses two replicas on one GPU; a reduction on one device serves logical devices of both kinds.
-    shared = kind == "CPU" or config.virtual_devices > 1
-    reduction = tf.distribute.ReductionToOneDevice() if shared else None
-    return tf.distribute.MirroredStrategy(names, cross_device_ops=reduction), tuple(names)
+    names = tuple(f"/device:{kind.type}:{number}" for number in range(len(tf.config.list_logical_devices(kind.type))))
+    one = config.strategy == "one_device" or (config.strategy == "auto" and len(names) == 1)
+    names = names[:1] if one else names
+    return one_process_strategy(names, kind, one, shared=config.virtual_devices > 1), names
+
+
+def one_process_strategy(names, kind, one, shared=False):
+    """The strategy of a process that works alone.
+
+    Args:
+        names: Its devices.
+        kind: Their `DeviceKind`.
+        one: Whether it is that of one device; names then has one.
+        shared: Whether several of them are parts of one physical device.
+
+    Returns:
+        A `tf.distribute.Strategy`.
+    """
+    if one:
+        return tf.distribute.OneDeviceStrategy(names[0])
+    collective = kind.collectives and (kind.shares_device or not shared)
+    # None: TensorFlow 2.21 then takes its collectives, with NCCL between GPUs.
+    return tf.distribute.MirroredStrategy(
+        names, cross_device_ops=None if collective else tf.distribute.ReductionToOneDevice())

@@ -97,6 +97,7 @@ def _make_replica_step(state, config, plan, runtime, feed):
     def forward_backward(batch, resident, loss_scale):
         images, labels = ((batch.images, batch.labels) if resident is None else
                           (tf.gather(whole, batch.ids) for whole in resident))
+        labels = tf.cast(labels, tf.int32)
         images, target = augmented(images, labels, batch.seeds, feed.augment)
         with tf.GradientTape() as tape:
             logits = model(images, training=True)

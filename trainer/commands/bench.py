@@ -72,9 +72,10 @@ def _words(options):
 
 
 def _measure(options, count):
-    from trainer import devices, runtime
+    from trainer import runtime
+    from trainer.devices import choice
 
-    gpus = options.num_gpus != 0 and devices.gpu_count() > 0
+    gpus = options.num_gpus != 0 and choice.gpu_count() > 0
     shared = {name: value for name, value in dataclasses.asdict(options).items() if name not in _NOT_MEASURED}
     devices = {"num_gpus": count} if gpus else {"num_gpus": 0, "virtual_devices": count if count > 1 else 0}
     config = Config(**{**shared, **devices}, epochs=1e6)
@@ -94,7 +95,7 @@ def _measure_on(devices, config, options):
     """
     import tensorflow as tf
 
-    from trainer.data.pipeline import open_feed
+    from trainer.data.pipeline import iterate, open_feed
     from trainer.data.source import load
     from trainer.plan import make_plan
     from trainer.state import TrainState
@@ -105,7 +106,8 @@ def _measure_on(devices, config, options):
     state = TrainState(config, plan, devices, len(data.classes), data.image_shape)
     real, by_host = (open_feed(data, dataclasses.replace(config, input=way), plan, 0, devices)
                      for way in (config.input, "host"))
-    same = [iter(tf.data.Dataset.from_tensors(next(iterator)).repeat().prefetch(4)) for iterator in by_host.iterators]
+    same = [iterate(tf.data.Dataset.from_tensors(next(iterator)).repeat(), 1, device, devices.kind)
+            for iterator, device in zip(by_host.iterators, devices.devices, strict=True)]
     synthetic = by_host._replace(iterators=same)
 
     @tf.function

@@ -43,8 +43,10 @@ class ArraySplit(Split):
 
     def resident(self, device):
         """See `Split.resident`."""
+        images, labels = self._on_host
         with tf.device(device):
-            return tuple(tf.identity(array) for array in self._on_host)
+            # int64: a GPU's int32 tensors lie on the host, and all of them would travel in every step.
+            return tf.identity(images), tf.identity(tf.cast(labels, tf.int64))
 
     def chunks(self, rows):
         """See `Split.chunks`."""

@@ -95,5 +95,19 @@ def batches(order, batch_size, replicas, replica, first_step, last_step):
     Returns:
         (ids, seeds) as `stream`, each [last_step - first_step, batch_size // replicas].
     """
+    return rows_of(global_batches(order, batch_size, first_step, last_step), replicas, replica)
+
+
+def global_batches(order, batch_size, first_step, last_step):
+    """The global batches of some steps; arguments as in `batches`.
+
+    Returns:
+        (ids, seeds) as `stream`, each [last_step - first_step, batch_size].
+    """
     pair = order.stream(first_step * batch_size, last_step * batch_size)
-    return tuple(part.reshape(last_step - first_step, replicas, -1)[:, replica] for part in pair)
+    return tuple(part.reshape(-1, batch_size) for part in pair)
+
+
+def rows_of(pair, replicas, replica):
+    """A replica's rows of (ids, seeds), each [steps, batch_size]: consecutive ones, [steps, batch_size // replicas]."""
+    return tuple(part.reshape(len(part), replicas, -1)[:, replica] for part in pair)

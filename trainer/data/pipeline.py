@@ -5,6 +5,7 @@ replica reads its own rows of every global batch, so nothing needs to be split o
 """
 
 import math
+import threading
 from typing import NamedTuple
 
 import numpy as np
@@ -48,16 +49,17 @@ def open_feed(data, config, plan, first_step, runtime):
     """
     split = data.train
     stream, threads = split.order(config.seed, plan.batch_size), _threads(split, runtime)
-    resident = [split.resident(device) if _belongs_on(device, split, config.input) else None
-                for device in runtime.devices]
+    blocks = _Blocks(stream, plan, first_step)
+    lie_there = _lie_on_device(split, config.input, runtime.kind)
+    resident = [split.resident(device) if lie_there else None for device in runtime.devices]
 
-    def batches(places, on_device):
-        if on_device is not None:
+    def batches(places):
+        if lie_there:
             return places.map(lambda ids, seeds: Batch(ids, seeds, None, None))
         return split.read(places, threads)
 
-    iterators = [_start(batches(_places(stream, plan, replica, first_step), there), threads, device)
-                 for replica, device, there in zip(runtime.replica_numbers, runtime.devices, resident, strict=True)]
+    iterators = [iterate(batches(blocks.places(replica)), threads, device, runtime.kind)
+                 for replica, device in zip(runtime.replica_numbers, runtime.devices, strict=True)]
     return Feed(iterators, resident, on_device(config.augment, split),
                 data.balanced_weights() if config.class_weights == "balanced" else None)
 
@@ -93,35 +95,58 @@ def evaluation_iterators(split, rows, runtime):
                           training=False)
         return tf.data.Dataset.zip(data, tf.data.Dataset.from_tensor_slices(weights).repeat()).map(weigh)
 
-    iterators = [_start(data_of(replica), threads, device)
+    iterators = [iterate(data_of(replica), threads, device, runtime.kind)
                  for replica, device in zip(runtime.replica_numbers, runtime.devices, strict=True)]
     return iterators, steps
 
 
-def _places(stream, plan, replica, first_step):
-    """A data set of (ids int64 [rows], seeds uint32 [rows]), an element a step."""
-    per_block = max(1, _BLOCK // plan.batch_size)
+class _Blocks:
+    """The order of a run's examples, worked out a block of steps at a time, once for all replicas of this process.
 
-    def block(number):
-        begin = first_step + int(number) * per_block
-        end = min(begin + per_block, plan.total_steps)
-        return order.batches(stream, plan.batch_size, plan.replicas, replica, begin, end)
+    Args:
+        stream: What has a `stream`, as `order.Shuffle` has.
+        plan: The run's `Plan`.
+        first_step: Where the run goes on.
+    """
 
-    def slices(number):
-        ids, seeds = tf.numpy_function(block, [number], (tf.int64, tf.uint32))
-        return tf.data.Dataset.from_tensor_slices((tf.ensure_shape(ids, [None, plan.rows]),
-                                                   tf.ensure_shape(seeds, [None, plan.rows])))
+    def __init__(self, stream, plan, first_step):
+        self._stream, self._plan, self._first_step = stream, plan, first_step
+        self._steps = max(1, _BLOCK // plan.batch_size)
+        self._lock, self._kept = threading.Lock(), {}
 
-    blocks = -(-(plan.total_steps - first_step) // per_block)
-    return tf.data.Dataset.range(blocks).flat_map(slices)
+    def places(self, replica):
+        """A data set of a replica's (ids int64 [rows], seeds uint32 [rows]), an element a step."""
+        plan = self._plan
+
+        def slices(number):
+            ids, seeds = tf.numpy_function(lambda number: self._rows(int(number), replica), [number],
+                                           (tf.int64, tf.uint32))
+            return tf.data.Dataset.from_tensor_slices((tf.ensure_shape(ids, [None, plan.rows]),
+                                                       tf.ensure_shape(seeds, [None, plan.rows])))
+
+        blocks = -(-(plan.total_steps - self._first_step) // self._steps)
+        return tf.data.Dataset.range(blocks).flat_map(slices)
+
+    def _rows(self, number, replica):
+        return order.rows_of(self._block(number), self._plan.replicas, replica)
+
+    def _block(self, number):
+        """(ids, seeds), each [steps, batch_size]. Replicas are at about the same step, so two blocks are kept."""
+        with self._lock:
+            if number not in self._kept:
+                begin = self._first_step + number * self._steps
+                end = min(begin + self._steps, self._plan.total_steps)
+                self._kept = {other: block for other, block in self._kept.items() if other == number - 1}
+                self._kept[number] = order.global_batches(self._stream, self._plan.batch_size, begin, end)
+            return self._kept[number]
 
 
-def _belongs_on(device, split, wanted):
-    """Whether a split's pictures are to lie on a device."""
+def _lie_on_device(split, wanted, kind):
+    """Whether a split's images are to lie on the devices."""
     if wanted == "device" and split.bytes is None:
         raise UsageError("--input=device needs pictures that lie in memory; those of this --dataset are in files",
                          "leave --input out")
-    return wanted == "device" or (wanted == "auto" and ":GPU:" in device and (split.bytes or math.inf) <= _MOST_BYTES)
+    return wanted == "device" or (wanted == "auto" and (split.bytes or math.inf) <= kind.resident_bytes)
 
 
 def _threads(split, runtime):
@@ -130,14 +155,42 @@ def _threads(split, runtime):
     return max(1, pictures.cores() // len(runtime.devices)) if split.decodes else 1
 
 
-def _start(data, threads, device):
-    """An iterator whose elements wait on the replica's device."""
+def iterate(data, threads, device, kind):
+    """Opens a pipeline whose elements wait where a replica needs them.
+
+    Args:
+        data: A `tf.data.Dataset` of NamedTuples.
+        threads: How many threads it gets.
+        device: Name of the replica's device.
+        kind: Its `DeviceKind`.
+
+    Returns:
+        An iterator over such NamedTuples, also inside a `tf.function`.
+    """
     options = tf.data.Options()
     options.threading.private_threadpool_size = threads
     options.autotune.enabled = False
     data = data.with_options(options)
-    if ":GPU:" in device:
-        data = data.apply(tf.data.experimental.prefetch_to_device(device, _PREFETCH))
-    else:
-        data = data.prefetch(_PREFETCH)
-    return iter(data)
+    return _OnDevice(data, device) if kind.prefetches else iter(data.prefetch(_PREFETCH))
+
+
+class _OnDevice:
+    """An iterator that ends in `prefetch_to_device`, which takes no None in an element: they are put back here.
+
+    Args:
+        data: A `tf.data.Dataset` of NamedTuples whose fields are tensors or None.
+        device: Name of a device.
+    """
+
+    def __init__(self, data, device):
+        self._kind = type(data.element_spec)
+        self._names = [name for name, spec in data.element_spec._asdict().items() if isinstance(spec, tf.TensorSpec)]
+        tensors = data.map(lambda fields: tuple(getattr(fields, name) for name in self._names))
+        self._tensors = iter(tensors.apply(tf.data.experimental.prefetch_to_device(device, _PREFETCH)))
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        given = dict(zip(self._names, next(self._tensors), strict=True))
+        return self._kind(**{name: given.get(name) for name in self._kind._fields})

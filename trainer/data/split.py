@@ -64,7 +64,7 @@ class Split(abc.ABC):
             device: The device's name.
 
         Returns:
-            (images uint8 [size, height, width, channels], labels int32 [size]), or None if it isn't in memory.
+            (images uint8 [size, height, width, channels], labels int64 [size]), or None if it isn't in memory.
         """
         return None
 

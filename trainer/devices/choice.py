@@ -4,6 +4,7 @@ import dataclasses
 import os
 import subprocess
 
+from trainer.devices.kind import KINDS, DeviceKind
 from trainer.errors import DeviceError
 from trainer.native import tf
 
@@ -13,13 +14,13 @@ class Devices:
     """What a process computes with.
 
     Args:
-        kind: GPU or CPU.
+        kind: What they are: a `DeviceKind`.
         names: What each physical device is, for people.
         precision: float32, bfloat16 or float16.
         xla: Whether steps are compiled with XLA.
     """
 
-    kind: str
+    kind: DeviceKind
     names: tuple[str, ...]
     precision: str
     xla: bool
@@ -38,10 +39,11 @@ def choose(config):
         DeviceError: if a device that was asked for isn't there.
     """
     gpus = choose_gpus(config.num_gpus)
-    split(gpus or tf.config.list_physical_devices("CPU")[:1], config.virtual_devices)
+    kind = KINDS["GPU" if gpus else "CPU"]
+    split(gpus or tf.config.list_physical_devices("CPU")[:1], config.virtual_devices, kind)
     names = tuple(tf.config.experimental.get_device_details(gpu).get("device_name", gpu.name) for gpu in gpus)
-    return Devices("GPU" if gpus else "CPU", names or ("CPU",), precision_for(config.precision, gpus),
-                   config.xla == "on" or (config.xla == "auto" and bool(gpus)))
+    return Devices(kind, names or ("CPU",), precision_for(config.precision, gpus),
+                   config.xla == "on" or (config.xla == "auto" and kind.xla))
 
 
 def gpu_count():
@@ -77,19 +79,20 @@ def choose_gpus(wanted):
     return chosen
 
 
-def split(physical, parts):
-    """Splits each device into logical ones; GPUs that aren't split grow their memory as needed.
+def split(physical, parts, kind):
+    """Splits each device into logical ones; what isn't split may grow its memory as needed.
 
     Args:
         physical: A list of physical devices.
         parts: As `--virtual_devices`.
+        kind: Their `DeviceKind`.
     """
     for device in physical:
         if parts < 1:
-            if device.device_type == "GPU":
+            if kind.manages_memory:
                 tf.config.experimental.set_memory_growth(device, True)
             continue
-        limit = {"memory_limit": _gpu_memory_mib() // parts} if device.device_type == "GPU" else {}
+        limit = {"memory_limit": _gpu_memory_mib() // parts} if kind.manages_memory else {}
         tf.config.set_logical_device_configuration(
             device, [tf.config.LogicalDeviceConfiguration(**limit) for _ in range(parts)])
 

@@ -1,0 +1,38 @@
+"""The GPU's path on logical CPU devices: what MirroredStrategy and this program do where devices are GPUs.
+
+In a test's own process: `make_runtime(replicas, kind=gpu_like.KIND)` inside `with gpu_like.no_merge_call():`. In other
+processes: `environment(**gpu_like.ENVIRONMENT)` puts gpu_like_site/sitecustomize.py in their way, which does the same.
+"""
+
+import contextlib
+import dataclasses
+import os
+from pathlib import Path
+
+from trainer.devices.kind import GPU
+
+# Between logical CPU devices collectives work, there is no NCCL, and host memory is not TensorFlow's to manage.
+KIND = dataclasses.replace(GPU, type="CPU", shares_device=True, communication="RING", manages_memory=False)
+
+_TESTS = Path(__file__).parent
+ENVIRONMENT = {"PYTHONPATH": os.pathsep.join(map(str, (_TESTS / "gpu_like_site", _TESTS.parent, _TESTS)))}
+
+
+@contextlib.contextmanager
+def no_merge_call():
+    """Lets `MirroredStrategy` update variables inside XLA as it does where all devices are GPUs.
+
+    Its `_use_merge_call` asks the devices for that; this asks XLA alone. A collective that got into a compiled
+    program would show here.
+    """
+    from tensorflow.python.distribute import mirrored_strategy
+    from tensorflow.python.framework import ops
+    from tensorflow.python.ops import control_flow_util
+
+    before = mirrored_strategy.MirroredExtended._use_merge_call
+    mirrored_strategy.MirroredExtended._use_merge_call = (
+        lambda _: not control_flow_util.GraphOrParentsInXlaContext(ops.get_default_graph()))
+    try:
+        yield
+    finally:
+        mirrored_strategy.MirroredExtended._use_merge_call = before

@@ -1,0 +1,93 @@
+"""The whole GPU path on 1, 2 and 4 logical CPU devices, held against the CPU path."""
+
+import collections
+
+import gpu_like
+import numpy as np
+import pytest
+import tensorflow as tf
+from conftest import make_runtime
+
+from trainer.config import Config
+from trainer.data.pipeline import open_feed
+from trainer.evaluation import Evaluator
+from trainer.plan import make_plan
+
+SETTINGS = {"optimizer": "sgd", "learning_rate": 0.001, "ledger": True, "augment": ("flip", "crop")}
+MODELS = ("small_models:smooth", "small_models:normalized", "small_models:dropped", "small_models:regularized")
+
+
+@pytest.fixture(autouse=True)
+def as_on_gpus():
+    with gpu_like.no_merge_call():
+        yield
+
+
+def state_of(made):
+    return [variable.numpy() for variable in made.state.snapshot().values()]
+
+
+@pytest.mark.parametrize("replicas", [1, 2])
+@pytest.mark.parametrize("where", ["host", "auto"])
+@pytest.mark.parametrize("model", MODELS)
+def test_without_xla_the_gpu_path_equals_the_cpu_path_to_the_last_bit(trainable, replicas, where, model):
+    settings = {**SETTINGS, "model": model, "clip_norm": 1.0}
+    cpu, gpu = trainable(replicas, **settings), trainable(replicas, kind=gpu_like.KIND, input=where, **settings)
+    ours, theirs = cpu.train(10), gpu.train(10)
+    np.testing.assert_array_equal(theirs.ids, ours.ids)
+    np.testing.assert_array_equal(theirs.loss, ours.loss)
+    for mine, other in zip(state_of(gpu), state_of(cpu), strict=True):
+        np.testing.assert_array_equal(mine, other)
+    assert (gpu.feed.resident[0] is None) == (where == "host")
+
+
+@pytest.mark.parametrize("replicas, xla", [(4, False), (1, True), (2, True), (4, True)])
+@pytest.mark.parametrize("model", MODELS)
+def test_the_gpu_path_has_the_ids_and_losses_of_the_cpu_path(trainable, replicas, xla, model):
+    settings = {**SETTINGS, "model": model}
+    # TensorFlow draws other masks inside XLA than outside.
+    random = model in ("small_models:dropped", "small_models:regularized")
+    ours = trainable(replicas, xla=xla and random, **settings).train(10)
+    theirs = trainable(replicas, kind=gpu_like.KIND, xla=xla, **settings).train(10)
+    np.testing.assert_array_equal(theirs.ids, ours.ids)
+    np.testing.assert_allclose(theirs.loss, ours.loss, rtol=1e-6)
+
+
+@pytest.mark.parametrize("replicas", [1, 2, 4])
+def test_evaluation_and_snapshots_take_the_same_way(trainable, small, replicas):
+    made = [trainable(replicas, kind=kind, model="small_models:normalized", **SETTINGS)
+            for kind in (gpu_like.KIND, make_runtime(1).kind)]
+    answers = [Evaluator(each.state.model, small.test, 12, each.runtime)() for each in made]
+    assert answers[0] == answers[1]
+
+
+def test_every_feed_gives_the_batches_of_the_cpu(small):
+    config = Config(batch_size=24, epochs=1)
+    plan = make_plan(config, small.train.size, 2)
+    ours, theirs = (open_feed(small, config, plan, 0, make_runtime(2, kind=kind)).iterators
+                    for kind in (make_runtime(1).kind, gpu_like.KIND))
+    for mine, other in zip(ours, theirs, strict=True):
+        for batch, resident in zip(mine, other, strict=True):
+            assert type(batch) is type(resident) and resident.images is None
+            np.testing.assert_array_equal(batch.ids, resident.ids)
+
+
+def test_no_collective_is_inside_an_xla_program(trainable):
+    made = trainable(2, kind=gpu_like.KIND, xla=True, **SETTINGS)
+    graph = made.loop.get_concrete_function(tf.TensorSpec([], tf.int32)).graph.as_graph_def()
+    functions = {function.signature.name: function for function in graph.library.function}
+    compiled = [name for name, function in functions.items() if function.attr["_XlaMustCompile"].b]
+    assert compiled
+    counts = collections.Counter(node.op for function in functions.values() for node in function.node_def)
+    assert counts["CollectiveReduceV2"] == 4  # of each replica: the gradients, and the ledger's ids
+    for name in compiled:
+        assert not any("Collective" in op for op in _ops_below(name, functions)), name
+
+
+def _ops_below(name, functions):
+    """Every op of a function and of those that it calls."""
+    for node in functions[name].node_def:
+        yield node.op
+        for value in node.attr.values():
+            if value.WhichOneof("value") == "func":
+                yield from _ops_below(value.func.name, functions)

@@ -1,0 +1,74 @@
+"""What a device's kind implies, as one value. No TensorFlow.
+
+No other file asks whether a device is a GPU. Tests give logical CPU devices the value of GPUs, with which the whole
+GPU path runs where there is none.
+"""
+
+import dataclasses
+import types
+
+
+@dataclasses.dataclass(frozen=True)
+class DeviceKind:
+    """How a run uses devices of a kind.
+
+    Args:
+        type: TensorFlow's word for it: GPU or CPU.
+        prefetches: Pipelines end on the device, so that batches travel there while the step before them computes.
+        resident_bytes: Images of up to this many bytes lie on the device unless `--input` says otherwise; then only
+            ids travel.
+        collectives: Replicas of one process sum by TensorFlow's collectives. Otherwise one device sums for all.
+        shares_device: Whether these collectives also work between logical devices that share a physical one.
+        communication: How gradients travel between workers: RING or NCCL, as `CommunicationImplementation` has them.
+        xla: What `--xla=auto` is.
+        exact_float32: Whether products of float32 matrices are rounded as float32 is, and not as TF32.
+        pools_by_comparison: Whether the gradient of a max pool is found by comparing, and not by a scatter.
+        manages_memory: Whether TensorFlow manages the device's memory. It is told to take memory as it needs it, and
+            logical devices get a share each.
+        environment: Variables of the environment to be set before TensorFlow is imported, where the user didn't.
+    """
+
+    type: str
+    prefetches: bool
+    resident_bytes: int
+    collectives: bool
+    shares_device: bool
+    communication: str
+    xla: bool
+    exact_float32: bool
+    pools_by_comparison: bool
+    manages_memory: bool
+    environment: types.MappingProxyType
+
+
+CPU = DeviceKind(
+    type="CPU",
+    prefetches=False,  # the batch is where it is needed already
+    resident_bytes=0,  # a gather in the step takes the cores that it would free elsewhere
+    collectives=False,  # summing on one device is as fast, and the order of its sums is fixed
+    shares_device=True,
+    communication="RING",
+    xla=False,  # measured: half as fast on the reference CNN
+    exact_float32=True,
+    pools_by_comparison=False,  # TensorFlow's own kernel is faster
+    manages_memory=False,
+    environment=types.MappingProxyType({}))
+
+GPU = DeviceKind(
+    type="GPU",
+    prefetches=True,
+    resident_bytes=2**30,  # more could take the room of activations
+    collectives=True,  # NCCL, by the links between the GPUs
+    shares_device=False,  # NCCL refuses two ranks on one GPU
+    communication="NCCL",  # left to itself, TensorFlow sends GPUs' gradients by gRPC
+    xla=True,  # Keras 3 emits no fused batch norm: only XLA fuses it
+    exact_float32=False,  # TF32 from compute capability 8.0 on, unless --tf32=off
+    pools_by_comparison=True,  # XLA makes a scatter with atomic additions of it, which op determinism refuses
+    manages_memory=True,  # left to itself it takes all, and a process that measures an export finds none
+    environment=types.MappingProxyType({
+        # Threads of its own for each GPU's kernel launches: the input pipeline's can't hold them up.
+        "TF_GPU_THREAD_MODE": "gpu_private",
+        # The wheel brings some kernels as PTX only for compute capability 9.0; what the driver compiles of it is kept.
+        "CUDA_CACHE_MAXSIZE": str(4 * 2**30)}))
+
+KINDS = {"CPU": CPU, "GPU": GPU}
