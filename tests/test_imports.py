@@ -29,7 +29,7 @@ def heads(path, everywhere=True):
 
 @pytest.mark.parametrize("name", ["config", "plan", "errors", "data/order", "flags", "model_dir", "files", "progress",
                                   "pace", "signals", "cluster", "slurm", "meeting", "facts", "deadline", "lock",
-                                  "saver", "watch", "data/lanes",
+                                  "saver", "watch", "bit_versions", "devices/kind", "data/lanes",
                                   "data/views", "data/scan", "data/index", "data/pictures", "data/bad", "imports"])
 def test_these_import_no_tensorflow_at_all(name):
     assert not heads(ROOT / "trainer" / f"{name}.py") & HEAVY

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trainer import files
+from trainer import bit_versions, files
 from trainer.config import Config
 from trainer.errors import DataError, UsageError
 from trainer.model_dir import ModelDir
@@ -113,3 +113,20 @@ def test_whatever_config_json_holds(tmp_path_factory, text):
     model_dir.config.write_bytes(text)
     with pytest.raises(DataError, match="config.json can't be read"):
         model_dir.read_config()
+
+
+@pytest.mark.parametrize("bits, says", [
+    ({"pixels": 9}, "pixels: the run has version 9, this Lockstep knows 1"),
+    ({"draws": 3}, "draws: the run has version 3, this Lockstep knows 1 and 2"),
+    ({"colours": 1}, "colours: the run has version 1, this Lockstep knows none")])
+def test_a_run_that_would_not_go_on_as_it_began_is_refused(folder, bits, says):
+    model_dir = folder(Config())
+    manifest = {"step": 7, "settings": {}, "files": {}, "bits": bits}
+    files.write_manifest(model_dir.checkpoints / "step-00000007", manifest)
+    with pytest.raises(UsageError, match=says):
+        claim(model_dir, Config())
+
+
+def test_a_run_from_before_there_were_versions_has_version_1_of_all():
+    assert set(bit_versions.of_manifest({"step": 7}).values()) == {1}
+    assert bit_versions.of_manifest({"bits": bit_versions.CURRENT}) == bit_versions.CURRENT

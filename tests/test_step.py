@@ -232,3 +232,15 @@ def test_cross_entropy_with_smoothing():
     log_p = np.log(np.exp([2, 0, -1]) / np.exp([2, 0, -1]).sum())
     target = np.array([0.9 + 0.1 / 3, 0.1 / 3, 0.1 / 3])
     assert cross_entropy(labels, logits, 0.1).numpy()[0] == pytest.approx(-(target * log_p).sum(), rel=1e-6)
+
+
+def test_no_call_of_a_random_layer_draws_what_another_one_draws(trainable):
+    """Keras counts a layer's state on by one at each call of the layer, so states must not be neighbours."""
+    made, seen = trainable(2, model="small_models:dropped"), []
+    for step in (0, 1, 2, 2**21 - 1, 2**21, 2**31):
+        made.state.step.assign(step)
+        made.train(1)
+        seen += [tuple(copy.numpy().tolist()) for copy in
+                 made.runtime.strategy.experimental_local_results(made.state.random_states[0].value)]
+    calls = 100
+    assert len({(key, count + call) for key, count in seen for call in range(calls)}) == calls * len(seen)

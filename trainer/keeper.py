@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from trainer import __version__, together
+from trainer import __version__, bit_versions, together
 from trainer.checkpoint import Checkpoints
 from trainer.errors import DataError, StorageError, failure_of
 from trainer.progress import Progress
@@ -65,6 +65,7 @@ class Keeper:
         """Goes back to a checkpoint; returns how far the reports are valid."""
         manifest = found or self._find_soon(step)
         progress, data, precision, reports = _known(manifest)
+        self._state.bit_versions = bit_versions.of_manifest(manifest)
         self._data.require_same(data, self._model_dir.data_parts())
         self._checkpoints.restore_all(self._state.variables(), manifest)
         if precision != self._runtime.precision:
@@ -166,7 +167,8 @@ class Keeper:
         evaluated = self.progress.evaluation
         sizes, reports = self.reporter.settle()
         return {"epoch": self._plan.epoch(step), "data": self._data.fingerprint,
-                "precision": self._runtime.precision, "settings": json.loads(self._config.to_json()),
+                "precision": self._runtime.precision, "bits": self._state.bit_versions,
+                "settings": json.loads(self._config.to_json()),
                 "evaluation": evaluated if evaluated and evaluated["step"] == step else None,
                 "progress": dataclasses.asdict(progress), "reports": sizes}, reports
 

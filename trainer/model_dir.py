@@ -4,7 +4,7 @@ import contextlib
 import json
 from pathlib import Path
 
-from trainer import files
+from trainer import bit_versions, files
 from trainer.config import Config
 from trainer.errors import DataError, UsageError
 from trainer.lock import FolderLock
@@ -73,7 +73,7 @@ class ModelDir:
 
         Raises:
             BusyError: if another process is using it.
-            UsageError: if `--resume` forbids it, or the settings would make it another run.
+            UsageError: if `--resume` forbids it, or the settings or this version would make it another run.
         """
         self.lock()
         manifests = sorted(self.checkpoints.glob("step-*/manifest.json"), reverse=True)
@@ -85,6 +85,8 @@ class ModelDir:
                              "name the --model_dir of a run that has one, or leave --resume out")
         if not manifests:
             return []  # nothing to go on from: a new run, whatever a start before it was given
+        newest, _ = files.peek_manifest(manifests[0].parent)
+        bit_versions.of_manifest(newest or {})
         differences = config.differences(self._settings(manifests))
         other = [f"--{name}: the run has {theirs!r}, received {mine!r}"
                  for name, mine, theirs, another_run in differences if another_run]

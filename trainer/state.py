@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from trainer import models, optimizers
+from trainer import bit_versions, models, optimizers
 
 _FIRST_LOSS_SCALE = 2.0**15
 _RANDOM_STATE = "seed_generator_state"  # as Keras calls it
@@ -22,6 +22,7 @@ class TrainState:
         skipped: int64, steps whose update was skipped because gradients weren't finite.
         loss_scale: float32, what the loss is multiplied by before float16's backward pass; else 1.
         good_in_row: int64, steps since the loss scale changed last.
+        bit_versions: Name to version of what decides bits; see bit_versions.py.
     """
 
     def __init__(self, config, plan, runtime, classes, image_shape):
@@ -35,7 +36,7 @@ class TrainState:
             image_shape: (height, width, channels).
         """
         keras.utils.set_random_seed(config.seed)
-        self._strategy, self._copies = runtime.strategy, {}
+        self._strategy, self._copies, self.bit_versions = runtime.strategy, {}, bit_versions.CURRENT
         with runtime.strategy.scope():
             self.model = models.build(config.model, classes, image_shape, runtime.precision)
             self.optimizer = optimizers.make_optimizer(config, plan)

@@ -19,6 +19,8 @@ import tensorflow as tf
 
 from trainer.data.samples import augmented
 
+_CALLS = 2**10  # of a random layer in a step, at most
+_COUNTS = 2**31 // _CALLS  # then the key changes
 _GROW_LOSS_SCALE_AFTER = 2_000  # steps, as in Micikevicius et al. 2018, "Mixed precision training"
 
 
@@ -186,12 +188,16 @@ def _seed_random_layers(state, seed, replica, replicas):
     """Gives dropout and its like a state that follows from (seed, layer, step, replica).
 
     Keras would give every replica the same masks, and the same masks again after a resume, since its
-    checkpoints don't hold these states.
+    checkpoints don't hold these states. A state is (key, count), and each call of a layer draws with a count of its
+    own, one higher than the call before: so counts of different steps and replicas lie 1,024 apart.
     """
     count = state.step * replicas + replica
+    turn = tf.constant(0, tf.int64)
+    if state.bit_versions["draws"] > 1:
+        turn, count = count // _COUNTS, count % _COUNTS * _CALLS
     for layer, variable in enumerate(state.random_states):
         key = (seed * 0x9E3779B9 + layer * 0x85EBCA6B + 1) % 2**31
-        variable.value.assign(tf.cast(tf.stack([tf.constant(key, tf.int64), count]), variable.dtype))
+        variable.value.assign(tf.cast(tf.stack([(key + turn * 0xC2B2AE3D) % 2**31, count]), variable.dtype))
 
 
 def _count(state, finite, scales):
