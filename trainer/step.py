@@ -181,7 +181,9 @@ def _all_ids(ids, replica, plan, context):
     if plan.replicas == 1:
         return ids
     before, after = replica * plan.rows, (plan.replicas - 1 - replica) * plan.rows
-    return context.all_reduce("SUM", tf.pad(ids, [[before, after]]))
+    # As float64, which holds them exactly: neither padding nor the all-reduce's own split has a GPU kernel for int64.
+    mine = tf.concat([tf.zeros([before], tf.float64), tf.cast(ids, tf.float64), tf.zeros([after], tf.float64)], 0)
+    return tf.cast(context.all_reduce("SUM", mine), tf.int64)
 
 
 def _seed_random_layers(state, seed, replica, replicas):

@@ -50,7 +50,7 @@ def open_feed(data, config, plan, first_step, runtime):
     split = data.train
     stream, threads = split.order(config.seed, plan.batch_size), _threads(split, runtime)
     blocks = _Blocks(stream, plan, first_step)
-    lie_there = _lie_on_device(split, config.input, runtime.kind)
+    lie_there = _lie_on_device(split, config.input, runtime)
     resident = [split.resident(device) if lie_there else None for device in runtime.devices]
 
     def batches(places):
@@ -141,12 +141,14 @@ class _Blocks:
             return self._kept[number]
 
 
-def _lie_on_device(split, wanted, kind):
+def _lie_on_device(split, wanted, runtime):
     """Whether a split's images are to lie on the devices."""
     if wanted == "device" and split.bytes is None:
         raise UsageError("--input=device needs pictures that lie in memory; those of this --dataset are in files",
                          "leave --input out")
-    return wanted == "device" or (wanted == "auto" and (split.bytes or math.inf) <= kind.resident_bytes)
+    # Only XLA gathers uint8 on a GPU: TensorFlow's own kernel would copy all images to the host in every step.
+    most = runtime.kind.resident_bytes if runtime.xla else 0
+    return wanted == "device" or (wanted == "auto" and (split.bytes or math.inf) <= most)
 
 
 def _threads(split, runtime):

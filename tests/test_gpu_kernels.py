@@ -1,0 +1,109 @@
+"""Every op of a step, an update and an evaluation has a GPU kernel, or one of XLA's for GPUs inside compiled programs.
+
+Held against the wheel's own list. What is meant to run on the host is named below, with its reason; anything else
+would be copied to the host and back in every step, without a word.
+"""
+
+import dataclasses
+
+import gpu_like
+import pytest
+import tensorflow as tf
+from conftest import Trainable
+from kernel_registry import described, has_kernel, loop_body, register_xla, split_by_xla
+
+from trainer.config import AUGMENTATIONS, MODELS, OPTIMIZERS
+from trainer.evaluation import Evaluator
+from trainer.step import make_train_loop
+
+# Op to why it is on the host.
+ON_THE_HOST = {"Timestamp": "the clock is the host's; of several workers alone"}
+WITHOUT_XLA = {
+    "GatherV2 Taxis=int32 Tindices=int32 Tparams=uint8": "of one batch's images, in flip, crop and randaugment",
+    "GatherV2 Taxis=int32 Tindices=int64 Tparams=uint8": "of all images, with --input=device alone"}
+COUNT = tf.TensorSpec([], tf.int32)
+
+
+@pytest.fixture(autouse=True)
+def as_on_gpus():
+    register_xla()
+    with gpu_like.no_merge_call():
+        yield
+
+
+def require_kernels(concrete, besides=()):
+    """Fails with every op that has no kernel where it would run, but for those that are known."""
+    functions, body = loop_body(concrete)
+    outside, inside = split_by_xla(functions, body)
+    missing = {described(node) for node in outside
+               if not has_kernel(node, "GPU", "DEFAULT")} - {*ON_THE_HOST, *besides}
+    missing |= {f"in XLA: {described(node)}" for node in inside if not has_kernel(node, "XLA_GPU_JIT")}
+    assert not missing
+    return outside, inside
+
+
+def traced(small, replicas=2, workers=1, **settings):
+    settings = {"xla": True, "kind": gpu_like.KIND, **settings}
+    made = Trainable(small, replicas, **settings)
+    if workers > 1:
+        runtime = dataclasses.replace(made.runtime, workers=workers)
+        made.loop = make_train_loop(made.state, made.config, made.plan, runtime, made.feed)
+    return made
+
+
+@pytest.mark.parametrize("model", [*MODELS, "small_models:dropped"])
+def test_the_step_of_every_model(small, model):
+    _, inside = require_kernels(traced(small, 1, model=model, precision="bfloat16",
+                                       batch_size=2).loop.get_concrete_function(COUNT))
+    assert len(inside) > 100
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16", "float16"])
+@pytest.mark.parametrize("where", ["host", "device"])
+def test_the_step_in_every_precision(small, precision, where):
+    require_kernels(traced(small, precision=precision, input=where, clip_norm=1.0, ledger=True, schedule="cosine",
+                           label_smoothing=0.1, class_weights="balanced",
+                           model="small_models:regularized").loop.get_concrete_function(COUNT))
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_the_update_of_every_optimizer(small, optimizer):
+    require_kernels(traced(small, optimizer=optimizer, weight_decay=0.1, warmup_epochs=1,
+                           model="small_models:smooth").loop.get_concrete_function(COUNT))
+
+
+@pytest.mark.parametrize("augment", [(name,) for name in AUGMENTATIONS] + [AUGMENTATIONS])
+def test_the_step_with_every_augmentation(small, augment):
+    require_kernels(traced(small, augment=augment, model="small_models:smooth").loop.get_concrete_function(COUNT))
+
+
+def test_the_step_of_several_workers(small):
+    outside, _ = require_kernels(traced(small, workers=2, ledger=True).loop.get_concrete_function(COUNT))
+    assert any(node.op == "Timestamp" for node in outside)
+
+
+@pytest.mark.parametrize("xla", [True, False])
+def test_evaluation(small, xla):
+    made = traced(small, model="small_models:regularized", xla=xla)
+    evaluator = Evaluator(made.state.model, small.test, 12, made.runtime)
+    require_kernels(evaluator._function.get_concrete_function(COUNT))
+
+
+@pytest.mark.parametrize("more", [{}, {"augment": AUGMENTATIONS}, {"input": "device"}])
+def test_a_step_without_xla(small, more):
+    made = traced(small, xla=False, ledger=True, clip_norm=1.0, precision="bfloat16",
+                  model="small_models:regularized", **more)
+    outside, inside = require_kernels(made.loop.get_concrete_function(COUNT), WITHOUT_XLA if more else ())
+    assert len(outside) > 300 and not inside
+
+
+def test_an_op_without_a_kernel_is_found(small):
+    @tf.function
+    def loop(count):
+        total = tf.zeros([2], tf.int64)
+        for _ in tf.range(count):
+            total = tf.pad(total, [[1, 1]])[1:-1]
+        return total
+
+    with pytest.raises(AssertionError, match="Pad T=int64"):
+        require_kernels(loop.get_concrete_function(COUNT))
