@@ -142,3 +142,34 @@ def regularized(classes, image_shape):
         x = layers.ReLU()(layers.BatchNormalization(momentum=0.9)(x))
     x = layers.Dropout(0.3)(layers.Dense(16, activation="relu")(layers.Dropout(0.2)(layers.Flatten()(x))))
     return keras.Model(pixels, layers.Dense(classes, dtype="float32")(x))
+
+
+def frozen(classes, image_shape):
+    """A backbone whose weights don't train, behind a normalization with given moments; a head that trains."""
+    pixels = keras.Input(image_shape)
+    x = layers.Normalization(mean=[100.0, 110.0, 120.0], variance=[60.0, 60.0, 60.0])(pixels)
+    backbone = keras.Sequential([layers.Conv2D(8, 3, strides=2), layers.BatchNormalization(), layers.Conv2D(8, 3)])
+    backbone.trainable = False
+    x = layers.BatchNormalization(momentum=0.9)(backbone(x))
+    return keras.Model(pixels, layers.Dense(classes, dtype="float32")(layers.Flatten()(x)))
+
+
+class Counting(layers.Layer):
+    """Keeps a running mean of its input in float16, in a variable of its own."""
+
+    def build(self, shape):
+        self.mean = self.add_weight(shape=(), dtype="float16", trainable=False, initializer="zeros")
+
+    def call(self, inputs, training=None):
+        if training:
+            self.mean.assign(0.9 * tf.cast(self.mean, "float16") + 0.1 * tf.cast(tf.reduce_mean(inputs), "float16"))
+        return inputs
+
+
+def penalized(classes, image_shape):
+    """Regularizers of every kind, and a statistic in float16."""
+    pixels = keras.Input(image_shape)
+    x = Counting()(layers.Flatten()(layers.Rescaling(1 / 255)(layers.AveragePooling2D(4)(pixels))))
+    x = layers.Dense(16, activation="tanh", activity_regularizer="l2", kernel_regularizer="l2",
+                     bias_regularizer="l1")(x)
+    return keras.Model(pixels, layers.Dense(classes, dtype="float32")(x))

@@ -5,6 +5,7 @@ import pytest
 import tensorflow as tf
 from conftest import Trainable
 
+from trainer import step
 from trainer.data import order
 from trainer.data.pipeline import open_feed
 from trainer.data.source import in_memory
@@ -125,15 +126,15 @@ def test_statistics_are_the_same_on_every_replica_and_their_mean(trainable):
     one, many = (trainable(count, **settings) for count in (1, 4))
     for made in (one, many):
         made.train(1)
-    for alone, together in zip(one.state.statistics, many.state.statistics, strict=True):
+    for alone, together in zip(one.state.buffers, many.state.buffers, strict=True):
         copies = [copy.numpy() for copy in many.runtime.strategy.experimental_local_results(together.value)]
         for copy in copies[1:]:
             np.testing.assert_array_equal(copy, copies[0])
         if "mean" in alone.path:
             # The mean of a quarter's means is the mean of the whole; only the first layer's input is the same.
             np.testing.assert_allclose(copies[0], alone.numpy(), atol=0.02)
-    first = [v for v in many.state.statistics if "mean" in v.path][0]
-    alone = [v for v in one.state.statistics if "mean" in v.path][0]
+    first = [v for v in many.state.buffers if "mean" in v.path][0]
+    alone = [v for v in one.state.buffers if "mean" in v.path][0]
     np.testing.assert_allclose(first.numpy(), alone.numpy(), atol=1e-6)
     assert np.abs(first.numpy()).max() > 1e-4
 
@@ -237,10 +238,40 @@ def test_cross_entropy_with_smoothing():
 def test_no_call_of_a_random_layer_draws_what_another_one_draws(trainable):
     """Keras counts a layer's state on by one at each call of the layer, so states must not be neighbours."""
     made, seen = trainable(2, model="small_models:dropped"), []
-    for step in (0, 1, 2, 2**21 - 1, 2**21, 2**31):
-        made.state.step.assign(step)
+    for done in (0, 1, 2, 2**21 - 1, 2**21, 2**31):
+        made.state.step.assign(done)
         made.train(1)
         seen += [tuple(copy.numpy().tolist()) for copy in
                  made.runtime.strategy.experimental_local_results(made.state.random_states[0].value)]
     calls = 100
     assert len({(key, count + call) for key, count in seen for call in range(calls)}) == calls * len(seen)
+
+
+@pytest.mark.parametrize("replicas", [1, 3])
+@pytest.mark.parametrize("xla", [False, True])
+def test_frozen_weights_do_not_travel_and_keep_every_bit(trainable, replicas, xla, monkeypatch):
+    sizes, pack = [], step._pack
+    monkeypatch.setattr(step, "_pack", lambda tensors: sizes.append(pack(tensors).shape[0]) or pack(tensors))
+    made = trainable(replicas, model="small_models:frozen", optimizer="sgd", learning_rate=0.01, xla=xla, momentum=0)
+    model = made.state.model
+    before = [variable.numpy() for variable in made.state.buffers]
+    kernel = model.trainable_variables[-2].numpy()
+    made.train(5)
+    moved = [variable.path for variable, old in zip(made.state.buffers, before, strict=True)
+             if not np.array_equal(variable.numpy(), old)]
+    assert [path.split("/")[-1] for path in moved] == ["moving_mean", "moving_variance"]  # of the one that trains
+    assert np.abs(model.trainable_variables[-2].numpy() - kernel).max() > 0
+    trained = sum(int(np.prod(variable.shape)) for variable in model.trainable_variables)
+    assert set(sizes) == {trained + 2 * 8 + 3}  # the sums for the metrics are three
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16", "float16"])
+def test_regularizers_and_statistics_of_any_type_train_in_every_precision(trainable, precision):
+    settings = {"model": "small_models:penalized", "optimizer": "sgd", "learning_rate": 0.05}
+    made = trainable(2, precision=precision, **settings)
+    losses = made.train(30).loss
+    assert losses[-5:].mean() < losses[:5].mean()
+    mean = next(variable for variable in made.state.buffers if variable.dtype == "float16")
+    assert mean.numpy() > 0.1
+    plain = trainable(2, **settings).train(30).loss
+    assert relative(losses, plain) < 0.02

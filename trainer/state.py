@@ -59,8 +59,8 @@ class TrainState:
                 if variable.name == _RANDOM_STATE]
 
     @property
-    def statistics(self):
-        """What the model learns otherwise than by gradients: batch norm's moving averages."""
+    def buffers(self):
+        """What no gradient changes: batch norm's moving averages, which training writes, and frozen weights."""
         return [variable for variable in self.model.non_trainable_variables
                 if tf.as_dtype(variable.dtype).is_floating]
 

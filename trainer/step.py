@@ -13,12 +13,14 @@ over replicas is the gradient of the global mean. Statistics are averaged every 
 same everywhere whenever somebody evaluates, saves or exports.
 """
 
+import itertools
 from typing import NamedTuple
 
 import tensorflow as tf
 
 from trainer.data.samples import augmented
 
+_READS = ("ReadVariableOp", "ResourceGather", "ResourceGatherNd")
 _CALLS = 2**10  # of a random layer in a step, at most
 _COUNTS = 2**31 // _CALLS  # then the key changes
 _GROW_LOSS_SCALE_AFTER = 2_000  # steps, as in Micikevicius et al. 2018, "Mixed precision training"
@@ -43,19 +45,27 @@ class StepRecords(NamedTuple):
     times: tf.Tensor | None
 
 
-class _Packing:
-    """Tensors of fixed shapes to one float32 vector and back."""
+def _pack(tensors):
+    """Tensors to one float32 vector."""
+    return tf.concat([tf.reshape(tensor, [-1]) for tensor in _float32(tensors)], 0)
 
-    def __init__(self, shapes):
-        self._shapes = [tuple(shape) for shape in shapes]
-        self._sizes = [tf.TensorShape(shape).num_elements() for shape in self._shapes]
 
-    def pack(self, tensors):
-        return tf.concat([tf.reshape(tf.cast(tensor, tf.float32), [-1]) for tensor in tensors], 0)
+def _unpack(vector, like):
+    """The parts of a vector, in the shapes of what was packed."""
+    shapes = [tuple(tensor.shape) for tensor in like]
+    parts = tf.split(vector, [tf.TensorShape(shape).num_elements() for shape in shapes])
+    return [tf.reshape(part, shape) for part, shape in zip(parts, shapes, strict=True)]
 
-    def unpack(self, vector):
-        parts = tf.split(vector, self._sizes)
-        return [tf.reshape(part, shape) for part, shape in zip(parts, self._shapes, strict=True)]
+
+def _float32(tensors):
+    return [tf.cast(tensor, tf.float32) for tensor in tensors]
+
+
+def _may_write(graph, variable):
+    """Whether anything in the graph of a traced function may change a variable: all but reading it."""
+    handle = variable.value.handle
+    captured = [inside for outside, inside in graph.captures if outside is handle]
+    return any(op.type not in _READS for inside in captured for op in inside.consumers())
 
 
 def make_train_loop(state, config, plan, runtime, feed):
@@ -92,8 +102,7 @@ def make_train_loop(state, config, plan, runtime, feed):
 
 def _make_replica_step(state, config, plan, runtime, feed):
     model, optimizer = state.model, state.optimizer
-    weights, statistics = model.trainable_variables, state.statistics
-    packing = _Packing([*(v.shape for v in weights), *(v.shape for v in statistics), (3,)])
+    weights, statistics = model.trainable_variables, []
 
     @tf.function(jit_compile=runtime.xla)
     def forward_backward(batch, resident, loss_scale):
@@ -101,14 +110,17 @@ def _make_replica_step(state, config, plan, runtime, feed):
                           (tf.gather(whole, batch.ids) for whole in resident))
         labels = tf.cast(labels, tf.int32)
         images, target = augmented(images, labels, batch.seeds, feed.augment)
+        before = [tf.convert_to_tensor(variable) for variable in state.buffers]
         with tf.GradientTape() as tape:
             logits = model(images, training=True)
+            # Known once the model has been traced; a frozen layer's weights are only read, and needn't travel.
+            written = [_may_write(tf.compat.v1.get_default_graph(), variable) for variable in state.buffers]
             each = _losses(target, logits, config.label_smoothing, feed.class_weights)
             if batch.sound is not None:
                 each *= batch.sound
             loss = tf.reduce_sum(each) / plan.batch_size
             # Keras's regularizers know nothing of replicas: each would add them whole.
-            objective = loss + tf.add_n([tf.zeros([]), *model.losses]) / plan.replicas
+            objective = loss + tf.add_n([tf.zeros([]), *_float32(model.losses)]) / plan.replicas
             scaled = objective * loss_scale
         gradients = tape.gradient(scaled, weights, unconnected_gradients="zero")
         right = tf.equal(tf.argmax(logits, 1, tf.int32), target.dominant())
@@ -116,8 +128,10 @@ def _make_replica_step(state, config, plan, runtime, feed):
         if batch.sound is not None:
             right, examples = right & (batch.sound > 0), tf.reduce_sum(batch.sound)
         correct = tf.math.count_nonzero(right, dtype=tf.float32)
-        shares = [tf.convert_to_tensor(statistic) / plan.replicas for statistic in statistics]
-        return packing.pack([*gradients, *shares, tf.stack([loss, correct, examples])])
+        statistics[:] = itertools.compress(state.buffers, written)
+        averages = [statistic / plan.replicas for statistic in _float32(statistics)]
+        vector = _pack([*gradients, *averages, tf.stack([loss, correct, examples])])
+        return vector, list(itertools.compress(before, written))
 
     @tf.function(jit_compile=runtime.xla)
     def update(gradients):
@@ -130,13 +144,12 @@ def _make_replica_step(state, config, plan, runtime, feed):
         local = number % len(feed.iterators)
         batch = next(feed.iterators[local])
         _seed_random_layers(state, config.seed, number, plan.replicas)
-        before = [tf.identity(statistic) for statistic in statistics]
-        summed = forward_backward(batch, feed.resident[local], tf.identity(state.loss_scale))
+        summed, before = forward_backward(batch, feed.resident[local], tf.identity(state.loss_scale))
         moments = [_moment_of(summed)] if runtime.workers > 1 else []
         if plan.replicas > 1:
             summed = context.all_reduce("SUM", summed)
         moments += [_moment_of(summed)] if runtime.workers > 1 else []
-        *tensors, sums = packing.unpack(summed)
+        *tensors, sums = _unpack(summed, [*weights, *statistics, tf.zeros([3])])
         gradients = [tensor / state.loss_scale for tensor in tensors[:len(weights)]]
         # Of what was reduced: every replica comes to the same answer and skips the same steps.
         finite = tf.reduce_all(tf.math.is_finite(summed))
@@ -146,7 +159,7 @@ def _make_replica_step(state, config, plan, runtime, feed):
         if finite:  # nothing in this branch crosses replicas
             update(gradients)
         for statistic, old, new in zip(statistics, before, tensors[len(weights):], strict=True):
-            statistic.value.assign(tf.where(finite, new, old))
+            statistic.value.assign(tf.where(finite, tf.cast(new, old.dtype), old))
         optimizer.iterations.assign_add(tf.cast(finite, optimizer.iterations.dtype))
         _count(state, finite, runtime.precision == "float16")
         used = _all_ids(batch.ids, number, plan, context) if config.ledger else tf.zeros([0], tf.int64)
