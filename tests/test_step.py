@@ -6,10 +6,14 @@ import tensorflow as tf
 from conftest import Trainable
 
 from trainer import step
+from trainer.config import Config
 from trainer.data import order
 from trainer.data.pipeline import open_feed
 from trainer.data.source import in_memory
+from trainer.errors import DivergedError
+from trainer.progress import Progress
 from trainer.step import cross_entropy, make_train_loop
+from trainer.watch import LossWatch
 
 
 def relative(a, b):
@@ -159,23 +163,28 @@ def test_a_poisoned_example_skips_the_step_on_every_replica(trainable, replica):
 
 def poison_next(made, replica):
     """Makes the first step of the next training call non-finite on one replica: the model's input has a NaN there."""
-    state, model = made.state, made.state.model
     poison = tf.Variable(np.where(np.arange(made.runtime.replicas) == replica, np.nan, 0.0), dtype=tf.float32)
 
-    class Poisoned:
-        """The model, with something wrong on one replica in its first call."""
+    def poisoned(model, images, step):
+        number = tf.get_static_value(tf.distribute.get_replica_context().replica_id_in_sync_group)
+        return model(images + tf.where(step < 3.5, poison[number], 0.0), training=True)
 
+    call_model_by(made, poisoned)
+
+
+def call_model_by(made, function):
+    """Lets training call a function of (model, images, float32 step) in place of the model."""
+    state, model = made.state, made.state.model
+
+    class Replaced:
         def __getattr__(self, name):
             return getattr(model, name)
 
         def __call__(self, images, training):
-            context = tf.distribute.get_replica_context()
-            step = tf.cast(state.step, tf.float32)
-            number = tf.get_static_value(context.replica_id_in_sync_group)
-            return model(images + tf.where(step < 3.5, poison[number], 0.0), training=training)
+            return function(model, images, tf.cast(state.step, tf.float32))
 
     try:
-        state.model = Poisoned()
+        state.model = Replaced()
         made.loop = make_train_loop(state, made.config, made.plan, made.runtime, made.feed)
     finally:
         state.model = model
@@ -275,3 +284,30 @@ def test_regularizers_and_statistics_of_any_type_train_in_every_precision(traina
     assert mean.numpy() > 0.1
     plain = trainable(2, **settings).train(30).loss
     assert relative(losses, plain) < 0.02
+
+
+def test_a_sudden_change_of_range_brings_the_loss_scale_down_and_ends_no_healthy_run(trainable):
+    made = trainable(2, precision="float16", optimizer="sgd", learning_rate=1e-9, model="small_models:smooth")
+    made.state.loss_scale.assign(2.0**24)  # where long peace brings it
+    call_model_by(made, lambda model, images, step: model(images, training=True) * tf.where(step < 2.5, 1.0, 2.0**16))
+    records = made.train(40)
+    assert records.finite[-1] and np.isfinite(records.loss).all()
+    progress, monitor = Progress(), LossWatch(Config(max_bad_steps=4, spike_factor=0.0), "float16", lambda step: [step])
+    list(progress.absorb(records, 0, made.plan, monitor))
+    found = monitor.take_found()
+    assert max(event["in_row"] for event in found) > 4
+    for event in found:
+        monitor.require_bearable(event)
+
+
+def test_a_float16_run_without_a_way_out_still_ends(trainable):
+    made = trainable(1, precision="float16", optimizer="sgd", learning_rate=1e-9, model="small_models:smooth")
+    made.state.loss_scale.assign(4.0)
+    call_model_by(made, lambda model, images, step: model(images, training=True) * 2.0**60)
+    records = made.train(10)
+    assert not records.finite.any()
+    progress, monitor = Progress(), LossWatch(Config(max_bad_steps=4), "float16", lambda step: [step])
+    list(progress.absorb(records, 0, made.plan, monitor))
+    with pytest.raises(DivergedError, match="6 steps in a row"):  # two of them halved the scale to 1
+        for event in monitor.take_found():
+            monitor.require_bearable(event)

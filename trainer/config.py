@@ -164,7 +164,8 @@ class Config(Checked):
     checkpoint_every_steps: int = option(0, "0: don't go by steps", least=0)
     checkpoint_every_minutes: float = option(5.0, "0: don't go by time", least=0)
     keep_checkpoints: int = option(3, "the newest; the best one is kept besides", least=1)
-    max_bad_steps: int = option(20, "end the run after this many steps in a row whose gradients aren't finite",
+    max_bad_steps: int = option(20, "end the run after this many steps in a row whose gradients aren't finite; not "
+                                "counted are those of float16 whose loss scale can still come down",
                                 least=1)
     spike_factor: float = option(10.0, "report losses over this many times the median of the last 101, with the "
                                  "examples of the batch; 0: don't", least=0)

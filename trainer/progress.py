@@ -68,6 +68,7 @@ class Progress:
         evaluation: The last one: step, loss, accuracy; None before the first.
         best: The best one, likewise.
         bad_in_row: Steps since the last one whose update was applied.
+        excused_in_row: How many of them had a finite loss and a loss scale that could still come down.
         recent: What the `LossWatch` must remember.
         stale: Evaluations since the best one.
         images: Training examples in `train_seconds`, for the mean speed.
@@ -82,6 +83,7 @@ class Progress:
     best: dict | None = None
     stale: int = 0
     bad_in_row: int = 0
+    excused_in_row: int = 0
     recent: list = dataclasses.field(default_factory=list)
     images: int = 0
     train_seconds: float = 0.0
@@ -110,12 +112,13 @@ class Progress:
             For each window that ends in them a dict with step, epoch, loss, accuracy, learning_rate,
             skipped_steps, loss_spikes and, if there were any, events.
         """
-        for number, (loss, correct, rate, applied, examples) in enumerate(zip(*records[:5], strict=True)):
+        for number, (loss, correct, rate, applied, examples, scale) in enumerate(zip(*records[:6], strict=True)):
             step = first_step + number + 1
             for sums in (self.window, self.period):
                 sums.add(float(loss), float(correct), bool(applied), int(examples), plan.batch_size)
             self.bad_in_row = 0 if applied else self.bad_in_row + 1
-            if event := watch.look(step, float(loss), self.bad_in_row):
+            self.excused_in_row = 0 if applied else self.excused_in_row + int(scale > 1 and math.isfinite(loss))
+            if event := watch.look(step, float(loss), self.bad_in_row, self.excused_in_row):
                 self.window.note(event)
             if plan.logs_at(step):
                 yield self._line(step, float(rate), plan)

@@ -31,9 +31,9 @@ class StepRecords(NamedTuple):
 
     loss float32 [n], the mean over the global batch; correct float32 [n], how many of its examples;
     learning_rate float32 [n]; finite bool [n], whether the update was applied; examples float32 [n], how many of
-    the batch could be read; ids int64 [n, batch], the examples in the order of the global batch, or None without
-    --ledger; times float64 [n, 2], when this worker's own part of each step was done and when the all-reduce was, in
-    seconds since 1970, or None for one worker.
+    the batch could be read; loss_scale float32 [n], by which the loss was multiplied; ids int64 [n, batch], the
+    examples in the order of the global batch, or None without --ledger; times float64 [n, 2], when this worker's own
+    part of each step was done and when the all-reduce was, in seconds since 1970, or None for one worker.
     """
 
     loss: tf.Tensor
@@ -41,6 +41,7 @@ class StepRecords(NamedTuple):
     learning_rate: tf.Tensor
     finite: tf.Tensor
     examples: tf.Tensor
+    loss_scale: tf.Tensor
     ids: tf.Tensor | None
     times: tf.Tensor | None
 
@@ -85,7 +86,7 @@ def make_train_loop(state, config, plan, runtime, feed):
 
     @tf.function
     def train(steps):
-        rows = tf.TensorArray(tf.float32, steps, element_shape=[5])
+        rows = tf.TensorArray(tf.float32, steps, element_shape=[6])
         ids = tf.TensorArray(tf.int64, steps, element_shape=[plan.batch_size if config.ledger else 0])
         times = tf.TensorArray(tf.float64, steps, element_shape=[2 if runtime.workers > 1 else 0])
         for number in tf.range(steps):
@@ -93,9 +94,9 @@ def make_train_loop(state, config, plan, runtime, feed):
             row, used, moments = (runtime.strategy.experimental_local_results(result)[0]
                                   for result in runtime.strategy.run(replica_step))
             rows, ids, times = rows.write(number, row), ids.write(number, used), times.write(number, moments)
-        loss, correct, learning_rate, finite, examples = tf.unstack(rows.stack(), axis=1)
-        return StepRecords(loss, correct, learning_rate, finite > 0, examples, ids.stack() if config.ledger else None,
-                           times.stack() if runtime.workers > 1 else None)
+        loss, correct, learning_rate, finite, examples, scale = tf.unstack(rows.stack(), axis=1)
+        return StepRecords(loss, correct, learning_rate, finite > 0, examples, scale,
+                           ids.stack() if config.ledger else None, times.stack() if runtime.workers > 1 else None)
 
     return train
 
@@ -144,13 +145,14 @@ def _make_replica_step(state, config, plan, runtime, feed):
         local = number % len(feed.iterators)
         batch = next(feed.iterators[local])
         _seed_random_layers(state, config.seed, number, plan.replicas)
-        summed, before = forward_backward(batch, feed.resident[local], tf.identity(state.loss_scale))
+        loss_scale = tf.identity(state.loss_scale)
+        summed, before = forward_backward(batch, feed.resident[local], loss_scale)
         moments = [_moment_of(summed)] if runtime.workers > 1 else []
         if plan.replicas > 1:
             summed = context.all_reduce("SUM", summed)
         moments += [_moment_of(summed)] if runtime.workers > 1 else []
         *tensors, sums = _unpack(summed, [*weights, *statistics, tf.zeros([3])])
-        gradients = [tensor / state.loss_scale for tensor in tensors[:len(weights)]]
+        gradients = [tensor / loss_scale for tensor in tensors[:len(weights)]]
         # Of what was reduced: every replica comes to the same answer and skips the same steps.
         finite = tf.reduce_all(tf.math.is_finite(summed))
         learning_rate = tf.identity(optimizer.learning_rate)
@@ -165,7 +167,7 @@ def _make_replica_step(state, config, plan, runtime, feed):
         used = _all_ids(batch.ids, number, plan, context) if config.ledger else tf.zeros([0], tf.int64)
         loss, correct, examples = tf.unstack(sums)
         loss *= plan.batch_size / examples  # of those that could be read, so that it can be compared
-        row = tf.stack([loss, correct, learning_rate, tf.cast(finite, tf.float32), examples])
+        row = tf.stack([loss, correct, learning_rate, tf.cast(finite, tf.float32), examples, loss_scale])
         return row, used, tf.cast(moments, tf.float64)
 
     return replica_step

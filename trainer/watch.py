@@ -32,24 +32,27 @@ class LossWatch:
         """The losses that the median is over, a list that goes into checkpoints."""
         return list(self._recent)
 
-    def look(self, step, loss, bad_in_row):
+    def look(self, step, loss, bad_in_row, excused_in_row=0):
         """Looks at a step.
 
         Args:
             step: Its number.
             loss: The mean over its batch.
             bad_in_row: How many steps up to this one were skipped in a row; 0 if this one wasn't.
+            excused_in_row: How many of those don't count against --max_bad_steps: the loss was finite, and float16's
+                loss scale could still come down to where the gradients are, too.
 
         Returns:
             None, or a dict for metrics.jsonl: event (skipped or spike), step, loss (None if it isn't
-            finite), in_row or median, and the ids of the batch.
+            finite), in_row (and excused, if any) or median, and the ids of the batch.
         """
         median = self._median()
         finite = math.isfinite(loss)
         if finite and self._factor:
             self._take_in(loss)
         if bad_in_row:
-            what = {"event": "skipped", "step": step, "loss": loss if finite else None, "in_row": bad_in_row}
+            what = {"event": "skipped", "step": step, "loss": loss if finite else None, "in_row": bad_in_row,
+                    **({"excused": excused_in_row} if excused_in_row else {})}
         elif self._factor and finite and loss > self._factor * median:
             what = {"event": "spike", "step": step, "loss": loss, "median": median}
         else:
@@ -74,7 +77,7 @@ class LossWatch:
             DivergedError: naming the examples.
         """
         in_row = event.get("in_row", 0)
-        if in_row >= self._max_bad_steps:
+        if in_row - event.get("excused", 0) >= self._max_bad_steps:
             raise DivergedError(
                 f"the gradients were not finite in {in_row} steps in a row, up to step {event['step']:,}; their "
                 f"updates were skipped. The last one's examples: {', '.join(map(str, event['ids']))}",
