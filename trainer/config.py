@@ -11,7 +11,7 @@ import re
 from pathlib import Path
 
 OPTIMIZERS = ("sgd", "adam", "adamw", "lamb", "lion", "muon")
-MODELS = ("cnn3", "cnn2", "resnet20")
+MODELS = ("cnn3", "cnn2", "resnet20", "resnet18", "resnet50")
 DATASETS = ("cifar10", "shapes", "folder", "records")
 AUGMENTATIONS = ("flip", "crop", "cutout", "mixup", "cutmix", "randaugment")
 EXPORTS = ("h5", "keras", "saved_model")
@@ -135,9 +135,10 @@ class Config(Checked):
                                       choices=AUGMENTATIONS, another_run=True)
 
     # Model and optimizer.
-    model: str = option("cnn3", "cnn3 and cnn2 are the reference CNNs; a function gets (classes, image_shape) and "
-                        "returns a functional keras.Model from pixels of 0 to 255 to logits", choices=MODELS,
-                        pattern=FUNCTION, another_run=True)
+    model: str = option("cnn3", "cnn3 and cnn2 are the reference CNNs; keras:NAME is a network of keras.applications, "
+                        "untrained; a function gets (classes, image_shape) and returns a functional keras.Model from "
+                        "pixels of 0 to 255 to logits", choices=MODELS,
+                        pattern=(f"keras:\\w+|{FUNCTION[0]}", f"keras:NAME or {FUNCTION[1]}"), another_run=True)
     optimizer: str = option("adam", "Keras's; sgd is Nesterov's", choices=OPTIMIZERS, another_run=True)
     learning_rate: float = option(0.001, "the highest of the run", above=0, another_run=True)
     momentum: float = option(0.9, "of sgd and muon", least=0, most=0.9999, another_run=True)

@@ -32,7 +32,7 @@ def facts_of(config, devices=None):
     settings = json.loads(json.dumps(dataclasses.asdict(config)))
     facts |= {f"--{name}": value for name, value in settings.items() if name not in _PLACES}
     for name in (config.model, config.dataset):
-        if ":" in name and not name.startswith("tfds:"):
+        if ":" in name and not name.startswith(("tfds:", "keras:")):
             facts[f"the code of {name}"] = _hash_module(name.split(":")[0])
     if devices:
         facts |= {"devices": list(devices.names), "precision": devices.precision, "XLA": devices.xla}

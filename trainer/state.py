@@ -5,6 +5,8 @@ import numpy as np
 import tensorflow as tf
 
 from trainer import bit_versions, models, optimizers
+from trainer.models import applications
+from trainer.models.pooling import pool_by_comparison
 
 _FIRST_LOSS_SCALE = 2.0**15
 _RANDOM_STATE = "seed_generator_state"  # as Keras calls it
@@ -39,6 +41,10 @@ class TrainState:
         self._strategy, self._copies, self.bit_versions = runtime.strategy, {}, bit_versions.CURRENT
         with runtime.strategy.scope():
             self.model = models.build(config.model, classes, image_shape, runtime.precision)
+            if config.model.startswith("keras:"):
+                applications.require_loadable(config.model.removeprefix("keras:"), config.export, self.model)
+            if runtime.kind.pools_by_comparison:
+                pool_by_comparison(self.model)
             self.optimizer = optimizers.make_optimizer(config, plan)
             self.optimizer.build(self.model.trainable_variables)
             self.step = tf.Variable(0, dtype=tf.int64, trainable=False, name="step")

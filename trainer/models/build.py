@@ -4,9 +4,10 @@ import keras
 
 from trainer.errors import UsageError
 from trainer.imports import function_of
-from trainer.models import reference, resnet
+from trainer.models import applications, reference, resnet
 
-_BODIES = {"cnn2": reference.cnn2, "cnn3": reference.cnn3, "resnet20": resnet.resnet20}
+_BODIES = {"cnn2": reference.cnn2, "cnn3": reference.cnn3, "resnet18": resnet.resnet18, "resnet20": resnet.resnet20,
+           "resnet50": resnet.resnet50}
 _POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
 
 
@@ -31,6 +32,8 @@ def build(name, classes, image_shape, precision="float32"):
     outer = keras.config.dtype_policy()
     keras.config.set_dtype_policy(_POLICIES[precision])
     try:
+        if name.startswith("keras:"):
+            return applications.build(name.removeprefix("keras:"), classes, image_shape)
         return _users(name, classes, image_shape) if ":" in name else _ours(name, classes, image_shape)
     finally:
         keras.config.set_dtype_policy(outer)
