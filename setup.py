@@ -29,7 +29,8 @@ setup(
         "pillow>=10",  # matplotlib brings it, too
     ],
     extras_require={
-        "cuda": ["tensorflow[and-cuda]>=2.21,<2.22"],
+        # TensorFlow's metadata allows cuDNN from 9.3 on; up to 9.5.1 at least, XLA fails at every convolution.
+        "cuda": ["tensorflow[and-cuda]>=2.21,<2.22", "nvidia-cudnn-cu12>=9.24,<10"],
         # Fetches and writes public data sets; some 40 packages.
         "tfds": ["tensorflow-datasets>=4.9"],
         "kubernetes": ["pyyaml>=6"],  # launch.kubernetes prints with it

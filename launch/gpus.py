@@ -36,7 +36,8 @@ def slots(gpus, gpus_per_run, count):
         (list of `Slot`, how many GPUs each has: 0 if they are on the CPU).
 
     Raises:
-        DeviceError: if there are fewer GPUs than asked for, or nvidia-smi fails.
+        DeviceError: if there are fewer GPUs than asked for, they are parts that don't go together, or nvidia-smi
+            fails.
     """
     names = chosen(gpus)
     if not names:
@@ -49,6 +50,11 @@ def slots(gpus, gpus_per_run, count):
         asked = f" --slots={count}" if count else ""
         raise DeviceError(f"--gpus_per_run={gpus_per_run}{asked} needs {max(1, count) * gpus_per_run} GPUs; there are: "
                           f"{', '.join(names)}", "ask for less; --gpus=none runs on the CPU")
+    parts = [name for group in groups[:count or None] for name in group if name.startswith("MIG")]
+    if gpus_per_run > 1 and parts:
+        raise DeviceError(f"--gpus_per_run={gpus_per_run}: a process sees one part of a split GPU (MIG), whatever it "
+                          f"is given; these are parts: {', '.join(parts)}",
+                          "give each one part: --gpus_per_run=1; for launch.local --gpus_per_worker=1")
     # nvidia-smi counts in this order, CUDA in another unless it is told.
     order = {} if "CUDA_VISIBLE_DEVICES" in os.environ else {"CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
     return [Slot(f"GPU {'+'.join(group)}", {"CUDA_VISIBLE_DEVICES": ",".join(group), **order})

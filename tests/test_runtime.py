@@ -58,14 +58,25 @@ def test_precision_follows_from_the_oldest_gpu(monkeypatch, capabilities, precis
 
 def test_memory_for_logical_gpus_needs_nvidia_smi(monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1,2")
     with pytest.raises(DeviceError, match="nvidia-smi did not tell it"):
-        choice._gpu_memory_mib()
-    (tmp_path / "nvidia-smi").write_text("#!/bin/sh\necho 1000\necho 2000\n")
-    (tmp_path / "nvidia-smi").chmod(0o755)
-    assert choice._gpu_memory_mib() == 900
+        choice._memory_mib("NVIDIA A10")
+    nvidia_smi(tmp_path, "0, GPU-a, NVIDIA A10, 500, 555.42", "1, GPU-b, NVIDIA A10, 1000, 555.42",
+               "2, GPU-c, NVIDIA T4, 100, 555.42")
+    # Of those that this process may use, and of the same kind: not the smallest of the machine.
+    assert choice._memory_mib("NVIDIA A10") == 900
+    assert choice._memory_mib("NVIDIA A100-SXM4-40GB MIG 2g.10gb") == 9216  # a part of a GPU has a part of its memory
 
 
-def test_device_errors_become_ours():
+def nvidia_smi(folder, *lines):
+    """Puts a stand-in into a folder that tells these GPUs."""
+    program = folder / "nvidia-smi"
+    program.write_text("#!/bin/sh\n" + "".join(f"echo '{line}'\n" for line in lines))
+    program.chmod(0o755)
+
+
+def test_device_errors_become_ours(monkeypatch):
+    monkeypatch.setattr(native, "several_workers", True)
     errors = runtime.tf.errors
     for theirs, message, code in ((errors.ResourceExhaustedError, "OOM when allocating", 64),
                                   (errors.ResourceExhaustedError, "x; No space left on device", 74),
@@ -84,7 +95,8 @@ def test_device_errors_become_ours():
     ("aborted by: Deadline Exceeded\n\nRPC: /tensorflow.CoordinationService/Heartbeat\nThe error",
      "worker 0, the chief, stopped answering"),
     ("Collective ops is aborted by: Socket closed", "another worker is gone: Collective ops is aborted by: Socket")])
-def test_lost_workers_are_named_where_tensorflow_knows(message, says):
+def test_lost_workers_are_named_where_tensorflow_knows(message, says, monkeypatch):
+    monkeypatch.setattr(native, "several_workers", True)
     assert native.as_ours(runtime.tf.errors.UnavailableError(None, None, message)).cause.startswith(says)
 
 

@@ -1,16 +1,19 @@
 """From flags to devices that work together: this process's, and those of the job's other workers."""
 
+from trainer.devices import environment
+from trainer.devices.autotune import AutotuneFile
 from trainer.errors import failure_of
 from trainer.facts import facts_of
 from trainer.meeting import meet
 
 
-def assemble(config, cluster, failure, deadline):
+def assemble(config, cluster, model_dir, failure, deadline):
     """Makes the devices ready, with all workers of the job or with none.
 
     Args:
         config: The run's `Config`.
         cluster: The `Cluster`.
+        model_dir: The run's `ModelDir`; of the chief, claimed.
         failure: The `LockstepError` that keeps this worker from beginning, or None; the others hear of it.
         deadline: The process's `Deadline`.
 
@@ -22,6 +25,8 @@ def assemble(config, cluster, failure, deadline):
     """
     if failure and cluster.workers == 1:
         raise failure  # before TensorFlow is imported: that takes seconds
+    autotune = AutotuneFile(model_dir.autotune).places(model_dir.newest_manifest(), writes=cluster.worker == 0)
+    environment.prepare(deterministic=config.deterministic, autotune=autotune)
     chosen = []
 
     def choose():

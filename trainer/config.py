@@ -109,6 +109,10 @@ class Config(Checked):
     precision: str = option("auto", "auto: bfloat16 on GPUs of compute capability 8.0 and up, float16 on 7.x, "
                             "else float32", choices=("auto", "float32", "bfloat16", "float16"))
     xla: str = option("auto", "auto: on for GPUs, off for CPUs", choices=("auto", "on", "off"))
+    tf32: str = option("auto", "products of float32 matrices on GPUs are rounded as TensorFloat-32; auto: on from "
+                       "compute capability 8.0 on, as is TensorFlow's default", choices=("auto", "on", "off"))
+    deterministic: bool = option(False, "the same bits on every start on the same GPUs: no kernel is chosen by timing, "
+                                 "and NCCL sums in a fixed order; slower. On CPUs they repeat without it")
 
     # Data.
     dataset: str = option("cifar10", "shapes is drawn by the program: nothing to download; folder: pictures in class "

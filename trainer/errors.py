@@ -17,9 +17,13 @@ class LockstepError(Exception):
     Args:
         cause: What rule was broken and what was received, in a line.
         way_out: What the user can do about it, in a line.
+
+    Attributes:
+        details: What native code said before, to be shown above the cause; or None.
     """
 
     code = 1
+    details = None
 
     def __init__(self, cause, way_out):
         super().__init__(cause)
@@ -201,6 +205,8 @@ def run_as_process(program):
 def _say(error):
     if isinstance(error, WorkerError) and error.stood_at:
         _tell_stack(error.stood_at)
+    if error.details:
+        tell(f"lockstep: TensorFlow's libraries said:\n{error.details}")
     tell(f"lockstep: {error}")
     return error.code
 

@@ -11,6 +11,8 @@ import tensorflow as tf
 
 from trainer import __version__, bit_versions, together
 from trainer.checkpoint import Checkpoints
+from trainer.devices import record
+from trainer.devices.autotune import AutotuneFile
 from trainer.errors import DataError, StorageError, failure_of
 from trainer.progress import Progress
 from trainer.reporting.reporter import Reporter
@@ -48,6 +50,7 @@ class Keeper:
         self._checkpoints = Checkpoints(model_dir.checkpoints, config.keep_checkpoints, model_dir.require_lock)
         self._saver = Saver(self._checkpoints)
         self._began = self._saved_time = time.monotonic()
+        self._record, self._autotune = None, AutotuneFile(model_dir.autotune)
         self.progress, self.reporter, self._failure = Progress(), None, None
         reports = self._restore(console)
         self.saved_at = int(state.step.numpy())
@@ -68,11 +71,20 @@ class Keeper:
         self._state.bit_versions = bit_versions.of_manifest(manifest)
         self._data.require_same(data, self._model_dir.data_parts())
         self._checkpoints.restore_all(self._state.variables(), manifest)
+        if self._runtime.is_chief:
+            self._tell_differences(manifest, console)
         if precision != self._runtime.precision:
             self._state.reset_loss_scale(self._runtime.precision)
         self.progress = progress
         console.say(f"going on from step {manifest['step']:,}")
         return reports
+
+    def _tell_differences(self, manifest, console):
+        """Says where this start computes on something else than the one before, as far as both can tell."""
+        before = manifest.get("computed_on")
+        changed = record.differences(before, self._runtime.record()) if isinstance(before, dict) else []
+        if changed:
+            console.warn(f"going on with the same examples and draws, but not to the last bit: {'; '.join(changed)}")
 
     def _find_soon(self, step):
         """Finds the chief's checkpoint; network file systems may show another machine's files a minute late."""
@@ -166,7 +178,9 @@ class Keeper:
         progress = dataclasses.replace(self.progress, wall_seconds=self.wall_seconds())
         evaluated = self.progress.evaluation
         sizes, reports = self.reporter.settle()
+        self._record = self._record or self._runtime.record()  # once: it asks nvidia-smi
         return {"epoch": self._plan.epoch(step), "data": self._data.fingerprint,
+                "computed_on": self._record, "autotune": self._autotune.keep(),
                 "precision": self._runtime.precision, "bits": self._state.bit_versions,
                 "settings": json.loads(self._config.to_json()),
                 "evaluation": evaluated if evaluated and evaluated["step"] == step else None,

@@ -43,11 +43,13 @@ def _run(config, cluster, model_dir, wish, deadline):
     changed, is_chief = [], cluster.worker == 0
     failure = failure_of(lambda: changed.extend(model_dir.claim(config))) if is_chief else None
     # TensorFlow is imported in here; what a user got wrong has been answered by now.
-    runtime = assemble(config, cluster, failure, deadline)
+    runtime = assemble(config, cluster, model_dir, failure, deadline)
     wish.listen()
     from trainer.loop import train_and_evaluate
 
     console = Console(model_dir.log if is_chief else None, quiet=not is_chief)
+    for warning in runtime.warnings:
+        console.warn(warning)
     for name, mine, theirs, _ in changed:
         console.say(f"--{name} was {theirs!r}, now {mine!r}")
     result = train_and_evaluate(config, runtime, model_dir, console, wish, deadline)

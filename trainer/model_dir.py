@@ -28,6 +28,7 @@ class ModelDir:
         self.report = self.root / "report"
         self.result = self.root / "result.json"
         self.log = self.root / "log.txt"
+        self.autotune = self.root / "autotune.textproto"
         self._lock = None
 
     def read_config(self):
@@ -54,6 +55,11 @@ class ModelDir:
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise DataError(f"{self.config} can't be read ({type(error).__name__}: {error})",
                             "restore the file, or start anew with another --model_dir") from None
+
+    def newest_manifest(self):
+        """The manifest of the newest checkpoint, or {} if there is none that can be read."""
+        newest = max(self.checkpoints.glob("step-*/manifest.json"), default=None)
+        return (newest and files.peek_manifest(newest.parent)[0]) or {}
 
     def data_parts(self):
         """What the run's data was made of (`Dataset.parts`), or None if config.json doesn't say."""
@@ -85,8 +91,7 @@ class ModelDir:
                              "name the --model_dir of a run that has one, or leave --resume out")
         if not manifests:
             return []  # nothing to go on from: a new run, whatever a start before it was given
-        newest, _ = files.peek_manifest(manifests[0].parent)
-        bit_versions.of_manifest(newest or {})
+        bit_versions.of_manifest(self.newest_manifest())
         differences = config.differences(self._settings(manifests))
         other = [f"--{name}: the run has {theirs!r}, received {mine!r}"
                  for name, mine, theirs, another_run in differences if another_run]

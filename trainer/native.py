@@ -6,41 +6,62 @@ import re
 import sys
 import tempfile
 
-from trainer.devices.kind import GPU
-from trainer.errors import BusyError, DeviceError, StorageError, UsageError, WorkerError
+from trainer.devices import environment, failures
+from trainer.errors import BusyError, StorageError, UsageError, WorkerError
 
-for _name, _value in GPU.environment.items():
-    os.environ.setdefault(_name, _value)
+_SHOWN_LINES = 30
+_NOISE = re.compile(r"oneDNN custom operations|cudart_stub|cpu_feature_guard|To enable the following|"
+                    r"before absl::InitializeLog|^$")
+
+several_workers = False  # set once the job is known to have more than one
+_kept = []
 
 
 @contextlib.contextmanager
-def _without_native_chatter():
+def _native_chatter_kept():
     """Keeps back what native code writes to stderr, unless the block fails.
 
-    TensorFlow's libraries log lines while they are loaded, whatever TF_CPP_MIN_LOG_LEVEL says, and
-    nothing in them is for the user to act on. Somebody who sets that variable wants to see them.
+    TensorFlow's libraries log lines while they are loaded and look for devices, whatever TF_CPP_MIN_LOG_LEVEL says,
+    and on a healthy machine nothing in them is for the user to act on. `native_messages` has them for when something
+    fails later: a cuDNN that doesn't fit is told as "look at the errors above". Somebody who sets that variable wants
+    to see them at once.
     """
     if "TF_CPP_MIN_LOG_LEVEL" in os.environ:
         yield
         return
-    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "1"  # read once: later warnings and errors are shown as they come
     sys.stderr.flush()
     stderr = os.dup(2)
-    with tempfile.TemporaryFile() as kept:
-        os.dup2(kept.fileno(), 2)
+    with tempfile.TemporaryFile() as file:
+        os.dup2(file.fileno(), 2)
         try:
             yield
         except BaseException:
-            kept.seek(0)
-            os.write(stderr, kept.read())
+            os.write(stderr, _read(file))
             raise
         finally:
             os.dup2(stderr, 2)
             os.close(stderr)
+            _kept.append(_read(file).decode(errors="replace"))
+            del os.environ["TF_CPP_MIN_LOG_LEVEL"]  # what this process starts decides for itself
 
 
-with _without_native_chatter():
+def _read(file):
+    file.seek(0)
+    return file.read()
+
+
+def native_messages():
+    """What native code said while TensorFlow was imported and looked for devices; the last lines, without noise."""
+    lines = [line for text in _kept for line in text.splitlines() if not _NOISE.search(line)]
+    return "\n".join(lines[-_SHOWN_LINES:])
+
+
+environment.prepare()
+with _native_chatter_kept():
     import tensorflow as tf
+
+    tf.config.list_physical_devices()
 
 
 def as_ours(error):
@@ -62,6 +83,22 @@ def as_ours(error):
     if "gRPC server" in text:
         return BusyError(f"this worker's port can't be used: {said}",
                          "end what uses it, or name another in TF_CONFIG (under Slurm: LOCKSTEP_PORT)")
+    return _of_workers(error, said, text) if several_workers else _of_gpus(text, said)
+
+
+def _of_gpus(text, said):
+    found = failures.name(text, said)
+    if found:
+        found.details = native_messages()
+    return found
+
+
+def _of_workers(error, said, text):
+    if "NCCL" in text:
+        return WorkerError(f"GPUs lost each other: {said}",
+                           "start all workers again; they go on from the last checkpoint")
+    if found := _of_gpus(text, said):
+        return found
     if isinstance(error, (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.DeadlineExceededError,
                           tf.errors.CancelledError)):
         silent = _who_is_gone(text)
@@ -69,11 +106,6 @@ def as_ours(error):
                             "start all workers again; they go on from the last checkpoint")
         found.stood_at = error.__traceback__ if silent else None
         return found
-    if "NCCL" in text:
-        return WorkerError(f"GPUs lost each other: {said}",
-                           "start all workers again; they go on from the last checkpoint")
-    if "CUDA_ERROR" in text or "device is lost" in text:
-        return DeviceError(f"a GPU failed: {said}", "look at nvidia-smi, then run the same command again")
     return None
 
 

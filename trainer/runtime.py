@@ -2,7 +2,8 @@
 
 import dataclasses
 
-from trainer.devices import choice
+from trainer import native
+from trainer.devices import choice, record
 from trainer.devices.kind import DeviceKind
 from trainer.errors import UsageError
 from trainer.native import tf
@@ -21,6 +22,8 @@ class Runtime:
         precision: float32, bfloat16 or float16.
         xla: Whether steps are compiled with XLA.
         kind: The `DeviceKind` of the devices.
+        physical: What each physical device is, for people.
+        warnings: What the user should know of them, a sentence each.
     """
 
     strategy: tf.distribute.Strategy
@@ -31,6 +34,8 @@ class Runtime:
     precision: str
     xla: bool
     kind: DeviceKind
+    physical: tuple[str, ...] = ("CPU",)
+    warnings: tuple[str, ...] = ()
 
     @property
     def is_chief(self):
@@ -42,6 +47,10 @@ class Runtime:
         """The numbers, in the whole job, of this process's replicas."""
         local = len(self.devices)
         return range(self.worker * local, (self.worker + 1) * local)
+
+    def record(self):
+        """What decides the last bits of what this process computes: see devices/record.py."""
+        return record.of(self.physical, self.kind, self.precision)
 
     def sentence(self):
         """The devices, for people."""
@@ -71,13 +80,15 @@ def start(config, cluster, chosen=None):
     if cluster.distributed and config.virtual_devices > 1:
         raise UsageError("several workers take a CPU or whole GPUs each; received "
                          f"--virtual_devices={config.virtual_devices}", "leave --virtual_devices out")
+    native.several_workers = cluster.workers > 1
     chosen = chosen or choice.choose(config)
     strategy, names = _strategy(config, cluster, chosen)
     if config.strategy == "one_device" and strategy.num_replicas_in_sync != 1:
         raise UsageError(f"--strategy=one_device has one replica; {len(names)} devices were chosen",
                          "add --num_gpus=1")
     return Runtime(strategy=strategy, devices=names, replicas=strategy.num_replicas_in_sync, worker=cluster.worker,
-                   workers=cluster.workers, precision=chosen.precision, xla=chosen.xla, kind=chosen.kind)
+                   workers=cluster.workers, precision=chosen.precision, xla=chosen.xla, kind=chosen.kind,
+                   physical=chosen.names, warnings=chosen.warnings)
 
 
 def _strategy(config, cluster, chosen):

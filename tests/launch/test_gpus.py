@@ -54,6 +54,16 @@ def test_a_run_at_a_time_on_each_gpu(nvidia_smi):
             gpus.slots(*arguments)
 
 
+def test_parts_of_a_gpu_do_not_go_together(nvidia_smi):
+    """CUDA shows a process one of them, whatever CUDA_VISIBLE_DEVICES lists."""
+    nvidia_smi(SPLIT + "GPU 2: NVIDIA A100 (UUID: GPU-cc33)\n")
+    assert places("all", 1, 2)[0] == [("GPU MIG-c1", "MIG-c1"), ("GPU MIG-c2", "MIG-c2")]
+    assert places("1,2", 2, 0) == ([("GPU 1+2", "1,2")], 2)
+    for wanted in ("all", "MIG-c1,MIG-c2", "1,MIG-c1"):
+        with pytest.raises(DeviceError, match="sees one part of a split GPU"):
+            gpus.slots(wanted, 2, 0)
+
+
 def test_a_driver_that_fails_is_no_machine_without_gpus(nvidia_smi):
     nvidia_smi("Failed to initialize NVML\n", code=255)
     with pytest.raises(DeviceError, match="ends with 255: Failed to initialize NVML"):

@@ -8,7 +8,7 @@ from trainer.cluster import Cluster
 from trainer.config import Checked, Config, option
 from trainer.errors import DataError, DeviceError
 
-_DEADLINE = 120.0  # seconds of the self-test
+_SHOWN_LINES = 20
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,7 +21,8 @@ class Options(Checked):
     validation_fraction: float | None = Config.__dataclass_fields__["validation_fraction"]
     num_gpus: int = Config.__dataclass_fields__["num_gpus"]
     virtual_devices: int = Config.__dataclass_fields__["virtual_devices"]
-    self_test: bool = option(False, "only the all-reduce, in this process")
+    xla: str = Config.__dataclass_fields__["xla"]
+    self_test: str = option("", "only one test, in this process", choices=("", "all_reduce", "compile"))
 
 
 def run(options):
@@ -32,75 +33,64 @@ def run(options):
 
     Raises:
         DataError: with everything that is wrong with the data.
-        DeviceError: if the devices can't work together.
+        DeviceError: if the devices can't work, or not together.
     """
     if options.data:
         _look_at_data(options)
     elif options.self_test:
-        _self_test(options)
+        from trainer.devices import self_tests
+
+        self_tests.TESTS[options.self_test](_started(options))
     else:
         _look_at_machine(options)
 
 
-def _look_at_machine(options):
+def _started(options):
     from trainer import runtime
 
-    tf, config = runtime.tf, Config(num_gpus=options.num_gpus, virtual_devices=options.virtual_devices)
-    devices = runtime.start(config, Cluster())
+    config = Config(num_gpus=options.num_gpus, virtual_devices=options.virtual_devices, xla=options.xla)
+    return runtime.start(config, Cluster())
+
+
+def _look_at_machine(options):
+    devices = _started(options)
     import keras
     import numpy as np
+
+    from trainer.devices import self_tests
+    from trainer.native import tf
 
     built = tf.sysconfig.get_build_info()
     print(f"python {sys.version.split()[0]}, tensorflow {tf.__version__}, keras {keras.__version__}, "
           f"numpy {np.__version__}; built for CUDA {built.get('cuda_version', '–')}, cuDNN "
           f"{built.get('cudnn_version', '–')}")
-    for gpu in tf.config.list_physical_devices("GPU"):
-        details = tf.config.experimental.get_device_details(gpu)
-        print(f"{gpu.name}: {details.get('device_name')}, compute capability {details.get('compute_capability')}")
+    for line in self_tests.describe(devices):
+        print(line)
+    for warning in devices.warnings:
+        print(f"warning: {warning}")
     print(f"training would use: {devices.sentence()}")
-    words = [f"--num_gpus={options.num_gpus}", f"--virtual_devices={options.virtual_devices}"]
+    for name in self_tests.TESTS:
+        print(_test(name, devices, options))
+
+
+def _test(name, devices, options):
+    """What a self-test in a process of its own says: native code that hangs or aborts can't be ended from within."""
+    words = [f"--self_test={name}", f"--num_gpus={options.num_gpus}", f"--virtual_devices={options.virtual_devices}",
+             f"--xla={options.xla}"]
+    what = {"all_reduce": f"the all-reduce between {devices.replicas} replicas",
+            "compile": f"a convolution on {devices.devices[0]}"}[name]
+    hint = {"all_reduce": "try fewer devices with --num_gpus; NCCL_DEBUG=INFO says what it waits for",
+            "compile": "python -m trainer doctor names the libraries in use; see README, On a GPU box"}[name]
+    limit = devices.kind.self_test_seconds
     try:
-        # A collective that hangs can't be ended from within.
-        done = subprocess.run([sys.executable, "-m", "trainer", "doctor", "--self_test", *words], text=True,
-                              capture_output=True, timeout=_DEADLINE)
+        done = subprocess.run([sys.executable, "-m", "trainer", "doctor", *words], text=True, capture_output=True,
+                              timeout=limit, errors="replace")
     except subprocess.TimeoutExpired:
-        raise DeviceError(f"the all-reduce between {devices.replicas} replicas did not end in {_DEADLINE:.0f} s",
-                          "try fewer devices with --num_gpus; NCCL_DEBUG=INFO says what it waits for") from None
+        raise DeviceError(f"{what} did not end in {limit:.0f} s", hint) from None
     if done.returncode:
-        raise DeviceError(f"the all-reduce between {devices.replicas} replicas failed: "
-                          f"{(done.stderr.strip().splitlines() or ['no message'])[0]}",
-                          "try fewer devices with --num_gpus; NCCL_DEBUG=INFO says more")
-    print(done.stdout.strip())
-
-
-def _self_test(options):
-    """Sums known numbers over all replicas, and times it."""
-    import time
-
-    from trainer import runtime
-
-    tf = runtime.tf
-    devices = runtime.start(Config(num_gpus=options.num_gpus, virtual_devices=options.virtual_devices), Cluster())
-
-    @tf.function
-    def reduce():
-        def replica():
-            context = tf.distribute.get_replica_context()
-            mine = tf.fill([2**20], tf.cast(context.replica_id_in_sync_group + 1, tf.float32))
-            return context.all_reduce("SUM", mine) if devices.replicas > 1 else mine
-
-        return devices.strategy.experimental_local_results(devices.strategy.run(replica))
-
-    reduce()
-    began = time.perf_counter()
-    sums = [float(tf.reduce_max(part)) for part in reduce()]
-    seconds = time.perf_counter() - began
-    wanted = devices.replicas * (devices.replicas + 1) / 2
-    if any(found != wanted for found in sums):
-        raise DeviceError(f"an all-reduce of 1 to {devices.replicas} gave {sums}, not {wanted}",
-                          "don't train on these devices together")
-    print(f"all-reduce of 4 MiB between {devices.replicas} replica{'s' if devices.replicas > 1 else ''}: right, "
-          f"{1e3 * seconds:.1f} ms")
+        said = done.stderr.strip().splitlines()[-_SHOWN_LINES:] or ["no message"]
+        raise DeviceError("\n  ".join([f"{what} failed (exit {done.returncode}):", *said]), hint)
+    return done.stdout.strip()
 
 
 def _look_at_data(options):

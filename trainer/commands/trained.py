@@ -4,6 +4,7 @@ import dataclasses
 
 from trainer.cluster import Cluster
 from trainer.config import Checked, Config, option
+from trainer.errors import tell
 from trainer.model_dir import ModelDir
 
 
@@ -53,6 +54,8 @@ class TrainedRun:
         self.checkpoints = Checkpoints(self.model_dir.checkpoints)
         self.manifest = self.checkpoints.find(options.checkpoint)
         self.runtime = runtime.start(self.config, Cluster())
+        for warning in self.runtime.warnings:
+            tell(f"lockstep: warning: {warning}")
 
     def model(self, precision=None):
         """The model with the checkpoint's weights.

@@ -2,8 +2,9 @@
 
 import dataclasses
 import os
-import subprocess
+import re
 
+from trainer.devices import compatibility, machine
 from trainer.devices.kind import KINDS, DeviceKind
 from trainer.errors import DeviceError
 from trainer.native import tf
@@ -18,12 +19,14 @@ class Devices:
         names: What each physical device is, for people.
         precision: float32, bfloat16 or float16.
         xla: Whether steps are compiled with XLA.
+        warnings: What the user should know of them, a sentence each.
     """
 
     kind: DeviceKind
     names: tuple[str, ...]
     precision: str
     xla: bool
+    warnings: tuple[str, ...] = ()
 
 
 def choose(config):
@@ -36,14 +39,38 @@ def choose(config):
         The `Devices`.
 
     Raises:
-        DeviceError: if a device that was asked for isn't there.
+        DeviceError: if a device that was asked for isn't there, or can't work.
     """
     gpus = choose_gpus(config.num_gpus)
     kind = KINDS["GPU" if gpus else "CPU"]
+    xla = config.xla == "on" or (config.xla == "auto" and kind.xla)
+    warnings = (compatibility.check(_capabilities(gpus), machine.driver_cuda(), xla) if gpus else
+                _unused_gpus(config.num_gpus))
+    names = tuple(_detail(gpu, "device_name", gpu.name) for gpu in gpus) or ("CPU",)
     split(gpus or tf.config.list_physical_devices("CPU")[:1], config.virtual_devices, kind)
-    names = tuple(tf.config.experimental.get_device_details(gpu).get("device_name", gpu.name) for gpu in gpus)
-    return Devices(kind, names or ("CPU",), precision_for(config.precision, gpus),
-                   config.xla == "on" or (config.xla == "auto" and kind.xla))
+    if config.tf32 != "auto":
+        tf.config.experimental.enable_tensor_float_32_execution(config.tf32 == "on")
+        kind = dataclasses.replace(kind, exact_float32=kind.exact_float32 or config.tf32 == "off")
+    return Devices(kind, names, precision_for(config.precision, gpus), xla, tuple(warnings))
+
+
+def _detail(gpu, name, default):
+    return tf.config.experimental.get_device_details(gpu).get(name, default)
+
+
+def _capabilities(gpus):
+    """A GPU's name to its compute capability. TensorFlow tells none where it can't ask."""
+    found = {_detail(gpu, "device_name", gpu.name): _detail(gpu, "compute_capability", None) for gpu in gpus}
+    return {name: tuple(capability) for name, capability in found.items() if capability}
+
+
+def _unused_gpus(wanted):
+    """Warnings of a run that wants all GPUs and finds none."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if wanted == 0 or (visible is not None and visible.strip() in ("", "-1")):
+        return []  # none are wanted
+    warning = compatibility.why_unused([gpu.name for gpu in machine.gpus(visible)], machine.has_driver())
+    return [warning] if warning else []
 
 
 def gpu_count():
@@ -69,11 +96,13 @@ def choose_gpus(wanted):
         limit = os.environ.get("CUDA_VISIBLE_DEVICES")
         why = f"; CUDA_VISIBLE_DEVICES is {limit!r}" if limit is not None else ""
         built = "" if tf.test.is_built_with_cuda() else "; this TensorFlow was built without CUDA"
+        there = [gpu.name for gpu in machine.gpus(limit)]
+        driver = f"; the driver's view: {', '.join(there)}" if there else ""
         raise DeviceError(
             f"--num_gpus={wanted} asks for {wanted} GPU{'s' if wanted > 1 else ''}; visible to TensorFlow: "
-            f"{names}{why}{built}",
+            f"{names}{why}{driver}{built}",
             "lower --num_gpus (0 trains on the CPU), or make them visible: nvidia-smi shows the driver's view, and "
-            "pip install 'tensorflow[and-cuda]' brings the CUDA libraries")
+            "pip install 'lockstep-trainer[cuda]' brings the CUDA libraries")
     chosen = visible if wanted < 0 else visible[:wanted]
     tf.config.set_visible_devices(chosen, "GPU")
     return chosen
@@ -92,20 +121,25 @@ def split(physical, parts, kind):
             if kind.manages_memory:
                 tf.config.experimental.set_memory_growth(device, True)
             continue
-        limit = {"memory_limit": _gpu_memory_mib() // parts} if kind.manages_memory else {}
+        limit = ({"memory_limit": _memory_mib(_detail(device, "device_name", device.name)) // parts}
+                 if kind.manages_memory else {})
         tf.config.set_logical_device_configuration(
             device, [tf.config.LogicalDeviceConfiguration(**limit) for _ in range(parts)])
 
 
-def _gpu_memory_mib():
-    """Memory to share out among the logical devices of a GPU, leaving a tenth for CUDA itself."""
-    try:
-        answer = subprocess.run(["nvidia-smi", "--query-gpu=memory.total", "--format=csv,noheader,nounits"],
-                                capture_output=True, text=True, check=True, timeout=30).stdout
-        return min(int(line) for line in answer.split()) * 9 // 10
-    except (OSError, subprocess.SubprocessError, ValueError) as error:
-        raise DeviceError(f"--virtual_devices needs the GPU's memory size, and nvidia-smi did not tell it: {error}",
-                          "leave --virtual_devices out, or put nvidia-smi on the PATH") from None
+def _memory_mib(name):
+    """Memory to share out among the logical devices of a GPU, leaving a tenth for CUDA itself.
+
+    Args:
+        name: What CUDA calls it; of a part of a GPU (MIG) its size stands in there.
+    """
+    if part := re.search(r"MIG \d+g\.(\d+)gb", name):
+        return int(part[1]) * 1024 * 9 // 10
+    alike = [gpu.memory_mib for gpu in machine.gpus(os.environ.get("CUDA_VISIBLE_DEVICES")) if gpu.name == name]
+    if not alike:
+        raise DeviceError(f"--virtual_devices needs the memory size of {name}, and nvidia-smi did not tell it",
+                          "leave --virtual_devices out, or put nvidia-smi on the PATH")
+    return min(alike) * 9 // 10
 
 
 def precision_for(wanted, gpus):

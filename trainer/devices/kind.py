@@ -25,6 +25,8 @@ class DeviceKind:
         pools_by_comparison: Whether the gradient of a max pool is found by comparing, and not by a scatter.
         manages_memory: Whether TensorFlow manages the device's memory. It is told to take memory as it needs it, and
             logical devices get a share each.
+        cuda: Whether CUDA does the work: its driver, libraries and flags decide the last bits.
+        self_test_seconds: How long `doctor` waits for its tests.
         environment: Variables of the environment to be set before TensorFlow is imported, where the user didn't.
     """
 
@@ -38,6 +40,8 @@ class DeviceKind:
     exact_float32: bool
     pools_by_comparison: bool
     manages_memory: bool
+    cuda: bool
+    self_test_seconds: float
     environment: types.MappingProxyType
 
 
@@ -52,6 +56,8 @@ CPU = DeviceKind(
     exact_float32=True,
     pools_by_comparison=False,  # TensorFlow's own kernel is faster
     manages_memory=False,
+    cuda=False,
+    self_test_seconds=120.0,
     environment=types.MappingProxyType({}))
 
 GPU = DeviceKind(
@@ -65,6 +71,8 @@ GPU = DeviceKind(
     exact_float32=False,  # TF32 from compute capability 8.0 on, unless --tf32=off
     pools_by_comparison=True,  # XLA makes a scatter with atomic additions of it, which op determinism refuses
     manages_memory=True,  # left to itself it takes all, and a process that measures an export finds none
+    cuda=True,
+    self_test_seconds=1800.0,  # kernels are compiled at their first use, and convolutions tried out
     environment=types.MappingProxyType({
         # Threads of its own for each GPU's kernel launches: the input pipeline's can't hold them up.
         "TF_GPU_THREAD_MODE": "gpu_private",

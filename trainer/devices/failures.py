@@ -1,0 +1,54 @@
+"""What TensorFlow, XLA, cuDNN and NCCL say when a GPU fails, and what that means. No TensorFlow."""
+
+import re
+
+from trainer.errors import DeviceError, UsageError
+
+_CUDNN = "pip install -U 'nvidia-cudnn-cu12>=9.24,<10', in an environment without PyTorch, and unset LD_LIBRARY_PATH"
+_COMPILER = "pip install -U nvidia-cuda-nvcc-cu12, or anew: pip install 'lockstep-trainer[cuda]'"
+_DRIVER = "install a driver of CUDA 12.5 or newer (555 and up); python -m trainer doctor shows this one's"
+_LOOK = "look at nvidia-smi, then run the same command again"
+_SMALLER = "lower --batch_size, use more GPUs, or end what else uses the GPU's memory (nvidia-smi lists it)"
+_NCCL = ("NCCL_DEBUG=WARN says more; in containers --shm-size=1g --ulimit memlock=-1, on hosts with an IOMMU "
+         "NCCL_P2P_DISABLE=1 tells whether that is it; then run the same command again")
+
+# The first that fits counts: (pattern, exception, what it means, fix).
+_TABLE = (
+    (r"CUDA_ERROR_OUT_OF_MEMORY|CUBLAS_STATUS_ALLOC_FAILED|CUDNN_STATUS_ALLOC_FAILED|[Oo]ut of memory"
+     r"|OOM when allocating|failed to allocate", UsageError, "out of memory", _SMALLER),
+    (r"Autotuner could not find any supported configs|DNN library (?:is not found|initialization failed)"
+     r"|CUDNN_STATUS_|[Ll]oaded runtime CuDNN library|[Nn]o valid config found for cudnn", DeviceError,
+     "cuDNN doesn't fit this TensorFlow", _CUDNN),
+    (r"No PTX compilation provider|ptxas (?:fatal|returned|exited|not found|version)|[Cc]ouldn't (?:get|invoke) ptxas"
+     r"|libdevice(?:\.10\.bc)? (?:is )?(?:required|not found)|[Cc]an't find libdevice", DeviceError,
+     "CUDA's compiler is missing or doesn't fit", _COMPILER),
+    (r"CUDA_ERROR_UNSUPPORTED_PTX_VERSION|CUDA_ERROR_INVALID_PTX|CUDA_ERROR_NO_BINARY_FOR_GPU"
+     r"|CUDA_ERROR_INVALID_HANDLE|CUDA_ERROR_INVALID_IMAGE", DeviceError,
+     "the GPU's driver can't read TensorFlow's kernels", _DRIVER),
+    (r"CUBLAS_STATUS_|cublas\w* (?:create|failed)", DeviceError, "cuBLAS failed", _LOOK),
+    (r"CUDA_ERROR_ECC|CUDA_ERROR_DEVICE_UNAVAILABLE|CUDA_ERROR_SYSTEM|device is lost|GPU has fallen off|"
+     r"CUDA_ERROR_LAUNCH_FAILED|CUDA_ERROR_ILLEGAL|CUDA_ERROR", DeviceError, "a GPU failed", _LOOK),
+    (r"NCCL|\bnccl[A-Z]", DeviceError, "NCCL failed between the GPUs", _NCCL),
+)
+
+
+def name(text, said):
+    """The failure that a text is of.
+
+    Args:
+        text: All that was said.
+        said: The line of it that says most.
+
+    Returns:
+        A `LockstepError`, or None if it is no GPU's failure.
+    """
+    for pattern, kind, meaning, fix in _TABLE:
+        if found := re.search(pattern, text):
+            line = said if re.search(pattern, said) else _line_of(text, found.start())
+            return kind(f"{meaning}: {line}", fix)
+    return None
+
+
+def _line_of(text, at):
+    begin, end = text.rfind("\n", 0, at) + 1, text.find("\n", at)
+    return text[begin:end if end >= 0 else None].strip()[:200]
