@@ -107,3 +107,12 @@ def test_an_op_without_a_kernel_is_found(small):
 
     with pytest.raises(AssertionError, match="Pad T=int64"):
         require_kernels(loop.get_concrete_function(COUNT))
+
+
+def test_the_checksums_of_a_save(small):
+    made = traced(small, model="small_models:penalized", precision="float16", optimizer="adam")
+    made.state.checksums()
+    graph = made.state._sum.get_concrete_function().graph.as_graph_def()
+    nodes = [*graph.node, *(node for function in graph.library.function for node in function.node_def)]
+    missing = {described(node) for node in nodes if not has_kernel(node, "GPU", "DEFAULT")}
+    assert len(nodes) > 20 and not missing - {"Placeholder dtype=resource"}

@@ -5,12 +5,12 @@ import pytest
 import tensorflow as tf
 from conftest import Trainable
 
-from trainer import step
+from trainer import step, together
 from trainer.config import Config
 from trainer.data import order
 from trainer.data.pipeline import open_feed
 from trainer.data.source import in_memory
-from trainer.errors import DivergedError
+from trainer.errors import DeviceError, DivergedError
 from trainer.progress import Progress
 from trainer.step import cross_entropy, make_train_loop
 from trainer.watch import LossWatch
@@ -130,8 +130,8 @@ def test_statistics_are_the_same_on_every_replica_and_their_mean(trainable):
     one, many = (trainable(count, **settings) for count in (1, 4))
     for made in (one, many):
         made.train(1)
-    for alone, together in zip(one.state.buffers, many.state.buffers, strict=True):
-        copies = [copy.numpy() for copy in many.runtime.strategy.experimental_local_results(together.value)]
+    for alone, shared in zip(one.state.buffers, many.state.buffers, strict=True):
+        copies = [copy.numpy() for copy in many.runtime.strategy.experimental_local_results(shared.value)]
         for copy in copies[1:]:
             np.testing.assert_array_equal(copy, copies[0])
         if "mean" in alone.path:
@@ -311,3 +311,21 @@ def test_a_float16_run_without_a_way_out_still_ends(trainable):
     with pytest.raises(DivergedError, match="6 steps in a row"):  # two of them halved the scale to 1
         for event in monitor.take_found():
             monitor.require_bearable(event)
+
+
+@pytest.mark.parametrize("replicas", [1, 2, 4])
+def test_a_checksum_tells_a_replica_whose_weights_are_others(trainable, replicas):
+    made = trainable(replicas, model="small_models:penalized", optimizer="adam")
+    made.train(3)
+    before = made.state.checksums()
+    assert len(before) == replicas and len(set(before)) == 1
+    together.require_equal_states(made.runtime, made.state)
+    copies = made.runtime.strategy.experimental_local_results(made.state.model.trainable_variables[0].value)
+    value = copies[-1].numpy()
+    value.flat[5] = np.nextafter(value.flat[5], np.inf)  # one bit
+    copies[-1].assign(value)
+    after = made.state.checksums()
+    assert after[:-1] == before[:-1] and after[-1] != before[-1]
+    if replicas > 2:
+        with pytest.raises(DeviceError, match="the weights of replica 3 are not those of the rest"):
+            together.require_equal_states(made.runtime, made.state)

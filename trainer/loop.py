@@ -190,11 +190,13 @@ class Run:
         """Begins to save what isn't saved yet, once the save before is through."""
         if self.keeper.saved_at != self.step:
             with self.deadline.phase("saving"):
+                together.require_equal_states(self.runtime, self.state)
                 self.keeper.save(self.step)
 
     def _stop(self):
         self.wish.end()  # what follows is short, and shall not be cut short
         with self.deadline.phase("saving"):
+            together.require_equal_states(self.runtime, self.state)
             together.all_do(self.runtime, self._save_all)
             together.part(self.runtime)
         why = self.wish.signal or "another worker was"

@@ -8,6 +8,7 @@ from trainer import bit_versions, models, optimizers
 from trainer.models import applications
 from trainer.models.pooling import pool_by_comparison
 
+_PRIME = 1_000_003
 _FIRST_LOSS_SCALE = 2.0**15
 _RANDOM_STATE = "seed_generator_state"  # as Keras calls it
 
@@ -39,6 +40,7 @@ class TrainState:
         """
         keras.utils.set_random_seed(config.seed)
         self._strategy, self._copies, self.bit_versions = runtime.strategy, {}, bit_versions.CURRENT
+        self._sum = None
         with runtime.strategy.scope():
             self.model = models.build(config.model, classes, image_shape, runtime.precision)
             if config.model.startswith("keras:"):
@@ -81,6 +83,22 @@ class TrainState:
         return {**counters, **model_variables(self.model),
                 **{f"{type(self.optimizer).__name__.lower()}/{number:04d}": variable.value
                    for number, variable in enumerate(self.optimizer.variables)}}
+
+    def checksums(self):
+        """A number for what each of this process's replicas holds: a list of ints. Equal states have equal ones."""
+        if self._sum is None:
+            self._sum = tf.function(lambda: self._strategy.run(self._checksum))
+        return [int(part) for part in self._strategy.experimental_local_results(self._sum())]
+
+    def _checksum(self):
+        """int64: the sum of all bits as whole numbers, of each variable by itself, put together in their order."""
+        total = tf.zeros([], tf.int64)
+        for variable in self.variables().values():
+            value = variable.read_value()
+            bits = {2: tf.int16, 4: tf.int32, 8: tf.int64}.get(value.dtype.size)
+            whole = tf.bitcast(value, bits) if bits and value.dtype.is_floating else value
+            total = total * _PRIME + tf.reduce_sum(tf.cast(whole, tf.int64))
+        return total
 
     def snapshot(self):
         """Copies all of it to the host, so that training can go on while the copies are written.

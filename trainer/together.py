@@ -7,7 +7,7 @@ import json
 import numpy as np
 import tensorflow as tf
 
-from trainer.errors import failure_of, of_code
+from trainer.errors import DeviceError, failure_of, of_code
 from trainer.facts import require_agreement
 
 _FUNCTIONS = {}  # traced once per process
@@ -97,6 +97,29 @@ def end_if_any(runtime, failure):
         (failed,) = agree(runtime, [int(failure is not None)])
     if failed:
         raise_any(runtime, failure)
+
+
+def require_equal_states(runtime, state):
+    """Makes sure that all replicas of the job hold the same.
+
+    Args:
+        runtime: The `Runtime`.
+        state: The `TrainState`.
+
+    Raises:
+        DeviceError: on every worker, naming those that differ from most.
+    """
+    if runtime.replicas == 1:
+        return
+    told = [number for numbers in gather(runtime, state.checksums()) for number in numbers]
+    usual = max(told, key=told.count)
+    odd = [str(replica) for replica, number in enumerate(told) if number != usual]
+    if odd:
+        part(runtime)
+        raise DeviceError(f"the weights of replica{'s' if len(odd) > 1 else ''} {', '.join(odd)} are not those of the "
+                          "rest: a device, or a link between two, computes wrong; this state is not saved",
+                          "run the same command again, on other devices if it happens again; it goes on from the last "
+                          "checkpoint. Of GPUs, NCCL_P2P_DISABLE=1 tells whether it is the links")
 
 
 def raise_any(runtime, failure):
