@@ -1,6 +1,8 @@
+import dataclasses
 import io
 import json
 
+import gpu_like
 import keras
 import numpy as np
 import pytest
@@ -8,7 +10,7 @@ import tensorflow as tf
 from PIL import Image
 
 from trainer import files
-from trainer.errors import StorageError
+from trainer.errors import Stopped, StorageError
 from trainer.export import PATHS, export
 
 
@@ -23,6 +25,10 @@ def exported(tmp_path_factory):
     made.train(40)
     folder = tmp_path_factory.mktemp("run") / "export"
     return made, folder, export(made.config, made.data, made.state.model, None, folder)
+
+
+def measured(result):
+    return {name: (entry["accuracy"], entry["examples"]) for name, entry in result.items()}
 
 
 def logits(made):
@@ -92,18 +98,47 @@ def test_an_export_that_differs_fails_and_leaves_the_old_one(exported):
 def test_an_export_that_cannot_be_loaded_fails(exported, monkeypatch, tmp_path):
     made, _, _ = exported
     monkeypatch.setattr("trainer.export._write", lambda name, model, classes, path: path.write_bytes(b"junk"))
-    from dataclasses import replace
-
     with pytest.raises(StorageError, match="h5 export can't be loaded again"):
-        export(replace(made.config, export=("h5",)), made.data, made.state.model, None, tmp_path / "export")
+        export(dataclasses.replace(made.config, export=("h5",)), made.data, made.state.model, None, tmp_path / "export")
 
 
 def test_a_model_trained_in_bfloat16_is_exported_in_float32(trainable, tmp_path):
-    from dataclasses import replace
-
     made = trainable(1, precision="bfloat16")
-    export(replace(made.config, export=("keras",)), made.data, made.state.model, None, tmp_path / "export")
+    export(dataclasses.replace(made.config, export=("keras",)), made.data, made.state.model, None, tmp_path / "export")
     model = keras.models.load_model(tmp_path / "export/model.keras", compile=False)
     assert {layer.compute_dtype for layer in model.layers} == {"float32"}
     for ours, theirs in zip(made.weights(), model.get_weights(), strict=True):
         np.testing.assert_array_equal(ours, theirs)
+
+
+def test_measuring_tells_of_each_piece_of_work_and_can_be_ended_by_it(exported, monkeypatch, tmp_path):
+    """The deadline on progress hears of every chunk: however long all take, each is short."""
+    made, _, result = exported
+    monkeypatch.setattr("trainer.export_measurement._ROWS", 5)
+    calls = []
+    again = export(made.config, made.data, made.state.model, None, tmp_path / "export", heed=lambda: calls.append(1))
+    assert measured(again) == measured(result) and len(calls) >= 10 + 3 * 10  # of the model itself, and of three formats
+    calls.clear()
+
+    def end():
+        calls.append(1)
+        if len(calls) > 25:
+            raise Stopped("asked to stop", "again")
+
+    with pytest.raises(Stopped):
+        export(made.config, made.data, made.state.model, None, tmp_path / "other", heed=end)
+    assert [path.name for path in tmp_path.iterdir()] == ["export"]
+
+
+def test_where_a_gpu_has_no_room_an_export_is_measured_on_the_cpu(exported, monkeypatch, tmp_path):
+    """The processes that would use the GPU fail here, as they do where its memory is taken."""
+    made, _, result = exported
+    (tmp_path / "sitecustomize.py").write_text(
+        "import os\nopen(os.environ['TRIED'], 'a').write(os.environ.get('TF_FORCE_GPU_ALLOW_GROWTH', 'cpu') + ' ')\n"
+        "if 'TF_FORCE_GPU_ALLOW_GROWTH' in os.environ: raise SystemExit('out of memory')\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setenv("TRIED", str(tmp_path / "tried"))
+    config = dataclasses.replace(made.config, export=("h5", "keras"))
+    again = export(config, made.data, made.state.model, None, tmp_path / "export", kind=gpu_like.KIND)
+    assert measured(again) == {name: measured(result)[name] for name in config.export}
+    assert (tmp_path / "tried").read_text().split() == ["true", "cpu", "true", "cpu"]

@@ -9,7 +9,6 @@ import time
 from trainer.errors import WorkerError
 
 _TICK_SECONDS = 0.5
-_LONGER = 6
 # Between the stacks and the end: workers that wait for each other all have to tell theirs.
 _FOR_THE_OTHERS_SECONDS = 3.0
 
@@ -23,8 +22,10 @@ class Deadline:
         seconds: How long a process may go without progress.
     """
 
+    LONGER = 6  # times the seconds, for what compiles or waits for a disk
+
     def __init__(self, seconds):
-        self._seconds, self._times, self._doing = seconds, _LONGER, "starting"
+        self._seconds, self._times, self._doing = seconds, self.LONGER, "starting"
         self._idle, self._ended = 0.0, threading.Event()
 
     def __enter__(self):
@@ -36,12 +37,12 @@ class Deadline:
     def __exit__(self, *_):
         self._ended.set()
 
-    def progress(self, doing="training"):
-        """Says that something was done, and what comes next."""
-        self._idle, self._times, self._doing = 0.0, 1, doing
+    def progress(self, doing="training", times=1):
+        """Says that something was done, and what comes next, which may take `times` the seconds."""
+        self._idle, self._times, self._doing = 0.0, times, doing
 
     @contextlib.contextmanager
-    def phase(self, doing, times=_LONGER):
+    def phase(self, doing, times=LONGER):
         """Declares that a block may take `times` as long as a call of the device loop."""
         before = self._doing, self._times
         self._idle, self._doing, self._times = 0.0, doing, times

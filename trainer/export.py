@@ -5,28 +5,20 @@ knows nothing of this package, and run over the test split: an export counts wit
 has, not with the one that it should have.
 """
 
-import contextlib
-import json
-import os
 import shutil
-import subprocess
-import sys
-import tempfile
-import time
 from pathlib import Path
 
 import absl.logging
-import numpy as np
 import tensorflow as tf
 
 from trainer import files, models
 from trainer.data.views import LARGE
-from trainer.errors import Stopped, StorageError
+from trainer.devices.kind import CPU
+from trainer.errors import StorageError
+from trainer.export_measurement import Measurement
 
 PATHS = {"h5": "model.h5", "keras": "model.keras", "saved_model": "saved_model/1"}
 TOLERANCE = 0.001  # a tenth of a point
-_SECONDS = 3600
-_ROWS = 500  # pictures that are evaluated at once
 _BESIDES = 2**19  # bytes of an export that aren't weights, about
 
 
@@ -111,7 +103,7 @@ def float32_copy(config, classes, image_shape, model):
     return copy
 
 
-def export(config, data, model, accuracy, folder, wish=None):
+def export(config, data, model, accuracy, folder, device="/device:CPU:0", kind=CPU, heed=lambda: None):
     """Exports a model in the formats of `--export`.
 
     Args:
@@ -120,14 +112,14 @@ def export(config, data, model, accuracy, folder, wish=None):
         model: The trained `keras.Model`.
         accuracy: What it reached on the test split in float32; None if that isn't known.
         folder: The run's `export/`; put in place whole.
-        wish: A `StopWish` to look at while measuring, or None.
+        device, kind: Name and `DeviceKind` of the device that exports are measured on.
+        heed: Called between pieces of work; tells that there is progress, and may raise what ends it.
 
     Returns:
         Format to a dict: path (relative to the model_dir), accuracy, examples, bytes.
 
     Raises:
         StorageError: if an export can't be loaded, or is not as good as what was exported.
-        Stopped: if somebody wants the run to stop.
     """
     folder = Path(folder)
     staged = folder.with_name(f".{folder.name}.new")
@@ -136,13 +128,14 @@ def export(config, data, model, accuracy, folder, wish=None):
     weights = sum(4 * variable.shape.num_elements() for variable in model.weights)
     files.require_room(folder, len(config.export) * int(1.1 * weights + _BESIDES), "the exports")
     staged.mkdir(parents=True)
+    measurement = Measurement(data.test, device, kind, heed)
     if accuracy is None:
-        accuracy = _accuracy(exported, data.test)
+        accuracy = measurement.accuracy(exported)
     try:
         for name in config.export:
-            _heed(wish)
+            heed()
             _write(name, exported, data.classes, staged / PATHS[name])
-        measured = _measure(staged, config.export, data.test, wish)
+        measured = measurement.of_exports({name: staged / PATHS[name] for name in config.export})
         _check(measured, accuracy)
         result = {name: {"path": f"{folder.name}/{PATHS[name]}", **measured[name],
                          "bytes": _size(staged / PATHS[name])} for name in config.export}
@@ -151,17 +144,6 @@ def export(config, data, model, accuracy, folder, wish=None):
     finally:
         shutil.rmtree(staged, ignore_errors=True)
     return result
-
-
-def _accuracy(model, split):
-    """The accuracy on the CPU, where float32 is float32; GPUs round matrix products to TF32."""
-    right = examples = 0
-    with tf.device("CPU:0"):
-        for images, labels in split.chunks(_ROWS):
-            logits = model(tf.cast(images, tf.float32), training=False)
-            right += int(np.sum(np.argmax(logits, -1) == labels))
-            examples += len(labels)
-    return right / examples
 
 
 def _write(name, model, classes, path):
@@ -176,69 +158,6 @@ def _write(name, model, classes, path):
         model.save(path)
     finally:
         absl.logging.set_verbosity(verbosity)
-
-
-def _measure(staged, names, split, wish):
-    """accuracy and examples of each export over a split, each in a process of its own, side by side."""
-    with tempfile.TemporaryDirectory(prefix="lockstep-") as scratch:
-        # A copy, started from its own folder: the package isn't on that process's path.
-        script = shutil.copy(Path(__file__).with_name("measure_export.py"), scratch)
-        environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "-1", "TF_CPP_MIN_LOG_LEVEL": "3"}
-        running = {}
-        try:
-            for name in names:
-                with open(Path(scratch) / f"{name}.err", "wb") as said:
-                    running[name] = subprocess.Popen(
-                        [sys.executable, script, name, str((staged / PATHS[name]).resolve())], cwd=scratch,
-                        env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=said,
-                        start_new_session=True)  # Ctrl-C is for this process to answer
-            _feed(running.values(), split, wish)
-            return {name: _answer(name, process, Path(scratch) / f"{name}.err", wish)
-                    for name, process in running.items()}
-        finally:
-            for process in running.values():
-                process.kill()
-                process.wait()
-                process.stdout.close()
-                with contextlib.suppress(BrokenPipeError):
-                    process.stdin.close()
-
-
-def _feed(processes, split, wish):
-    """Gives a split's pictures to all processes; one that has died is asked why later."""
-    for images, labels in split.chunks(_ROWS):
-        for process in processes:
-            _heed(wish)
-            with contextlib.suppress(BrokenPipeError):
-                for array in (np.array(images.shape, np.int64), images, labels):
-                    process.stdin.write(np.ascontiguousarray(array))
-    for process in processes:
-        with contextlib.suppress(BrokenPipeError):
-            process.stdin.close()
-
-
-def _answer(name, process, said, wish):
-    deadline = time.monotonic() + _SECONDS
-    while True:
-        try:
-            process.wait(timeout=0.2)
-            break
-        except subprocess.TimeoutExpired:
-            _heed(wish)
-            if time.monotonic() > deadline:
-                raise StorageError(f"loading and measuring the {name} export took over {_SECONDS} s",
-                                   f"leave {name} out of --export, or look why its process hangs") from None
-    if process.returncode:
-        last = (said.read_text(errors="replace").strip().splitlines() or ["no message"])[-1]
-        raise StorageError(f"the {name} export can't be loaded again (exit {process.returncode}): {last[:300]}",
-                           f"leave {name} out of --export; the checkpoints hold the model")
-    return json.loads(process.stdout.read().splitlines()[-1])
-
-
-def _heed(wish):
-    if wish and wish.signal:
-        raise Stopped(f"asked to stop ({wish.signal}) while exporting; the training is done and saved",
-                      "run the same command again; it exports then") from None
 
 
 def _check(measured, accuracy):

@@ -4,6 +4,7 @@ import json
 import math
 
 from trainer import export, files
+from trainer.errors import Stopped
 
 
 def finish(run, samples):
@@ -42,8 +43,16 @@ def _export(run):
     plain = run.runtime.precision == "float32" and run.runtime.kind.exact_float32
     reached = run.progress.evaluation["accuracy"] if plain else None
     run.model_dir.require_lock()
+
+    def heed():
+        run.deadline.progress("exporting", run.deadline.LONGER)
+        if run.wish.signal:
+            raise Stopped(f"asked to stop ({run.wish.signal}) while exporting; the training is done and saved",
+                          "run the same command again; it exports then") from None
+
     with run.nothing_to_save("exporting"):
-        return export.export(run.config, run.data, run.state.model, reached, run.model_dir.export, run.wish)
+        return export.export(run.config, run.data, run.state.model, reached, run.model_dir.export,
+                             run.runtime.devices[0], run.runtime.kind, heed)
 
 
 def _finite(number):

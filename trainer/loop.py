@@ -11,6 +11,7 @@
 """
 
 import contextlib
+import math
 import time
 
 from trainer import together
@@ -218,8 +219,11 @@ class Run:
         def finish_alone():
             return finish(self, self._samples) if self.runtime.is_chief else None
 
-        waiting = contextlib.nullcontext() if self.runtime.is_chief else self.nothing_to_save("waiting for the exports")
-        with self.deadline.phase("exporting"), waiting:
+        if self.runtime.is_chief:
+            patience, waiting = self.deadline.LONGER, contextlib.nullcontext()
+        else:  # the chief has a deadline of its own, and TensorFlow tells when it is gone
+            patience, waiting = math.inf, self.nothing_to_save("waiting for the exports")
+        with self.deadline.phase("exporting", patience), waiting:
             result = together.all_do(self.runtime, finish_alone)
             together.part(self.runtime)
         return result

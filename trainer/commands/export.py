@@ -34,11 +34,12 @@ def run(options):
 
 
 def _export(options):
-    trained = TrainedRun(options)
+    trained = TrainedRun(options, strategy="one_device" if options.num_gpus < 0 else "auto")
     from trainer.export import export
 
     config = dataclasses.replace(trained.config, export=options.export)
-    results = export(config, trained.data(), trained.model("float32"), None, trained.model_dir.export)
+    results = export(config, trained.data(), trained.model("float32"), None, trained.model_dir.export,
+                     trained.runtime.devices[0], trained.runtime.kind)
     for name, result in results.items():
         print(f"{name:<12} {trained.model_dir.root / result['path']}   accuracy {result['accuracy']:.2%}, "
               f"{result['bytes'] / 1e6:.2f} MB")

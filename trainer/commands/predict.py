@@ -33,7 +33,7 @@ def run(options):
     Args:
         options: The `Options`.
     """
-    trained = TrainedRun(options)
+    trained = TrainedRun(options, strategy="one_device" if options.num_gpus < 0 else "auto")
     from trainer.export import Serving
 
     serving = Serving(trained.model("float32"), trained.classes)

@@ -15,7 +15,7 @@ class TrainedOptions(Checked):
     model_dir: str = option("", "of the run")
     checkpoint: str = option("latest", "latest, best, or a step")
     data_dir: str = option("", "where the data is; default: as in training")
-    num_gpus: int = option(-1, "-1: all visible; 0: CPU; N: exactly N or an error", least=-1)
+    num_gpus: int = option(-1, "-1: all visible (predict and export: one); 0: CPU; N: exactly N or an error", least=-1)
 
     def problems(self):
         """See `Checked.problems`."""

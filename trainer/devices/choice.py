@@ -41,7 +41,8 @@ def choose(config):
     Raises:
         DeviceError: if a device that was asked for isn't there, or can't work.
     """
-    gpus = choose_gpus(config.num_gpus)
+    gpus = choose_gpus(1 if config.strategy == "one_device" and config.num_gpus < 0 and gpu_count() else
+                       config.num_gpus)
     kind = KINDS["GPU" if gpus else "CPU"]
     xla = config.xla == "on" or (config.xla == "auto" and kind.xla)
     warnings = (compatibility.check(_capabilities(gpus), machine.driver_cuda(), xla) if gpus else
