@@ -179,6 +179,17 @@ def test_what_is_borne_weighs_nothing_and_moves_nothing(data_dir, replicas):
     assert data.bad.count == 4 and [line.split(":")[0] for line in data.bad.names()] == names
 
 
+def test_a_step_with_pictures_that_are_known_to_be_bad_is_not_done_over(data_dir, monkeypatch):
+    names = damage(data_dir)
+    (data_dir / names[1]).write_bytes(b"")  # known from its header now, as the others are
+    done_over = []
+    monkeypatch.setattr("trainer.data.encoded.EncodedSplit._note", lambda self, example: done_over.append(example))
+    data = load(data_dir, max_bad_records=4)
+    steps = batches(data)
+    assert sum(int((step[4] == 0).sum()) for step in steps) >= 4 and not done_over
+    assert not any(step[2][step[4] == 0].any() for step in steps)
+
+
 def test_a_test_split_with_bad_pictures_counts_the_others(data_dir, trainable):
     path = sorted((data_dir / "test").glob("*/*.png"))[3]
     path.write_bytes(path.read_bytes()[:-200])

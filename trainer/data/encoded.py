@@ -65,6 +65,8 @@ class EncodedSplit(Split):
         for example, problem in looks.problems.items():
             self._refused[example] = True
             bad.note(self, example, problem)
+        # Read in place of what can't be: a step with a row that is known to be bad is no step to be done over.
+        self._stand_in = int(self._refused.argmin())
         shorter = np.minimum(looks.heights, looks.widths)[~self._refused]
         # Where only few pictures are large enough to be halved, that saves less than choosing costs.
         self._halves = len(shorter) > 0 and np.median(shorter) >= 2 * size
@@ -134,6 +136,8 @@ class EncodedSplit(Split):
     def _look_up(self, ids, seeds, training):
         """Everything that `_sound` needs, for all rows of a step."""
         def look_up(ids, seeds):
+            labels, usable = self.labels[ids], ~self._refused[ids]
+            ids = np.where(usable, ids, self._stand_in)
             kinds, widths, heights, orientations = (
                 column[ids].astype(np.int32) for column in
                 (self._looks.kinds, self._looks.widths, self._looks.heights, self._looks.orientations))
@@ -146,17 +150,22 @@ class EncodedSplit(Split):
             ways = decoding.ways_of(kinds, halvings)
             mirrored = views.mirrored(seeds) * (training and "flip" in self.done)
             fetched = self.fetch(ids)
-            fetched[self._refused[ids]] = b""  # nothing that could be decoded
-            return self.labels[ids], ways, orientations, mirrored.astype(np.int32), boxes.astype(np.int32), fetched
+            if self._refused.all():
+                fetched[:] = b""  # nothing that could be decoded
+            return (labels, usable.astype(np.int32), ways, orientations, mirrored.astype(np.int32),
+                    boxes.astype(np.int32), fetched)
 
-        *columns, box, fetched = tf.numpy_function(look_up, [ids, seeds], [*[tf.int32] * 5, tf.string], stateful=False)
+        *columns, box, fetched = tf.numpy_function(look_up, [ids, seeds], [*[tf.int32] * 6, tf.string], stateful=False)
         columns = [tf.ensure_shape(column, ids.shape) for column in (*columns, fetched)]
         return ids, seeds, *columns, tf.ensure_shape(box, [*ids.shape, 4])
 
-    def _sound(self, example, seed, label, way, orientation, mirrored, fetched, box):
-        """A `Batch` without its first dimension."""
+    def _sound(self, example, seed, label, usable, way, orientation, mirrored, fetched, box):
+        """A `Batch` without its first dimension; black and of no weight where the picture isn't usable."""
         image = decoding.decode(self.encoded(fetched), way, box, orientation, self._size, self._ways, self._turned)
-        return Batch(example, seed, decoding.mirror(image, mirrored), label, tf.constant(1.0))
+        image = decoding.mirror(image, mirrored)
+        if self._refused.any():
+            image *= tf.cast(usable, tf.uint8)
+        return Batch(example, seed, image, label, tf.cast(usable, tf.float32))
 
     def _with_care(self, *element):
         """A data set of one such, whatever is wrong with the picture."""
