@@ -45,7 +45,7 @@ class TrainState:
             self.model = models.build(config.model, classes, image_shape, runtime.precision)
             if config.model.startswith("keras:"):
                 applications.require_loadable(config.model.removeprefix("keras:"), config.export, self.model)
-            if runtime.kind.pools_by_comparison:
+            if runtime.kind.avoids_scatters:
                 pool_by_comparison(self.model)
             self.optimizer = optimizers.make_optimizer(config, plan)
             self.optimizer.build(self.model.trainable_variables)

@@ -110,7 +110,8 @@ def _make_replica_step(state, config, plan, runtime, feed):
         images, labels = ((batch.images, batch.labels) if resident is None else
                           (tf.gather(whole, batch.ids) for whole in resident))
         labels = tf.cast(labels, tf.int32)
-        images, target = augmented(images, labels, batch.seeds, feed.augment)
+        images, target = augmented(images, labels, batch.seeds, feed.augment,
+                                   by_comparison=runtime.kind.avoids_scatters and runtime.xla)
         before = [tf.convert_to_tensor(variable) for variable in state.buffers]
         with tf.GradientTape() as tape:
             logits = model(images, training=True)

@@ -181,3 +181,13 @@ def test_draws_are_uniform_and_independent():
         counts = np.bincount(values, minlength=9)
         assert np.sum((counts - 20_000 / 9) ** 2 / (20_000 / 9)) < 26.1
     assert abs(np.corrcoef(draws)[0, 1]) < 0.03
+
+
+@pytest.mark.parametrize("xla", [False, True])
+def test_histograms_are_the_same_by_scatter_and_by_comparison(xla):
+    values = np.random.default_rng(0).integers(0, 256, (5, 16, 12, 3)).astype(np.int32)
+    found = [tf.function(lambda x, way=way: randaugment.histograms(x, way), jit_compile=xla)(tf.constant(values)).numpy()
+             for way in (False, True)]
+    np.testing.assert_array_equal(*found)
+    assert found[0].shape == (5, 3, 256)
+    np.testing.assert_array_equal(found[0][2, 1], np.bincount(values[2, :, :, 1].ravel(), minlength=256))

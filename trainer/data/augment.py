@@ -4,6 +4,8 @@ A pure function of the picture and a 32-bit seed that follows from (run seed, ep
 example looks the same whichever replica sees it and after any resume. What joins two examples is in mixing.py.
 """
 
+import functools
+
 import tensorflow as tf
 
 from trainer.data.draws import draw, uniform
@@ -14,19 +16,21 @@ PADDING = 4
 GREY = 128
 
 
-def augment(images, seeds, names):
+def augment(images, seeds, names, by_comparison=False):
     """Applies the named augmentations in their order.
 
     Args:
         images: uint8 [n, height, width, channels].
         seeds: uint32 [n], one per example.
         names: Members of `--augment`; those of mixing.py are left out.
+        by_comparison: How randaugment counts; see `randaugment.histograms`.
 
     Returns:
         uint8 of the same shape.
     """
+    functions = {**_AUGMENTATIONS, "randaugment": functools.partial(randaugment, by_comparison=by_comparison)}
     for name in names:
-        images = _AUGMENTATIONS.get(name, lambda images, _: images)(images, seeds)
+        images = functions.get(name, lambda images, _: images)(images, seeds)
     return images
 
 
@@ -90,4 +94,4 @@ def cutout(images, seeds):
     return tf.where(hole[..., None], tf.constant(GREY, tf.uint8), images)
 
 
-_AUGMENTATIONS = {"flip": flip, "crop": crop, "cutout": cutout, "randaugment": randaugment}
+_AUGMENTATIONS = {"flip": flip, "crop": crop, "cutout": cutout}

@@ -43,7 +43,7 @@ def take_samples(data, config, batch_size, augmentations):
                    [_called(data.classes, *parts) for parts in zip(*(part.numpy() for part in target), strict=True)])
 
 
-def augmented(images, labels, seeds, names):
+def augmented(images, labels, seeds, names, by_comparison=False):
     """What training does to a batch on the device.
 
     Args:
@@ -51,11 +51,12 @@ def augmented(images, labels, seeds, names):
         labels: int32 [n].
         seeds: uint32 [n].
         names: Members of `--augment`.
+        by_comparison: As in `augment.augment`.
 
     Returns:
         (float32 pictures of the same shape, `mixing.Target`).
     """
-    images = tf.cast(augment(images, seeds, names), tf.float32)
+    images = tf.cast(augment(images, seeds, names, by_comparison), tf.float32)
     if mixes(names):
         return mixing.mix(images, labels, seeds, names)
     return images, mixing.Target(labels, labels, tf.ones_like(labels, tf.float32))
