@@ -102,8 +102,9 @@ class Run:
             self.training.open()
             with self._compiling():
                 self.training.call(count)
-        self.console.stop()
         with self.deadline.phase("waiting for the last save"):
+            together.all_do(self.runtime, self.training.finish_reports)
+            self.console.stop()
             together.all_do(self.runtime, self.keeper.wait)
 
     def _agree(self):
@@ -205,6 +206,7 @@ class Run:
                       "run the same command again; it goes on from there")
 
     def _save_all(self):
+        self.training.finish_reports()
         self.keeper.wait()
         if self.keeper.saved_at != self.step or self.keeper.is_empty():
             self.keeper.save(self.step)

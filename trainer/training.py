@@ -62,31 +62,49 @@ class Training:
         windows = list(self._progress.absorb(records, self.step, self._plan, self._watch))
         self.step += count
         found = self._watch.take_found()
-        self.report(lambda: self._report(records, windows, found))
+        self._report_beside(records, windows, found)
         for event in found:
             self.failure = self.failure or failure_of(lambda event=event: self._watch.require_bearable(event))
         self._count_time(count)
 
     def report(self, action):
-        """Reports, on the chief, by an action that uses the reporter."""
+        """Reports at once, on the chief, by an action that uses the reporter."""
+        def after_those_before():
+            self._reporter.wait()
+            action()
+
         if self._reporter:
-            self.failure = self.failure or failure_of(action)
+            self.failure = self.failure or failure_of(after_those_before)
+
+    def finish_reports(self):
+        """Waits for all reports of the steps done; raises what went wrong in them."""
+        self.report(lambda: None)
+        if self.failure:
+            raise self.failure
 
     def skip_time(self):
         """Leaves out of the training's time what was done since the last call."""
         if self._timed_since is not None:
             self._timed_since = time.perf_counter()
 
-    def _report(self, records, windows, found):
+    def _report_beside(self, records, windows, found):
+        """Begins to report a call. All that it tells of is known here: the next call may begin meanwhile."""
         speed = self.pace.steps_per_second and self.pace.steps_per_second * self._plan.batch_size
-        for record in windows:
-            self._reporter.train({**record, **self.waits.shares}, speed)
-        if self._config.ledger:
-            self._reporter.ledger(self.step - len(records.loss), records.ids)
-        self._reporter.progress(self.step, self._plan.epoch(self.step), speed)
-        for event in found:
-            if self._watch.is_news(event):
-                self._reporter.event(event)
+        reporter, step = self._reporter, self.step
+        windows = [{**record, **self.waits.shares} for record in windows]
+        news = [event for event in found if self._watch.is_news(event)]
+
+        def report():
+            for record in windows:
+                reporter.train(record, speed)
+            if self._config.ledger:
+                reporter.ledger(step - len(records.loss), records.ids)
+            reporter.progress(step, self._plan.epoch(step), speed)
+            for event in news:
+                reporter.event(event)
+
+        if reporter:
+            self.failure = self.failure or failure_of(lambda: reporter.begin(report))
 
     def _ids_of(self, step):
         """The examples of a step, in the order of the global batch."""

@@ -186,8 +186,8 @@ def test_draws_are_uniform_and_independent():
 @pytest.mark.parametrize("xla", [False, True])
 def test_histograms_are_the_same_by_scatter_and_by_comparison(xla):
     values = np.random.default_rng(0).integers(0, 256, (5, 16, 12, 3)).astype(np.int32)
-    found = [tf.function(lambda x, way=way: randaugment.histograms(x, way), jit_compile=xla)(tf.constant(values)).numpy()
-             for way in (False, True)]
+    function = tf.function(randaugment.histograms, jit_compile=xla)
+    found = [function(tf.constant(values), by_comparison).numpy() for by_comparison in (False, True)]
     np.testing.assert_array_equal(*found)
     assert found[0].shape == (5, 3, 256)
     np.testing.assert_array_equal(found[0][2, 1], np.bincount(values[2, :, :, 1].ravel(), minlength=256))

@@ -4,6 +4,7 @@ import dataclasses
 import time
 
 from trainer.reporting import curves, sheet
+from trainer.reporting.background import Background
 from trainer.reporting.lines import LinesFile
 from trainer.reporting.tensorboard import TensorBoardWriter
 
@@ -32,12 +33,25 @@ class Reporter:
         self._first_step, self._total_steps = first_step, total_steps
         self._began = time.monotonic()
         self._last, self._warned = {}, 0
+        self._background = Background()
         for name, missing in (("metrics.jsonl", self._metrics.missing),
                               ("ledger.jsonl", ledger and self._ledger.missing),
                               ("tensorboard/", self._tensorboard.missing)):
             if missing:
                 console.warn(f"{name} has {missing:,} bytes less than when the checkpoint was made; "
                              "what it said of earlier steps is lost")
+
+    def begin(self, action):
+        """Reports beside the training, after all that was begun before; `wait` waits for it.
+
+        Args:
+            action: Without arguments; calls this reporter's methods.
+        """
+        self._background.begin(action)
+
+    def wait(self):
+        """Waits until all is reported that was begun; raises what went wrong in it."""
+        self._background.wait()
 
     def train(self, record, images_per_second):
         """Reports a window of training steps.
@@ -110,6 +124,7 @@ class Reporter:
             (how far the files are valid, a JSON object for the checkpoint's manifest; the files, to be made
             durable before it counts).
         """
+        self.wait()
         events = self._tensorboard.settle()
         paths = [self._model_dir.metrics, *(self._model_dir.tensorboard / name for name in events)]
         sizes = {"metrics": self._metrics.settle(), "tensorboard": events, "ledger": 0}
@@ -133,6 +148,7 @@ class Reporter:
 
     def close(self):
         """Closes all files."""
+        self._background.close()
         self._metrics.close()
         if self._ledger:
             self._ledger.close()
