@@ -3,6 +3,12 @@
 #   docker build -t registry/lockstep:1 .                                 for CPUs
 #   docker build -t registry/lockstep:1-cuda --build-arg EXTRAS=cuda .    with CUDA's libraries, for GPUs
 #
+# By hand on a GPU box (NCCL passes data through shared memory, of which containers have 64 MiB; kernels that the driver
+# compiles are kept beside the run):
+#
+#   docker run --rm --gpus=all --shm-size=1g --ulimit memlock=-1 -v "$PWD/runs:/runs" -e CUDA_CACHE_PATH=/runs/.cuda-cache
+#       registry/lockstep:1-cuda --num_gpus=4 --model_dir=/runs/first
+#
 # For reproducible images name the base by its digest: --build-arg BASE=python:3.12-slim@sha256:...
 
 ARG BASE=python:3.12-slim

@@ -159,6 +159,9 @@ def _environment(options):
     # node's cores, not the pod's share of them.
     found = [{"name": "HOME", "value": "/tmp"},
              {"name": "TF_NUM_INTRAOP_THREADS", "value": str(math.ceil(options.cpus))}]
+    if options.gpus_per_worker:
+        # What the driver compiles for the GPU at the first start is there for the next pod.
+        found.append({"name": "CUDA_CACHE_PATH", "value": f"{options.mount.rstrip('/')}/.cuda-cache"})
     if options.num_workers == 1:
         return found
     addresses = [f"{host(options, worker)}.{options.name}:{options.port}" for worker in range(options.num_workers)]

@@ -7,12 +7,14 @@ would be copied to the host and back in every step, without a word.
 import dataclasses
 
 import gpu_like
+import numpy as np
 import pytest
 import tensorflow as tf
 from conftest import Trainable
 from kernel_registry import described, has_kernel, loop_body, register_xla, split_by_xla
 
 from trainer.config import AUGMENTATIONS, MODELS, OPTIMIZERS
+from trainer.data.source import in_memory
 from trainer.evaluation import Evaluator
 from trainer.step import make_train_loop
 
@@ -49,6 +51,14 @@ def traced(small, replicas=2, workers=1, **settings):
         runtime = dataclasses.replace(made.runtime, workers=workers)
         made.loop = make_train_loop(made.state, made.config, made.plan, runtime, made.feed)
     return made
+
+
+@pytest.mark.parametrize("name", ["ResNet50", "MobileNetV2", "EfficientNetB0"])
+def test_the_step_of_networks_of_keras(name):
+    images = np.zeros((8, 64, 64, 3), np.uint8)
+    data = in_memory("large", ("a", "b"), (images, np.arange(8) % 2), (images, np.arange(8) % 2))
+    require_kernels(traced(data, 1, model=f"keras:{name}", precision="bfloat16",
+                           batch_size=2).loop.get_concrete_function(COUNT))
 
 
 @pytest.mark.parametrize("model", [*MODELS, "small_models:dropped"])

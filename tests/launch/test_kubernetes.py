@@ -204,7 +204,10 @@ def test_pods_have_no_rights_that_they_dont_need(capsys, flavor, gpus, workers):
     assert places == {"/data": ({"persistentVolumeClaim": {"claimName": "runs"}}, False),
                       "/dataset": ({"persistentVolumeClaim": {"claimName": "pictures", "readOnly": True}}, True),
                       "/tmp": ({"emptyDir": {}}, False), **({"/dev/shm": (shm, False)} if gpus else {})}
-    assert variables_of(objects, 0)["HOME"] == "/tmp"
+    variables = variables_of(objects, 0)
+    assert variables["HOME"] == "/tmp"
+    # On the claim, so that the next pod finds the kernels that the driver compiled.
+    assert variables.get("CUDA_CACHE_PATH") == ("/data/.cuda-cache" if gpus else None)
 
 
 def test_the_image_has_the_user_of_the_pods_and_nothing_but_the_package():

@@ -47,6 +47,8 @@ def choose(config):
     xla = config.xla == "on" or (config.xla == "auto" and kind.xla)
     warnings = (compatibility.check(_capabilities(gpus), machine.driver_cuda(), xla) if gpus else
                 _unused_gpus(config.num_gpus))
+    if config.deterministic and kind.cuda:
+        warnings.append("--deterministic: no kernel is chosen by timing, so steps may take longer (not measured)")
     names = tuple(_detail(gpu, "device_name", gpu.name) for gpu in gpus) or ("CPU",)
     split(gpus or tf.config.list_physical_devices("CPU")[:1], config.virtual_devices, kind)
     if config.tf32 != "auto":
