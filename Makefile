@@ -1,5 +1,6 @@
 # make run     fresh machine to a trained, evaluated, exported model
 # make test    fresh machine to a green test suite
+# make test-gpu  everything that only a GPU can show, on a machine that has one (half an hour)
 # make torture kills and resumes without end: at every write of a save and an export, and at random (an hour)
 # make bench-input  reading pictures: speed beside a bare loop, the first step, memory (20 GB of room in TMPDIR)
 # make bench   the table of benchmarks/RESULTS.md that compares speeds (needs the data; see benchmarks/speed.py)
@@ -9,14 +10,18 @@ VENV := .venv
 RUN_DIR ?= runs/quickstart
 DATA_DIR ?= .test-data
 
-.PHONY: run test lint bench bench-input torture clean
+.PHONY: run test test-gpu lint bench bench-input torture clean
 
 run: $(VENV)/installed
 	$(VENV)/bin/python -m trainer.main --flagfile=configs/quickstart.cfg --model_dir=$(RUN_DIR)
 
 test: $(VENV)/installed-test
 	$(VENV)/bin/python -m ruff check .
-	$(VENV)/bin/python -m pytest tests --numprocesses=2 --dist=loadfile --no-loadscope-reorder
+	$(VENV)/bin/python -m pytest tests --ignore=tests/gpu --numprocesses=2 --dist=loadfile --no-loadscope-reorder
+
+test-gpu: $(VENV)/installed-test
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[cuda,test]'
+	$(VENV)/bin/python -m pytest tests/gpu -v -rs -s
 
 lint: $(VENV)/installed-test
 	$(VENV)/bin/python -m ruff check .

@@ -1,6 +1,7 @@
 """Who may import whom: read from the source, and once for real."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -73,3 +74,10 @@ def test_the_step_does_no_input_or_output():
 
 def test_an_export_is_measured_without_this_package():
     assert heads(ROOT / "trainer/measure_export.py") <= {"ctypes", "json", "sys", "numpy", "tensorflow", "keras"}
+
+
+def test_only_one_file_says_what_a_devices_kind_implies():
+    """Everything else asks the `DeviceKind`; who asks a device's name again can't be tested without a GPU."""
+    for path in (ROOT / "trainer").rglob("*.py"):
+        if path != ROOT / "trainer/devices/kind.py":
+            assert not re.search(r"""["'][^"'\n]*:GPU""", path.read_text()), path
