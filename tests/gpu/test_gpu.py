@@ -26,7 +26,7 @@ GPUS = 2 if LIKE else len(machine.gpus(os.environ.get("CUDA_VISIBLE_DEVICES")))
 MORE = ENVIRONMENT if LIKE else {"CUDA_VISIBLE_DEVICES": os.environ.get(
     "CUDA_VISIBLE_DEVICES", ",".join(map(str, range(GPUS))))}
 FLAGS = ("--dataset=shapes", "--batch_size=64", "--optimizer=sgd", "--learning_rate=0.01", "--max_steps=60",
-         "--eval_every_epochs=100", "--log_every_steps=5", "--checkpoint_every_steps=20", "--export=none", "--ledger",
+         "--eval_every_epochs=0.1", "--log_every_steps=5", "--checkpoint_every_steps=20", "--export=none", "--ledger",
          "--augment=flip,crop")
 two_gpus = pytest.mark.skipif(GPUS < 2, reason="needs two GPUs")
 
@@ -160,7 +160,7 @@ def test_two_gpus_have_the_losses_of_one(tmp_path):
     for count in (1, 2):
         gpu_run(tmp_path / str(count), *flags, count=count)
     assert ledger(tmp_path / "1") == ledger(tmp_path / "2")
-    np.testing.assert_allclose(losses(tmp_path / "1"), losses(tmp_path / "2"), rtol=1e-4)
+    np.testing.assert_allclose(losses(tmp_path / "1"), losses(tmp_path / "2"), rtol=1e-3)
 
 
 @two_gpus
