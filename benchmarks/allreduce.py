@@ -23,7 +23,7 @@ sys.path.insert(0, sys.argv[1])
 from trainer import runtime
 from trainer.cluster import read_cluster
 from trainer.config import Config
-from trainer.native import tf
+from trainer.process.tf_import import tf
 devices = runtime.start(Config(num_gpus=0), read_cluster("auto"))
 sizes, rounds, found = json.loads(sys.argv[2]), int(sys.argv[3]), []
 for size in sizes:

@@ -10,7 +10,7 @@ from launch.supervisor import Place, Supervisor
 from launch.worker import agent_command
 from trainer.config import Checked, option
 from trainer.errors import DeviceError, UsageError, run_as_process, run_to_exit_code
-from trainer.signals import StopWish
+from trainer.process.signals import StopWish
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,7 +11,7 @@ from trainer import flags
 from trainer.config import Checked, option
 from trainer.errors import BusyError, LockstepError, Stopped, UsageError, run_as_process, run_to_exit_code
 from trainer.lock import FolderLock
-from trainer.signals import StopWish
+from trainer.process.signals import StopWish
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,7 +9,7 @@ from conftest import environment
 
 HEAD = """
 import sys, time
-from trainer.deadline import Deadline
+from trainer.process.watchdog import Deadline
 def forever():
     while True: time.sleep(0.1)
 with Deadline({seconds}) as deadline:

@@ -9,12 +9,12 @@ import pytest
 from conftest import ROOT, environment
 from test_runtime import nvidia_smi
 
-from trainer import native
 from trainer.devices import compatibility, failures, machine, record
 from trainer.devices import environment as preparation
 from trainer.devices.autotune import AutotuneFile
 from trainer.devices.kind import CPU, GPU
 from trainer.errors import DeviceError
+from trainer.process import tf_import
 
 H100, BLACKWELL, A100, V100 = ({"NVIDIA X": capability} for capability in ((9, 0), (12, 0), (8, 0), (7, 0)))
 
@@ -112,16 +112,17 @@ def test_a_gpu_that_tensorflow_cannot_use_is_no_silent_cpu_run(run, tmp_path, wo
     ("ncclSystemError: System call failed", 69, "NCCL failed")])
 @pytest.mark.parametrize("kind", ["InternalError", "UnknownError", "FailedPreconditionError", "UnavailableError"])
 def test_a_gpus_failure_is_named_with_its_fix_and_what_was_said_before(monkeypatch, kind, text, code, says):
-    monkeypatch.setattr(native, "_kept", ["I0000 oneDNN custom operations are on\nE0000 cuda_dnn.cc: an old library\n"])
-    error = getattr(native.tf.errors, kind)(None, None, f"Graph execution error:\n\n{text}\n\t [[{{{{node a}}}}]]")
-    found = native.as_ours(error)
+    said = "I0000 oneDNN custom operations are on\nE0000 cuda_dnn.cc: an old library\n"
+    monkeypatch.setattr(tf_import, "_kept", [said])
+    error = getattr(tf_import.tf.errors, kind)(None, None, f"Graph execution error:\n\n{text}\n\t [[{{{{node a}}}}]]")
+    found = tf_import.as_ours(error)
     assert found.code == code and says in found.cause and text.split(":")[0].split(".")[0] in found.cause
     assert found.way_out and found.details == "E0000 cuda_dnn.cc: an old library"
 
 
 def test_on_one_machine_nobody_else_is_gone():
     """An `Unavailable` that no worker can have caused is a defect, with its traceback, and nothing to start again."""
-    assert native.as_ours(native.tf.errors.UnavailableError(None, None, "shapes differ")) is None
+    assert tf_import.as_ours(tf_import.tf.errors.UnavailableError(None, None, "shapes differ")) is None
     assert failures.name("shapes differ", "shapes differ") is None
 
 
@@ -149,7 +150,7 @@ def test_this_tensorflow_knows_every_flag(tmp_path, monkeypatch):
     monkeypatch.setattr(preparation, "_toolkit", lambda: tmp_path)
     for deterministic in (True, False):
         preparation.prepare(environ, deterministic=deterministic, autotune=(tmp_path / "known", tmp_path / "new"))
-    code = ("from trainer.native import tf\n"
+    code = ("from trainer.process.tf_import import tf\n"
             "print(tf.function(lambda x: x + 1, jit_compile=True)(tf.constant(1.0)).numpy())")
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environ, cwd=ROOT)
     assert done.stdout.strip() == "2.0" and environ["XLA_FLAGS"].count("--xla") == 4, done.stderr

@@ -28,12 +28,40 @@ def heads(path, everywhere=True):
     return {name.split(".")[0] for name in imports(path, everywhere)}
 
 
-@pytest.mark.parametrize("name", ["config", "plan", "errors", "data/order", "flags", "model_dir", "files", "progress",
-                                  "pace", "signals", "cluster", "slurm", "meeting", "facts", "deadline", "lock",
-                                  "saver", "watch", "bit_versions", "devices/kind", "devices/machine",
-                                  "devices/environment", "devices/compatibility", "devices/failures", "devices/record",
-                                  "devices/autotune", "data/lanes",
-                                  "data/views", "data/scan", "data/index", "data/pictures", "data/bad", "imports"])
+@pytest.mark.parametrize("name", [
+    "config",
+    "plan",
+    "errors",
+    "data/order",
+    "flags",
+    "model_dir",
+    "files",
+    "progress",
+    "pace",
+    "process/signals",
+    "cluster",
+    "slurm",
+    "meeting",
+    "facts",
+    "process/watchdog",
+    "lock",
+    "saver",
+    "watch",
+    "bit_versions",
+    "devices/kind",
+    "devices/machine",
+    "devices/environment",
+    "devices/compatibility",
+    "devices/failures",
+    "devices/record",
+    "devices/autotune",
+    "data/lanes",
+    "data/views",
+    "data/scan",
+    "data/index",
+    "data/pictures",
+    "data/bad",
+    "process/user_code"])
 def test_these_import_no_tensorflow_at_all(name):
     assert not heads(ROOT / "trainer" / f"{name}.py") & HEAVY
 

@@ -2,11 +2,12 @@ import json
 
 import pytest
 
-from trainer import native, runtime
+from trainer import runtime
 from trainer.cluster import Cluster, read_cluster
 from trainer.config import Config
 from trainer.devices import choice
 from trainer.errors import DeviceError, UsageError, run_to_exit_code
+from trainer.process import tf_import
 
 
 def test_more_gpus_than_there_are_names_what_is_visible(monkeypatch):
@@ -76,7 +77,7 @@ def nvidia_smi(folder, *lines):
 
 
 def test_device_errors_become_ours(monkeypatch):
-    monkeypatch.setattr(native, "several_workers", True)
+    monkeypatch.setattr(tf_import, "several_workers", True)
     errors = runtime.tf.errors
     for theirs, message, code in ((errors.ResourceExhaustedError, "OOM when allocating", 64),
                                   (errors.ResourceExhaustedError, "x; No space left on device", 74),
@@ -96,8 +97,8 @@ def test_device_errors_become_ours(monkeypatch):
      "worker 0, the chief, stopped answering"),
     ("Collective ops is aborted by: Socket closed", "another worker is gone: Collective ops is aborted by: Socket")])
 def test_lost_workers_are_named_where_tensorflow_knows(message, says, monkeypatch):
-    monkeypatch.setattr(native, "several_workers", True)
-    assert native.as_ours(runtime.tf.errors.UnavailableError(None, None, message)).cause.startswith(says)
+    monkeypatch.setattr(tf_import, "several_workers", True)
+    assert tf_import.as_ours(runtime.tf.errors.UnavailableError(None, None, message)).cause.startswith(says)
 
 
 def raising(error):
@@ -110,7 +111,7 @@ def raising(error):
      "  File \"y\", line 2\n\nCollective ops is aborted by: reset\nMore\n\t [[{{node a}}]] [Op:b]",
      "Collective ops is aborted by: reset"), ("", "OpError")])
 def test_the_reason_in_tensorflows_messages(message, line):
-    assert native.reason(runtime.tf.errors.OpError(None, None, message, 0)) == line
+    assert tf_import.reason(runtime.tf.errors.OpError(None, None, message, 0)) == line
 
 
 def test_exit_codes(capsys):

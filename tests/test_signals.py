@@ -8,7 +8,7 @@ from conftest import environment
 # The main thread stays in one native call, as it does while TensorFlow compiles.
 PROGRAM = """
 import time
-from trainer.signals import StopWish
+from trainer.process.signals import StopWish
 with StopWish() as wish:
     print("ready", flush=True)
     time.sleep(60)
@@ -17,7 +17,7 @@ with StopWish() as wish:
 # The same in a section where nothing would be lost, once a save that is under way is over.
 STUCK = """
 import sys, time
-from trainer.signals import StopWish
+from trainer.process.signals import StopWish
 def settled():
     time.sleep(1)
     print("settled", flush=True)
@@ -31,7 +31,7 @@ with StopWish() as wish, wish.nothing_to_save("compiling", settled):
 # All is done; what is left is the end of the interpreter, which takes a while with TensorFlow in it.
 DONE = """
 import atexit, sys, time
-from trainer.signals import StopWish
+from trainer.process.signals import StopWish
 atexit.register(lambda: (print("ready", flush=True), time.sleep(1), print(open("/proc/self/status").read())))
 with StopWish(for_good=True) as wish:
     pass

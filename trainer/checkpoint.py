@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from trainer import files
 from trainer.errors import DataError, StorageError, UsageError
-from trainer.native import reason
+from trainer.process.tf_import import reason
 
 _NAME = re.compile(r"step-(\d{8,})")
 _MARGIN = 2**20  # bytes that manifests, metrics and folders may need besides

@@ -145,7 +145,7 @@ def as_ours(error):
     if isinstance(error, MemoryError):
         return UsageError("out of memory on the host", "lower --batch_size, or free some memory")
     # TensorFlow's own errors, if it got as far as that; this module must not import it.
-    native = sys.modules.get("trainer.native")
+    native = sys.modules.get("trainer.process.tf_import")
     return native and native.as_ours(error)
 
 

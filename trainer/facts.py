@@ -9,7 +9,7 @@ import json
 from pathlib import Path
 
 from trainer.errors import UsageError
-from trainer.imports import find_from_here
+from trainer.process.user_code import find_from_here
 
 # Where things lie may differ from machine to machine.
 _PLACES = ("model_dir", "data_dir")

@@ -2,11 +2,11 @@
 
 import dataclasses
 
-from trainer import native
 from trainer.devices import choice, record
 from trainer.devices.kind import DeviceKind
 from trainer.errors import UsageError
-from trainer.native import tf
+from trainer.process import tf_import
+from trainer.process.tf_import import tf
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,7 +80,7 @@ def start(config, cluster, chosen=None):
     if cluster.distributed and config.virtual_devices > 1:
         raise UsageError("several workers take a CPU or whole GPUs each; received "
                          f"--virtual_devices={config.virtual_devices}", "leave --virtual_devices out")
-    native.several_workers = cluster.workers > 1
+    tf_import.several_workers = cluster.workers > 1
     chosen = chosen or choice.choose(config)
     strategy, names = _strategy(config, cluster, chosen)
     if config.strategy == "one_device" and strategy.num_replicas_in_sync != 1:

@@ -72,7 +72,7 @@ def test_the_machine(tmp_path):
 
 STEP = """
 import sys
-from trainer.native import tf
+from trainer.process.tf_import import tf
 import conftest
 from trainer.cluster import Cluster
 from trainer.config import Config

@@ -9,7 +9,7 @@ from conftest import ROOT
 from launch.supervisor import Place, Supervisor
 from launch.worker import agent_command
 from trainer.errors import LockstepError
-from trainer.signals import StopWish
+from trainer.process.signals import StopWish
 
 WORKER = """
 import json, os, signal, sys, time

@@ -58,7 +58,7 @@ def _look_at_machine(options):
     import numpy as np
 
     from trainer.devices import self_tests
-    from trainer.native import tf
+    from trainer.process.tf_import import tf
 
     built = tf.sysconfig.get_build_info()
     print(f"python {sys.version.split()[0]}, tensorflow {tf.__version__}, keras {keras.__version__}, "

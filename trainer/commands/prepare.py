@@ -4,7 +4,7 @@ import dataclasses
 from pathlib import Path
 
 from trainer.config import Checked, Config, option
-from trainer.signals import StopWish
+from trainer.process.signals import StopWish
 
 
 @dataclasses.dataclass(frozen=True)

@@ -4,7 +4,7 @@ import numpy as np
 
 from trainer.data.source import Dataset, in_memory
 from trainer.errors import UsageError
-from trainer.imports import function_of
+from trainer.process.user_code import function_of
 
 
 def load(config):

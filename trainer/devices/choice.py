@@ -7,7 +7,7 @@ import re
 from trainer.devices import compatibility, machine
 from trainer.devices.kind import KINDS, DeviceKind
 from trainer.errors import DeviceError
-from trainer.native import tf
+from trainer.process.tf_import import tf
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,7 +11,7 @@ import numpy as np
 
 from trainer.devices import machine, record
 from trainer.errors import DeviceError
-from trainer.native import tf
+from trainer.process.tf_import import tf
 
 _TOLERANCES = {"float32": 2e-3, "bfloat16": 3e-2, "float16": 5e-3}  # relative; GPUs round float32 products to TF32
 

@@ -3,8 +3,8 @@
 import keras
 
 from trainer.errors import UsageError
-from trainer.imports import function_of
 from trainer.models import applications, reference, resnet
+from trainer.process.user_code import function_of
 
 _BODIES = {"cnn2": reference.cnn2, "cnn3": reference.cnn3, "resnet18": resnet.resnet18, "resnet20": resnet.resnet20,
            "resnet50": resnet.resnet50}
