@@ -8,9 +8,9 @@ import json
 from rich.table import Table
 from rich.text import Text
 
-from trainer import files
 from trainer.errors import DataError
-from trainer.model_dir import ModelDir
+from trainer.storage import durable
+from trainer.storage.model_dir import ModelDir
 
 FIGURES = ("eval_accuracy", "eval_loss", "best_accuracy", "best_step", "step", "images_per_second", "wall_seconds")
 # Where a run was done, not what it was. Which GPU, say, may differ from start to start.
@@ -109,8 +109,8 @@ def write(out, found):
     writer = csv.DictWriter(text, found[0].keys(), lineterminator="\n")
     writer.writeheader()
     writer.writerows(found)
-    files.write_durably(out / "sweep.csv", text.getvalue())
-    files.write_durably(out / "sweep.json", json.dumps({"runs": found}, indent=2))
+    durable.write_durably(out / "sweep.csv", text.getvalue())
+    durable.write_durably(out / "sweep.json", json.dumps({"runs": found}, indent=2))
 
 
 def codes(out):

@@ -20,7 +20,7 @@ from launch.process import raise_file_limit
 from launch.verdict import Verdict, judge
 from launch.worker import Worker
 from trainer.errors import BusyError, Stopped, WorkerError, tell
-from trainer.lock import FolderLock
+from trainer.storage.folder_lock import FolderLock
 
 _PORT_SECONDS = 60.0  # for the agents to come up and find ports
 _BUSY_SECONDS = 15.0  # for a port that was asked for to become free

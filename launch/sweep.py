@@ -10,8 +10,8 @@ from launch.board import Board
 from trainer import flags
 from trainer.config import Checked, option
 from trainer.errors import BusyError, LockstepError, Stopped, UsageError, run_as_process, run_to_exit_code
-from trainer.lock import FolderLock
 from trainer.process.signals import StopWish
+from trainer.storage.folder_lock import FolderLock
 
 
 @dataclasses.dataclass(frozen=True)

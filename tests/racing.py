@@ -3,7 +3,7 @@
 import fcntl
 
 from trainer.errors import BusyError
-from trainer.lock import FolderLock
+from trainer.storage.folder_lock import FolderLock
 
 
 def race(folders, ready, winners, flock_works):

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trainer import files
 from trainer.errors import StorageError
+from trainer.storage import durable
 
 ANY_JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
@@ -21,12 +21,12 @@ def sealed(tmp_path):
     folder = tmp_path / "sealed"
     folder.mkdir()
     (folder / "a").write_bytes(b"abc")
-    files.seal(folder, {"step": 3})
+    durable.seal(folder, {"step": 3})
     return folder
 
 
 def test_what_was_sealed_is_read(sealed):
-    manifest, fault = files.read_manifest(sealed)
+    manifest, fault = durable.read_manifest(sealed)
     assert not fault and manifest["step"] == 3 and manifest["files"]["a"]["bytes"] == 3
 
 
@@ -36,7 +36,7 @@ def test_what_was_sealed_is_read(sealed):
 def test_no_other_bytes_are_a_manifest(tmp_path_factory, text):
     folder = tmp_path_factory.mktemp("any")
     (folder / "manifest.json").write_bytes(text)
-    manifest, fault = files.read_manifest(folder)
+    manifest, fault = durable.read_manifest(folder)
     assert manifest is None and fault
 
 
@@ -47,10 +47,10 @@ def test_a_manifest_that_hashes_right_and_lists_anything(tmp_path_factory, liste
     folder = tmp_path_factory.mktemp("any")
     (folder / "a").write_bytes(b"abc")
     try:
-        files.write_manifest(folder, {**more, "files": listed})
+        durable.write_manifest(folder, {**more, "files": listed})
     except (ValueError, TypeError):  # what JSON can't hold can't be there
         return
-    manifest, fault = files.read_manifest(folder)
+    manifest, fault = durable.read_manifest(folder)
     assert bool(manifest) != bool(fault)
     if manifest:
         assert listed == {} or set(listed) <= {"a"}
@@ -61,28 +61,28 @@ def test_a_manifest_that_hashes_right_and_lists_anything(tmp_path_factory, liste
 def test_any_flipped_bit_and_any_cut_is_found(tmp_path_factory, place, bit, length):
     folder = tmp_path_factory.mktemp("flip")
     (folder / "a").write_bytes(bytes(range(256)))
-    files.seal(folder, {"step": 3, "evaluation": {"accuracy": 0.5}})
+    durable.seal(folder, {"step": 3, "evaluation": {"accuracy": 0.5}})
     for name in ("a", "manifest.json"):
         whole = (folder / name).read_bytes()
         damaged = bytearray(whole)
         damaged[place % len(whole)] ^= 1 << bit
         for content in (bytes(damaged), whole[:length] if length is not None and length < len(whole) else b""):
             (folder / name).write_bytes(content)
-            manifest, fault = files.read_manifest(folder)
+            manifest, fault = durable.read_manifest(folder)
             # JSON has spaces between its words that may turn into other spaces: then it says the same.
             assert fault or (name == "manifest.json" and json.loads(content) == json.loads(whole))
         (folder / name).write_bytes(whole)
 
 
 def test_room_is_looked_for(tmp_path):
-    files.require_room(tmp_path / "not/there/yet", 1000, "a thing")
+    durable.require_room(tmp_path / "not/there/yet", 1000, "a thing")
     with pytest.raises(StorageError, match="no room for a thing: it needs 1,000,000,000,000.0 MB") as caught:
-        files.require_room(tmp_path, 10**18, "a thing")
+        durable.require_room(tmp_path, 10**18, "a thing")
     assert "make room" in caught.value.way_out
 
 
 def test_what_is_written_durably_is_whole_or_not_there(tmp_path):
     path = tmp_path / "a.json"
-    files.write_durably(path, "one")
-    files.write_durably(path, "two")
+    durable.write_durably(path, "one")
+    durable.write_durably(path, "two")
     assert path.read_text() == "two" and os.listdir(tmp_path) == ["a.json"]

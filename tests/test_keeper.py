@@ -4,8 +4,8 @@ import pytest
 
 from trainer.errors import BusyError
 from trainer.keeper import Keeper
-from trainer.model_dir import ModelDir
 from trainer.reporting.console import Console
+from trainer.storage.model_dir import ModelDir
 
 
 def test_a_save_that_could_not_begin_is_told_and_is_no_save(trainable, tmp_path):

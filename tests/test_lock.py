@@ -15,11 +15,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from racing import race
 
-from trainer import lock
 from trainer.errors import BusyError
-from trainer.lock import FolderLock
+from trainer.storage import folder_lock
+from trainer.storage.folder_lock import FolderLock
 
-HOLD = ("import sys, time; from trainer.lock import FolderLock; held = FolderLock(sys.argv[1]); held.take();"
+HOLD = ("import sys, time; from trainer.storage.folder_lock import FolderLock; "
+        "held = FolderLock(sys.argv[1]); held.take(); "
         "print('taken', flush=True); time.sleep(60)")
 
 
@@ -147,7 +148,7 @@ def test_of_many_one_wins(tmp_path, flock_works):
         folder.mkdir()
         if number % 4:  # a dead run's, garbage, one that was given back; or nothing at all
             elsewhere(folder, 7).write_text(json.dumps(
-                [None, {**lock._myself(), "pid": 2**22}, ["?"], {"given_back": True}][number % 4]))
+                [None, {**folder_lock._myself(), "pid": 2**22}, ["?"], {"given_back": True}][number % 4]))
     context = multiprocessing.get_context("spawn")
     ready, winners = context.Barrier(5), context.Queue()
     racers = [context.Process(target=race, args=(folders, ready, winners, flock_works)) for _ in range(5)]

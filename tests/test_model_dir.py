@@ -7,10 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trainer import bit_versions, files
+from trainer import bit_versions
 from trainer.config import Config
 from trainer.errors import DataError, UsageError
-from trainer.model_dir import ModelDir
+from trainer.storage import durable
+from trainer.storage.model_dir import ModelDir
 
 OTHER = {"seed": 1, "num_gpus": 0, "virtual_devices": 2, "strategy": "mirrored", "precision": "bfloat16", "xla": "on",
          "tf32": "off", "deterministic": True,
@@ -37,7 +38,7 @@ def folder(tmp_path):
         model_dir = ModelDir(tmp_path / "run")
         checkpoint = model_dir.checkpoints / "step-00000007"
         checkpoint.mkdir(parents=True)
-        files.seal(checkpoint, {"step": 7, "settings": json.loads(config.to_json())})
+        durable.seal(checkpoint, {"step": 7, "settings": json.loads(config.to_json())})
         model_dir.write_config(config, {"data": {"classes": ["a", "b"], "image_shape": [8, 8, 3]}})
         return model_dir
 
@@ -123,7 +124,7 @@ def test_whatever_config_json_holds(tmp_path_factory, text):
 def test_a_run_that_would_not_go_on_as_it_began_is_refused(folder, bits, says):
     model_dir = folder(Config())
     manifest = {"step": 7, "settings": {}, "files": {}, "bits": bits}
-    files.write_manifest(model_dir.checkpoints / "step-00000007", manifest)
+    durable.write_manifest(model_dir.checkpoints / "step-00000007", manifest)
     with pytest.raises(UsageError, match=says):
         claim(model_dir, Config())
 

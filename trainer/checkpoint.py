@@ -13,9 +13,9 @@ from pathlib import Path
 
 import tensorflow as tf
 
-from trainer import files
 from trainer.errors import DataError, StorageError, UsageError
 from trainer.process.tf_import import reason
+from trainer.storage import durable
 
 _NAME = re.compile(r"step-(\d{8,})")
 _MARGIN = 2**20  # bytes that manifests, metrics and folders may need besides
@@ -57,7 +57,7 @@ class Checkpoints:
         if self._read(step)[0]:
             self.amend(step, facts, reports)  # the state of a step is what it is
             return
-        files.remove_sealed(path)
+        durable.remove_sealed(path)
         self.require_room(values, f"the checkpoint of step {step:,}")
         path.mkdir(parents=True)
         try:
@@ -65,9 +65,9 @@ class Checkpoints:
             with tf.device("CPU:0"):
                 tf.raw_ops.SaveV2(prefix=str(path / "state"), tensor_names=names, shape_and_slices=[""] * len(names),
                                   tensors=[values[name] for name in names])
-            files.flush_all(reports)
+            durable.flush_all(reports)
             self._guard()
-            files.seal(path, {"step": step, **facts})
+            durable.seal(path, {"step": step, **facts})
         except (tf.errors.OpError, OSError) as error:
             shutil.rmtree(path, ignore_errors=True)
             said = reason(error) if isinstance(error, tf.errors.OpError) else error.strerror
@@ -85,12 +85,12 @@ class Checkpoints:
         Raises:
             StorageError: if its manifest is damaged by now.
         """
-        manifest, fault = files.peek_manifest(self.path(step))
+        manifest, fault = durable.peek_manifest(self.path(step))
         if fault:
             raise StorageError(f"checkpoint of step {step:,} was damaged while the run was going on: {fault}",
                                "look what else writes into the folder, then run the same command again")
-        files.flush_all(reports)
-        files.write_manifest(self.path(step), {**manifest, **facts})
+        durable.flush_all(reports)
+        durable.write_manifest(self.path(step), {**manifest, **facts})
         self._remove_old()
 
     def require_room(self, values, what):
@@ -103,7 +103,7 @@ class Checkpoints:
         Raises:
             StorageError: if it doesn't.
         """
-        files.require_room(self.folder, sum(_bytes(value) for value in values.values()) + _MARGIN, what)
+        durable.require_room(self.folder, sum(_bytes(value) for value in values.values()) + _MARGIN, what)
 
     def newest_sound(self, warn):
         """Finds the newest checkpoint that is what was written.
@@ -207,7 +207,7 @@ class Checkpoints:
         """Removes checkpoints of later steps: damaged ones that the run fell back from."""
         for later in self.steps():
             if later > step:
-                files.remove_sealed(self.path(later))
+                durable.remove_sealed(self.path(later))
 
     def _folders(self):
         """(step, folder) of all checkpoints, finished or not. What users put beside them is theirs."""
@@ -217,13 +217,13 @@ class Checkpoints:
 
     def _read(self, step):
         """As `files.read_manifest`, of a step's checkpoint."""
-        manifest, fault = files.read_manifest(self.path(step))
+        manifest, fault = durable.read_manifest(self.path(step))
         if manifest and manifest.get("step") != step:
             return None, f"its manifest is of step {manifest.get('step')!r}"
         return manifest, fault
 
     def _accuracy(self, step):
-        manifest, _ = files.peek_manifest(self.path(step))
+        manifest, _ = durable.peek_manifest(self.path(step))
         evaluation = (manifest or {}).get("evaluation")
         accuracy = evaluation.get("accuracy") if isinstance(evaluation, dict) else None
         return accuracy if isinstance(accuracy, float | int) else None
@@ -232,7 +232,7 @@ class Checkpoints:
         kept = set(self.steps()[-self._keep:]) | {self.best_step()}
         for step in self.steps():
             if step not in kept:
-                files.remove_sealed(self.path(step))
+                durable.remove_sealed(self.path(step))
 
 
 def _bytes(value):

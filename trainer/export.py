@@ -11,11 +11,12 @@ from pathlib import Path
 import absl.logging
 import tensorflow as tf
 
-from trainer import files, models
+from trainer import models
 from trainer.data.views import LARGE
 from trainer.devices.kind import CPU
 from trainer.errors import StorageError
 from trainer.export_measurement import Measurement
+from trainer.storage import durable
 
 PATHS = {"h5": "model.h5", "keras": "model.keras", "saved_model": "saved_model/1"}
 TOLERANCE = 0.001  # a tenth of a point
@@ -126,7 +127,7 @@ def export(config, data, model, accuracy, folder, device="/device:CPU:0", kind=C
     shutil.rmtree(staged, ignore_errors=True)
     exported = float32_copy(config, len(data.classes), data.image_shape, model)
     weights = sum(4 * variable.shape.num_elements() for variable in model.weights)
-    files.require_room(folder, len(config.export) * int(1.1 * weights + _BESIDES), "the exports")
+    durable.require_room(folder, len(config.export) * int(1.1 * weights + _BESIDES), "the exports")
     staged.mkdir(parents=True)
     measurement = Measurement(data.test, device, kind, heed)
     if accuracy is None:
@@ -139,8 +140,8 @@ def export(config, data, model, accuracy, folder, device="/device:CPU:0", kind=C
         _check(measured, accuracy)
         result = {name: {"path": f"{folder.name}/{PATHS[name]}", **measured[name],
                          "bytes": _size(staged / PATHS[name])} for name in config.export}
-        files.seal(staged, {"classes": list(data.classes), "image_shape": list(data.image_shape), "exports": result})
-        files.replace_folder(staged, folder)
+        durable.seal(staged, {"classes": list(data.classes), "image_shape": list(data.image_shape), "exports": result})
+        durable.replace_folder(staged, folder)
     finally:
         shutil.rmtree(staged, ignore_errors=True)
     return result

@@ -3,8 +3,9 @@
 import json
 import math
 
-from trainer import export, files
+from trainer import export
 from trainer.errors import Stopped
+from trainer.storage import durable
 
 
 def finish(run, samples):
@@ -31,7 +32,7 @@ def finish(run, samples):
               "skipped_steps": int(run.state.skipped.numpy()), "bad_records": run.data.bad.count,
               "class_accuracy": dict(zip(run.data.classes, evaluation["class_accuracy"], strict=True)),
               "ended_early": early, "exports": exports}
-    files.write_durably(run.model_dir.result, json.dumps(result, indent=2))
+    durable.write_durably(run.model_dir.result, json.dumps(result, indent=2))
     with run.nothing_to_save("drawing the curves"):
         run.reporter.draw(samples())
     return result

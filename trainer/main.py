@@ -7,11 +7,11 @@ from trainer.assemble import assemble
 from trainer.cluster import read_cluster
 from trainer.config import Config
 from trainer.errors import failure_of, run_as_process, run_to_exit_code
-from trainer.model_dir import ModelDir
 from trainer.process.signals import StopWish
 from trainer.process.watchdog import Deadline
 from trainer.reporting.console import Console
 from trainer.reporting.summary import summary
+from trainer.storage.model_dir import ModelDir
 
 
 def main(argv=None, for_good=None):

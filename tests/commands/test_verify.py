@@ -1,8 +1,8 @@
 import pytest
 
-from trainer import files
 from trainer.commands import verify
 from trainer.errors import StorageError
+from trainer.storage import durable
 
 
 @pytest.fixture
@@ -11,7 +11,7 @@ def folder(tmp_path):
         checkpoint = tmp_path / f"checkpoints/step-{step:08d}"
         checkpoint.mkdir(parents=True)
         (checkpoint / "state").write_bytes(b"abc")
-        files.seal(checkpoint, {"step": step})
+        durable.seal(checkpoint, {"step": step})
     return tmp_path
 
 

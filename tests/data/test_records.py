@@ -18,7 +18,7 @@ from trainer.config import Config
 from trainer.data import foreign, index, order, records
 from trainer.data.preparation import prepare
 from trainer.errors import DataError, StorageError, UsageError
-from trainer.lock import FolderLock
+from trainer.storage.folder_lock import FolderLock
 
 
 def options(**more):

@@ -16,8 +16,8 @@ import pytest
 from conftest import environment
 
 from launch import grid, results
-from trainer.model_dir import ModelDir
 from trainer.reporting import lines
+from trainer.storage.model_dir import ModelDir
 
 
 @pytest.fixture

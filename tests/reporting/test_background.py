@@ -6,12 +6,12 @@ import threading
 import pytest
 
 from trainer.errors import StorageError
-from trainer.model_dir import ModelDir
 from trainer.progress import Progress
 from trainer.reporting import lines
 from trainer.reporting.background import Background
 from trainer.reporting.console import Console
 from trainer.reporting.reporter import Reporter
+from trainer.storage.model_dir import ModelDir
 from trainer.training import Training
 
 

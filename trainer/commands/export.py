@@ -4,7 +4,7 @@ import dataclasses
 
 from trainer.commands.trained import TrainedOptions, TrainedRun
 from trainer.config import EXPORTS, option
-from trainer.model_dir import ModelDir
+from trainer.storage.model_dir import ModelDir
 
 
 @dataclasses.dataclass(frozen=True)

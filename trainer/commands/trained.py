@@ -5,7 +5,7 @@ import dataclasses
 from trainer.cluster import Cluster
 from trainer.config import Checked, Config, option
 from trainer.errors import tell
-from trainer.model_dir import ModelDir
+from trainer.storage.model_dir import ModelDir
 
 
 @dataclasses.dataclass(frozen=True)

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
-from trainer import files
 from trainer.errors import DataError
+from trainer.storage import durable
 
 NAME, VERSION = "dataset.json", 1
 ROW = np.dtype([("shard", "<u4"), ("offset", "<u8"), ("length", "<u4"), ("crc", "<u4"), ("label", "<i4"),
@@ -53,13 +53,13 @@ def write(folder, classes, splits, **facts):
         path = folder / f"{name}.index.npy"
         staged = path.with_name(f".{path.name}.new.npy")
         np.save(staged, split.rows)
-        files.flush(staged)
+        durable.flush(staged)
         staged.rename(path)
         described[name] = {
             "examples": len(split.rows), "counts": np.bincount(split.rows["label"], minlength=len(classes)).tolist(),
-            "index": {"file": path.name, "sha256": files.sha256(path)}, "shards": split.shards,
+            "index": {"file": path.name, "sha256": durable.sha256(path)}, "shards": split.shards,
             "problems": {str(row): problem for row, problem in split.problems.items()}}
-    files.write_durably(folder / NAME, json.dumps(
+    durable.write_durably(folder / NAME, json.dumps(
         {"format": "lockstep-records", "version": VERSION, "classes": list(classes), **facts, "splits": described},
         indent=2))
 
@@ -100,7 +100,7 @@ def read(folder):
 def _read_split(folder, described, classes):
     path = folder / str(described["index"]["file"])
     try:
-        if files.sha256(path) != described["index"]["sha256"]:
+        if durable.sha256(path) != described["index"]["sha256"]:
             raise ValueError("its SHA-256 differs from dataset.json's")
         rows = np.load(path, allow_pickle=False)
     except (OSError, ValueError) as error:
@@ -154,4 +154,4 @@ def describe_shard(path, folder, examples):
         The dict of `IndexedSplit.shards`.
     """
     return {"file": os.path.relpath(path, folder), "examples": examples, "bytes": path.stat().st_size,
-            "sha256": files.sha256(path), "edges_sha256": edges_sha256(path)}
+            "sha256": durable.sha256(path), "edges_sha256": edges_sha256(path)}

@@ -17,7 +17,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from trainer import files
 from trainer.data import index, shards
 from trainer.data.bad import BadExamples
 from trainer.data.folder import divide, shown
@@ -25,8 +24,9 @@ from trainer.data.order import permutation
 from trainer.data.pictures import cores
 from trainer.data.scan import scan
 from trainer.errors import DataError, UsageError
-from trainer.lock import FolderLock
 from trainer.reporting.bar import bar
+from trainer.storage import durable
+from trainer.storage.folder_lock import FolderLock
 
 _SHARD = 128 * 2**20  # bytes, about
 _WORK = ".work"
@@ -125,7 +125,7 @@ def _write_all(tasks, out, resize_shorter, bad):
     todo = [task for task in tasks if task.path not in written]
     # Pictures that are encoded again may grow; those that are shrunk seldom do.
     size = sum(os.path.getsize(source.path) for task in todo for source in task.sources)
-    files.require_room(out, int(1.05 * size), f"{len(todo):,} shards")
+    durable.require_room(out, int(1.05 * size), f"{len(todo):,} shards")
     with ThreadPoolExecutor(cores()) as threads, bar("pictures", sum(len(task.sources) for task in tasks)) as advance:
         advance(sum(len(task.sources) for task in tasks if task.path in written))
         running = {threads.submit(_write, work, task, resize_shorter): task for task in todo}
@@ -146,7 +146,7 @@ def _write(work, task, resize_shorter):
     note = {"digest": task.digest, "left_out": left_out,
             "shard": index.describe_shard(task.path, task.path.parent, len(rows))}
     np.save(work / f"{task.path.name}.npy", rows)
-    files.write_durably(work / f"{task.path.name}.json", json.dumps(note))
+    durable.write_durably(work / f"{task.path.name}.json", json.dumps(note))
     return rows, note
 
 

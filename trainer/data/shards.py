@@ -16,8 +16,8 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
-from trainer import files
 from trainer.data import index, pictures
+from trainer.storage import durable
 
 FIRST_LABEL = 1
 _HEADER = 12  # bytes of a TFRecord before its content: a length and its CRC
@@ -61,9 +61,9 @@ def write_shard(path, sources, resize_shorter=0):
             rows.append((0, offset, len(encoded), zlib.crc32(encoded), source.label, look.width, look.height,
                          look.kind, look.orientation))
             begin += _HEADER + len(record) + _FOOTER
-    files.flush(staged)
+    durable.flush(staged)
     os.replace(staged, path)
-    files.flush(path.parent)
+    durable.flush(path.parent)
     return np.array(rows, index.ROW), left_out
 
 

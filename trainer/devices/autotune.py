@@ -14,8 +14,8 @@ import os
 import tempfile
 from pathlib import Path
 
-from trainer import files
 from trainer.devices import machine
+from trainer.storage import durable
 
 
 class AutotuneFile:
@@ -51,7 +51,7 @@ class AutotuneFile:
             The hash for the manifest, or None if there is nothing to keep.
         """
         if self._scratch.exists() and _hash(self._scratch) != _hash(self._path):
-            files.write_durably(self._path, self._scratch.read_text())
+            durable.write_durably(self._path, self._scratch.read_text())
         return _hash(self._path)
 
 

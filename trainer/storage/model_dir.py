@@ -4,10 +4,11 @@ import contextlib
 import json
 from pathlib import Path
 
-from trainer import bit_versions, files
+from trainer import bit_versions
 from trainer.config import Config
 from trainer.errors import DataError, UsageError
-from trainer.lock import FolderLock
+from trainer.storage import durable
+from trainer.storage.folder_lock import FolderLock
 
 
 class ModelDir:
@@ -59,7 +60,7 @@ class ModelDir:
     def newest_manifest(self):
         """The manifest of the newest checkpoint, or {} if there is none that can be read."""
         newest = max(self.checkpoints.glob("step-*/manifest.json"), default=None)
-        return (newest and files.peek_manifest(newest.parent)[0]) or {}
+        return (newest and durable.peek_manifest(newest.parent)[0]) or {}
 
     def data_parts(self):
         """What the run's data was made of (`Dataset.parts`), or None if config.json doesn't say."""
@@ -105,7 +106,7 @@ class ModelDir:
         if self.config.exists():
             return Config.from_mapping(self.read_config()["given"])
         for path in manifests:
-            manifest, _ = files.peek_manifest(path.parent)
+            manifest, _ = durable.peek_manifest(path.parent)
             if manifest and isinstance(manifest.get("settings"), dict):
                 return Config.from_mapping(manifest["settings"])
         raise DataError(f"{self.root} has checkpoints, but neither config.json nor a manifest says of which run",
@@ -119,7 +120,7 @@ class ModelDir:
             resolved: What became of it: settings with every `auto` resolved, versions, data.
         """
         given = json.loads(config.to_json())
-        files.write_durably(self.config, json.dumps({**given, **resolved, "given": given}, indent=2))
+        durable.write_durably(self.config, json.dumps({**given, **resolved, "given": given}, indent=2))
 
     def lock(self):
         """Takes the folder for this process.

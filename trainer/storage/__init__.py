@@ -1,0 +1,1 @@
+"""Files that last: a run's folder, who may write into it, and how. No TensorFlow."""
