@@ -21,7 +21,7 @@ WORKER = """
 import json, sys, time
 sys.path.insert(0, sys.argv[1])
 from trainer import runtime
-from trainer.cluster import read_cluster
+from trainer.distributed.cluster import read_cluster
 from trainer.config import Config
 from trainer.process.tf_import import tf
 devices = runtime.start(Config(num_gpus=0), read_cluster("auto"))

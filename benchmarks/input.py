@@ -32,7 +32,7 @@ from trainer.config import Config  # noqa: E402
 from trainer.data import foreign, order  # noqa: E402
 from trainer.data.pictures import cores  # noqa: E402
 from trainer.data.source import load  # noqa: E402
-from trainer.runtime import tf  # noqa: E402  keeps back what TensorFlow says while it is imported
+from trainer.distributed.runtime import tf  # noqa: E402  keeps back what TensorFlow says while it is imported
 
 _BATCH = 128
 
@@ -129,7 +129,7 @@ FIRST_STEP = """
 import os, sys, time
 sys.path.insert(0, {root!r})
 from trainer import runtime
-from trainer.cluster import Cluster
+from trainer.distributed.cluster import Cluster
 from trainer.config import Config
 from trainer.data.pipeline import open_feed
 from trainer.data.source import load

@@ -1,7 +1,8 @@
 """`python -m launch.slurm --FLAGS -- --TRAINER_FLAGS`: writes a job's batch script for Slurm, or submits it at once.
 
-A worker per node, each with all GPUs that the job has there. srun tells a worker its place (trainer/slurm.py). Who
-starts again is the script's business, by the table of rules.py; docs/slurm.md tells what comes of it.
+A worker per node, each with all GPUs that the job has there. srun tells a worker its place
+(trainer/distributed/slurm_env.py). Who starts again is the script's business, by the table of rules.py;
+docs/slurm.md tells what comes of it.
 """
 
 import dataclasses

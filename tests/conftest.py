@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from trainer import runtime as runtime_module
 from trainer.config import Config
 from trainer.data import shapes
-from trainer.devices.kind import CPU
+from trainer.distributed import runtime as runtime_module
+from trainer.distributed.devices.kind import CPU
 from trainer.plan import make_plan
 
 ROOT = Path(__file__).parent.parent

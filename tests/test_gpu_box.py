@@ -9,10 +9,10 @@ import pytest
 from conftest import ROOT, environment
 from test_runtime import nvidia_smi
 
-from trainer.devices import compatibility, failures, machine, record
-from trainer.devices import environment as preparation
-from trainer.devices.autotune import AutotuneFile
-from trainer.devices.kind import CPU, GPU
+from trainer.distributed.devices import compatibility, failures, machine, record
+from trainer.distributed.devices import environment as preparation
+from trainer.distributed.devices.autotune import AutotuneFile
+from trainer.distributed.devices.kind import CPU, GPU
 from trainer.errors import DeviceError
 from trainer.process import tf_import
 

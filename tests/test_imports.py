@@ -39,22 +39,22 @@ def heads(path, everywhere=True):
     "progress",
     "pace",
     "process/signals",
-    "cluster",
-    "slurm",
-    "meeting",
-    "facts",
+    "distributed/cluster",
+    "distributed/slurm_env",
+    "distributed/rendezvous",
+    "distributed/consistency",
     "process/watchdog",
     "storage/folder_lock",
     "saver",
     "watch",
     "bit_versions",
-    "devices/kind",
-    "devices/machine",
-    "devices/environment",
-    "devices/compatibility",
-    "devices/failures",
-    "devices/record",
-    "devices/autotune",
+    "distributed/devices/kind",
+    "distributed/devices/machine",
+    "distributed/devices/environment",
+    "distributed/devices/compatibility",
+    "distributed/devices/failures",
+    "distributed/devices/record",
+    "distributed/devices/autotune",
     "data/lanes",
     "data/views",
     "data/scan",
@@ -107,5 +107,5 @@ def test_an_export_is_measured_without_this_package():
 def test_only_one_file_says_what_a_devices_kind_implies():
     """Everything else asks the `DeviceKind`; who asks a device's name again can't be tested without a GPU."""
     for path in (ROOT / "trainer").rglob("*.py"):
-        if path != ROOT / "trainer/devices/kind.py":
+        if path != ROOT / "trainer/distributed/devices/kind.py":
             assert not re.search(r"""["'][^"'\n]*:GPU""", path.read_text()), path

@@ -6,11 +6,12 @@ import time
 
 import pytest
 
-from trainer.cluster import Cluster
 from trainer.config import Config
+from trainer.distributed import consistency
+from trainer.distributed.cluster import Cluster
+from trainer.distributed.consistency import differences, facts_of
+from trainer.distributed.rendezvous import meet, split_address
 from trainer.errors import BusyError, DeviceError, LockstepError, UsageError, WorkerError
-from trainer.facts import differences, facts_of
-from trainer.meeting import meet, split_address
 
 
 def addresses(count):
@@ -170,3 +171,8 @@ def test_facts():
     assert [line.split(":")[0] for line in lines] == ["--learning_rate", "--model", "the code of small_models"]
     assert differences([mine, mine]) == []
     assert split_address("[::1]:22") == ("::1", 22)
+
+
+def test_workers_with_other_code_are_not_alike():
+    """The hash is over the whole package, wherever the module that makes it lies in it."""
+    assert {"main.py", "loop.py"} <= {path.name for path in consistency._PACKAGE.iterdir()}

@@ -2,10 +2,10 @@ import json
 
 import pytest
 
-from trainer import runtime
-from trainer.cluster import Cluster, read_cluster
 from trainer.config import Config
-from trainer.devices import choice
+from trainer.distributed import runtime
+from trainer.distributed.cluster import Cluster, read_cluster
+from trainer.distributed.devices import choice
 from trainer.errors import DeviceError, UsageError, run_to_exit_code
 from trainer.process import tf_import
 

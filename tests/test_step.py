@@ -5,11 +5,12 @@ import pytest
 import tensorflow as tf
 from conftest import Trainable
 
-from trainer import step, together
+from trainer import step
 from trainer.config import Config
 from trainer.data import order
 from trainer.data.pipeline import open_feed
 from trainer.data.source import in_memory
+from trainer.distributed import collectives
 from trainer.errors import DeviceError, DivergedError
 from trainer.progress import Progress
 from trainer.step import cross_entropy, make_train_loop
@@ -319,7 +320,7 @@ def test_a_checksum_tells_a_replica_whose_weights_are_others(trainable, replicas
     made.train(3)
     before = made.state.checksums()
     assert len(before) == replicas and len(set(before)) == 1
-    together.require_equal_states(made.runtime, made.state)
+    collectives.require_equal_states(made.runtime, made.state)
     copies = made.runtime.strategy.experimental_local_results(made.state.model.trainable_variables[0].value)
     value = copies[-1].numpy()
     value.flat[5] = np.nextafter(value.flat[5], np.inf)  # one bit
@@ -328,4 +329,4 @@ def test_a_checksum_tells_a_replica_whose_weights_are_others(trainable, replicas
     assert after[:-1] == before[:-1] and after[-1] != before[-1]
     if replicas > 2:
         with pytest.raises(DeviceError, match="the weights of replica 3 are not those of the rest"):
-            together.require_equal_states(made.runtime, made.state)
+            collectives.require_equal_states(made.runtime, made.state)

@@ -6,8 +6,8 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from trainer import together
 from trainer.data.pipeline import evaluation_iterators
+from trainer.distributed import collectives
 from trainer.errors import DataError
 from trainer.pace import Pace
 from trainer.step import cross_entropy
@@ -55,7 +55,7 @@ class Evaluator:
         rows, done = [], 0
         while done < self._steps:
             # The chief's clock decides for all.
-            (count,) = together.agree(
+            (count,) = collectives.agree(
                 self._runtime, [min(self._pace.steps, self._steps - done) * self._runtime.is_chief])
             with self._pace.measure(count):
                 rows.append(self._function(tf.constant(count)).numpy())

@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from trainer import models
 from trainer.data.views import LARGE
-from trainer.devices.kind import CPU
+from trainer.distributed.devices.kind import CPU
 from trainer.errors import StorageError
 from trainer.export_measurement import Measurement
 from trainer.storage import durable

@@ -9,10 +9,11 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from trainer import __version__, bit_versions, together
+from trainer import __version__, bit_versions
 from trainer.checkpoint import Checkpoints
-from trainer.devices import record
-from trainer.devices.autotune import AutotuneFile
+from trainer.distributed import collectives
+from trainer.distributed.devices import record
+from trainer.distributed.devices.autotune import AutotuneFile
 from trainer.errors import DataError, StorageError, failure_of
 from trainer.progress import Progress
 from trainer.reporting.reporter import Reporter
@@ -54,15 +55,15 @@ class Keeper:
         self.progress, self.reporter, self._failure = Progress(), None, None
         reports = self._restore(console)
         self.saved_at = int(state.step.numpy())
-        together.all_do(runtime, lambda: runtime.is_chief and self._open_reports(console, reports))
+        collectives.all_do(runtime, lambda: runtime.is_chief and self._open_reports(console, reports))
 
     def _restore(self, console):
         """Goes back to the newest sound checkpoint. Returns how far the reports are valid, or None."""
         find = self._checkpoints.newest_sound
-        found = together.all_do(self._runtime, lambda: find(console.warn) if self._runtime.is_chief else None)
+        found = collectives.all_do(self._runtime, lambda: find(console.warn) if self._runtime.is_chief else None)
         # The chief chooses: another worker may see the shared folder a moment later.
-        (number,) = together.agree(self._runtime, [found["step"] + 1 if found else 0])
-        return together.all_do(self._runtime, lambda: self._go_back(found, number - 1, console)) if number else None
+        (number,) = collectives.agree(self._runtime, [found["step"] + 1 if found else 0])
+        return collectives.all_do(self._runtime, lambda: self._go_back(found, number - 1, console)) if number else None
 
     def _go_back(self, found, step, console):
         """Goes back to a checkpoint; returns how far the reports are valid."""

@@ -14,10 +14,10 @@ import contextlib
 import math
 import time
 
-from trainer import together
 from trainer.data.pipeline import on_device
 from trainer.data.samples import take_samples
 from trainer.data.source import load
+from trainer.distributed import collectives
 from trainer.errors import Stopped, failure_of
 from trainer.evaluation import Evaluator
 from trainer.finish import finish
@@ -45,9 +45,9 @@ def train_and_evaluate(config, runtime, model_dir, console, wish, deadline):
         LockstepError: a subclass for each way to end other than well.
     """
     with deadline.phase("looking at the data"):
-        data = together.all_do(runtime, lambda: load(config))
-        together.require_same(runtime, {f"data: {name}": value for name, value in data.facts().items()})
-        plan = together.all_do(runtime, lambda: make_plan(config, data.train.size, runtime.replicas))
+        data = collectives.all_do(runtime, lambda: load(config))
+        collectives.require_same(runtime, {f"data: {name}": value for name, value in data.facts().items()})
+        plan = collectives.all_do(runtime, lambda: make_plan(config, data.train.size, runtime.replicas))
     console.say(f"{runtime.sentence()}; {plan.sentence()}")
     console.say(data.sentence())
     _warn_of_bad(data, console)
@@ -103,9 +103,9 @@ class Run:
             with self._compiling():
                 self.training.call(count)
         with self.deadline.phase("waiting for the last save"):
-            together.all_do(self.runtime, self.training.finish_reports)
+            collectives.all_do(self.runtime, self.training.finish_reports)
             self.console.stop()
-            together.all_do(self.runtime, self.keeper.wait)
+            collectives.all_do(self.runtime, self.keeper.wait)
 
     def _agree(self):
         """(whether to stop, how many steps come next, whether to save): the same on all workers.
@@ -118,12 +118,12 @@ class Run:
         wished = 1 if self.wish.signal else 0
         failure = failure_of(self._check)
         bad = self.data.bad.here - self.known_bad
-        stop, count, save, failed, all_bad, *own = together.agree(
+        stop, count, save, failed, all_bad, *own = collectives.agree(
             self.runtime, [wished, *([count, int(save)] if self.runtime.is_chief else [0, 0]),
                            int(failure is not None), bad, *self.training.waits.mine()])
         self.data.bad.elsewhere = all_bad - bad
         if failed:
-            together.raise_any(self.runtime, failure)
+            collectives.raise_any(self.runtime, failure)
         _warn_of_bad(self.data, self.console)
         self.deadline.progress()
         slow = self.training.waits.take(own)
@@ -177,7 +177,7 @@ class Run:
         self.training.skip_time()
 
     def _wanted_back(self):
-        (wishes,) = together.agree(self.runtime, [int(bool(self.wish.signal))])
+        (wishes,) = collectives.agree(self.runtime, [int(bool(self.wish.signal))])
         self.deadline.progress("evaluating")
         return wishes > 0
 
@@ -192,15 +192,15 @@ class Run:
         """Begins to save what isn't saved yet, once the save before is through."""
         if self.keeper.saved_at != self.step:
             with self.deadline.phase("saving"):
-                together.require_equal_states(self.runtime, self.state)
+                collectives.require_equal_states(self.runtime, self.state)
                 self.keeper.save(self.step)
 
     def _stop(self):
         self.wish.end()  # what follows is short, and shall not be cut short
         with self.deadline.phase("saving"):
-            together.require_equal_states(self.runtime, self.state)
-            together.all_do(self.runtime, self._save_all)
-            together.part(self.runtime)
+            collectives.require_equal_states(self.runtime, self.state)
+            collectives.all_do(self.runtime, self._save_all)
+            collectives.part(self.runtime)
         why = self.wish.signal or "another worker was"
         raise Stopped(f"asked to stop ({why}); step {self.step:,} is saved in {self.model_dir.checkpoints}",
                       "run the same command again; it goes on from there")
@@ -226,8 +226,8 @@ class Run:
         else:  # the chief has a deadline of its own, and TensorFlow tells when it is gone
             patience, waiting = math.inf, self.nothing_to_save("waiting for the exports")
         with self.deadline.phase("exporting", patience), waiting:
-            result = together.all_do(self.runtime, finish_alone)
-            together.part(self.runtime)
+            result = collectives.all_do(self.runtime, finish_alone)
+            collectives.part(self.runtime)
         return result
 
     def close(self):

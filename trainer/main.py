@@ -3,9 +3,9 @@
 import sys
 
 from trainer import flags
-from trainer.assemble import assemble
-from trainer.cluster import read_cluster
 from trainer.config import Config
+from trainer.distributed.cluster import read_cluster
+from trainer.distributed.initialize import assemble
 from trainer.errors import failure_of, run_as_process, run_to_exit_code
 from trainer.process.signals import StopWish
 from trainer.process.watchdog import Deadline

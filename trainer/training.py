@@ -6,10 +6,10 @@ import numpy as np
 import tensorflow as tf
 
 from trainer.data.pipeline import open_feed
+from trainer.distributed.stragglers import Waits
 from trainer.errors import failure_of
 from trainer.pace import Pace
 from trainer.step import make_train_loop
-from trainer.waits import Waits
 from trainer.watch import LossWatch
 
 

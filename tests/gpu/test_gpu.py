@@ -19,7 +19,7 @@ from gpu_like import ENVIRONMENT
 from runs import assert_equal_runs, finish, ledger, reported, start, state
 from test_train import wait_for_step
 
-from trainer.devices import machine
+from trainer.distributed.devices import machine
 
 LIKE = os.environ.get("LOCKSTEP_GPU_LIKE") == "1"
 GPUS = 2 if LIKE else len(machine.gpus(os.environ.get("CUDA_VISIBLE_DEVICES")))
@@ -74,7 +74,7 @@ STEP = """
 import sys
 from trainer.process.tf_import import tf
 import conftest
-from trainer.cluster import Cluster
+from trainer.distributed.cluster import Cluster
 from trainer.config import Config
 from trainer import runtime
 from trainer.data import shapes

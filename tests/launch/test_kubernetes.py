@@ -14,8 +14,8 @@ from conftest import ROOT, environment
 from launch import kubernetes, manifests
 from launch.rules import starts_again
 from trainer import errors, flags
-from trainer.cluster import read_cluster
 from trainer.config import Config
+from trainer.distributed.cluster import read_cluster
 
 OWN = ("--name=digits", "--image=registry/lockstep:1", "--claim=runs")
 TRAINER = ("--", "--model_dir=/data/runs/digits", "--batch_size=128")

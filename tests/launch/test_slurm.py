@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from launch import slurm as launcher
 from launch.rules import starts_again
-from trainer import cluster, slurm
+from trainer.distributed import cluster, slurm_env
 from trainer.errors import UsageError
 
 # What srun set in the second of three tasks on two nodes, and sbatch in a script for four.
@@ -120,59 +120,59 @@ def test_host_lists_expand_to_what_they_were_made_of(parts):
                   for first, length, width in runs]
         texts.append(f"{name}[{','.join(ranges)}]" if runs else name)
         hosts += [name + number for number in numbers] if runs else [name]
-    assert slurm.expand_hosts(",".join(texts)) == hosts
+    assert slurm_env.expand_hosts(",".join(texts)) == hosts
 
 
 @given(st.lists(st.integers(1, 5), min_size=1, max_size=30))
 def test_counts_expand_to_what_they_were_made_of(counts):
     groups = [(count, len(list(same))) for count, same in itertools.groupby(counts)]
-    assert slurm.expand_counts(",".join(f"{count}(x{times})" if times > 1 else f"{count}"
+    assert slurm_env.expand_counts(",".join(f"{count}(x{times})" if times > 1 else f"{count}"
                                         for count, times in groups)) == counts
 
 
 def test_host_lists_by_hand():
-    assert slurm.expand_hosts("node[01-03,07],gpu5") == ["node01", "node02", "node03", "node07", "gpu5"]
-    assert slurm.expand_hosts("r[0-1]n[9-10]-ib") == ["r0n9-ib", "r0n10-ib", "r1n9-ib", "r1n10-ib"]
-    assert slurm.expand_counts("2(x3),1") == [2, 2, 2, 1]
+    assert slurm_env.expand_hosts("node[01-03,07],gpu5") == ["node01", "node02", "node03", "node07", "gpu5"]
+    assert slurm_env.expand_hosts("r[0-1]n[9-10]-ib") == ["r0n9-ib", "r0n10-ib", "r1n9-ib", "r1n10-ib"]
+    assert slurm_env.expand_counts("2(x3),1") == [2, 2, 2, 1]
     for wrong in ("", ",", "a,,b", "a[1-2", "a]", "a[]", "a[2-1]", "a[1-x]", "a[0-99999999]", "a[0-999]b[0-999]"):
         with pytest.raises(ValueError):
-            slurm.expand_hosts(wrong)
+            slurm_env.expand_hosts(wrong)
     for wrong in ("", "x", "2(x)", "2,", "1(x99999999)"):
         with pytest.raises(ValueError):
-            slurm.expand_counts(wrong)
+            slurm_env.expand_counts(wrong)
 
 
 def test_a_task_finds_its_place():
-    worker, addresses = slurm.find_place(TASK)
+    worker, addresses = slurm_env.find_place(TASK)
     ports = [int(address.split(":")[1]) for address in addresses]
     assert worker == 1 and [address.split(":")[0] for address in addresses] == ["node08", "node08", "node09"]
     assert len(set(ports)) == 3 and all(20000 <= port < 32000 for port in ports)
     others = {**TASK, "SLURM_NODEID": "1", "SLURM_LOCALID": "0", "SLURM_PROCID": "2"}
-    assert slurm.find_place(others) == (2, addresses)
-    assert slurm.find_place({**TASK, "LOCKSTEP_PORT": "5000"})[1] == ("node08:5000", "node08:5001", "node09:5002")
+    assert slurm_env.find_place(others) == (2, addresses)
+    assert slurm_env.find_place({**TASK, "LOCKSTEP_PORT": "5000"})[1] == ("node08:5000", "node08:5001", "node09:5002")
 
 
 def test_jobs_of_one_time_have_ports_of_their_own():
     used = [port for job in range(700, 730) for step in range(3)
-            for port in slurm.find_place({**TASK, "SLURM_JOB_ID": str(job), "SLURM_STEP_ID": str(step)})[1]]
+            for port in slurm_env.find_place({**TASK, "SLURM_JOB_ID": str(job), "SLURM_STEP_ID": str(step)})[1]]
     assert len(set(used)) == 30 * 3 * 3
 
 
 def test_a_shell_in_an_allocation_is_no_worker():
     alone = {**TASK, "SLURM_STEP_NUM_TASKS": "1", "SLURM_STEP_NODELIST": "node08", "SLURM_STEP_TASKS_PER_NODE": "1",
              "SLURM_LOCALID": "0"}
-    assert [slurm.find_place(variables) for variables in ({}, SCRIPT, alone)] == [None] * 3
-    assert slurm.find_place(alone, least=1)[0] == 0
+    assert [slurm_env.find_place(variables) for variables in ({}, SCRIPT, alone)] == [None] * 3
+    assert slurm_env.find_place(alone, least=1)[0] == 0
 
 
 def test_variables_that_do_not_fit_together_are_refused():
     for wrong in ({"SLURM_STEP_NODELIST": "node[08"}, {"SLURM_STEP_TASKS_PER_NODE": "3"}, {"SLURM_LOCALID": "2"},
                   {"SLURM_NODEID": "x"}, {"SLURM_STEP_NUM_TASKS": "4"}):
         with pytest.raises(UsageError, match="Slurm's variables can't be read"):
-            slurm.find_place({**TASK, **wrong})
+            slurm_env.find_place({**TASK, **wrong})
     for wrong in ("x", "80", "65534", "-1"):
         with pytest.raises(UsageError, match="LOCKSTEP_PORT must be from 1024 to 65533"):
-            slurm.find_place({**TASK, "LOCKSTEP_PORT": wrong})
+            slurm_env.find_place({**TASK, "LOCKSTEP_PORT": wrong})
 
 
 def test_who_ignores_slurm_and_who_needs_it(monkeypatch):

@@ -13,7 +13,7 @@ import sys
 import pytest
 from own_slurm import PROGRAMS, Slurm, wait_for
 
-from trainer import slurm
+from trainer.distributed import slurm_env
 from trainer.reporting import lines
 
 # Until it has met its time limit, the job is so slow that it can't end before.
@@ -132,7 +132,7 @@ def test_scancel_is_for_good(cluster, limited):
 
 
 def test_every_task_finds_its_place_however_they_are_dealt_out(cluster, limited):
-    code = ("import os; from trainer.cluster import read_cluster as read; found = read('auto')\n"
+    code = ("import os; from trainer.distributed.cluster import read_cluster as read; found = read('auto')\n"
             "print(found.worker, os.environ['SLURMD_NODENAME'], *found.addresses)")
     for distribution in ("block", "cyclic"):
         tasks = sorted(line.split() for line in cluster.ask(
@@ -142,7 +142,7 @@ def test_every_task_finds_its_place_however_they_are_dealt_out(cluster, limited)
 
 
 def test_a_shell_in_an_allocation_trains_alone(cluster, limited):
-    (cluster.folder / "read.py").write_text("from trainer.cluster import Cluster, read_cluster\n"
+    (cluster.folder / "read.py").write_text("from trainer.distributed.cluster import Cluster, read_cluster\n"
                                             "print(read_cluster('auto') == Cluster())\n")
     read = (sys.executable, "read.py")
     assert cluster.ask("salloc", "-N2", "-n4", *read) == "True"
@@ -153,9 +153,9 @@ def test_a_shell_in_an_allocation_trains_alone(cluster, limited):
 
 def test_host_lists_are_what_scontrol_makes_of_them(cluster, limited):
     for text in ("node[01-03,07],gpu5", "n[8-11]", "rack[0-1]node[1-2]", "a,b3,b[004-006]"):
-        assert slurm.expand_hosts(text) == cluster.ask("scontrol", "show", "hostnames", text).split()
+        assert slurm_env.expand_hosts(text) == cluster.ask("scontrol", "show", "hostnames", text).split()
     names = [f"gpu{number:03d}" for number in (*range(1, 12), 40, 99, 100, 101)] + ["login1"]
-    assert slurm.expand_hosts(cluster.ask("scontrol", "show", "hostlist", ",".join(names))) == names
+    assert slurm_env.expand_hosts(cluster.ask("scontrol", "show", "hostlist", ",".join(names))) == names
 
 
 def test_the_tasks_of_a_bare_srun_train_together(bare):

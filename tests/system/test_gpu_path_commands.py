@@ -85,7 +85,8 @@ def test_two_workers_of_one_device_equal_one_process(tmp_path, run):
 
 def test_this_suite_really_takes_the_gpus_path():
     """The folder in PYTHONPATH is what makes the difference; without it, all of the above would test the CPU's path."""
-    code = "from trainer.devices.choice import KINDS; print(KINDS['CPU'].prefetches, KINDS['CPU'].collectives)"
+    code = ("from trainer.distributed.devices.choice import KINDS\n"
+            "print(KINDS['CPU'].prefetches, KINDS['CPU'].collectives)")
     for more, wanted in ((ENVIRONMENT, "True True"), ({}, "False False")):
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment(**more))
         assert done.stdout.strip() == wanted, done.stderr

@@ -7,8 +7,8 @@ import subprocess
 import sys
 import time
 
-from trainer.cluster import Cluster
 from trainer.config import Checked, Config, option
+from trainer.distributed.cluster import Cluster
 from trainer.errors import DeviceError
 
 _NOT_MEASURED = ("replicas", "seconds", "repeats", "json")
@@ -72,8 +72,8 @@ def _words(options):
 
 
 def _measure(options, count):
-    from trainer import runtime
-    from trainer.devices import choice
+    from trainer.distributed import runtime
+    from trainer.distributed.devices import choice
 
     gpus = options.num_gpus != 0 and choice.gpu_count() > 0
     shared = {name: value for name, value in dataclasses.asdict(options).items() if name not in _NOT_MEASURED}

@@ -4,8 +4,8 @@ import dataclasses
 import subprocess
 import sys
 
-from trainer.cluster import Cluster
 from trainer.config import Checked, Config, option
+from trainer.distributed.cluster import Cluster
 from trainer.errors import DataError, DeviceError
 
 _SHOWN_LINES = 20
@@ -38,7 +38,7 @@ def run(options):
     if options.data:
         _look_at_data(options)
     elif options.self_test:
-        from trainer.devices import self_tests
+        from trainer.distributed.devices import self_tests
 
         self_tests.TESTS[options.self_test](_started(options))
     else:
@@ -46,7 +46,7 @@ def run(options):
 
 
 def _started(options):
-    from trainer import runtime
+    from trainer.distributed import runtime
 
     config = Config(num_gpus=options.num_gpus, virtual_devices=options.virtual_devices, xla=options.xla)
     return runtime.start(config, Cluster())
@@ -57,7 +57,7 @@ def _look_at_machine(options):
     import keras
     import numpy as np
 
-    from trainer.devices import self_tests
+    from trainer.distributed.devices import self_tests
     from trainer.process.tf_import import tf
 
     built = tf.sysconfig.get_build_info()
@@ -96,10 +96,10 @@ def _test(name, devices, options):
 def _look_at_data(options):
     from concurrent.futures import ThreadPoolExecutor
 
-    from trainer import runtime  # noqa: F401  keeps back what TensorFlow says while it is imported
     from trainer.data.encoded import EncodedSplit
     from trainer.data.pictures import cores
     from trainer.data.source import load
+    from trainer.distributed import runtime  # noqa: F401  keeps back what TensorFlow says while it is imported
     from trainer.reporting.bar import bar
 
     data = load(Config(dataset=options.dataset, data_dir=options.data_dir, max_bad_records=2**31,

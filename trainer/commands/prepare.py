@@ -32,9 +32,9 @@ def run(options):
     Args:
         options: The `Options`.
     """
-    from trainer import runtime  # noqa: F401  keeps back what TensorFlow says while it is imported
     from trainer.data import foreign
     from trainer.data.preparation import prepare
+    from trainer.distributed import runtime  # noqa: F401  keeps back what TensorFlow says while it is imported
 
     source, out = Path(options.data_dir).expanduser(), Path(options.out).expanduser()
     with StopWish(for_good=True) as wish:

@@ -2,8 +2,8 @@
 
 import dataclasses
 
-from trainer.cluster import Cluster
 from trainer.config import Checked, Config, option
+from trainer.distributed.cluster import Cluster
 from trainer.errors import tell
 from trainer.storage.model_dir import ModelDir
 
@@ -41,8 +41,8 @@ class TrainedRun:
     """
 
     def __init__(self, options, **devices):
-        from trainer import runtime
         from trainer.checkpoint import Checkpoints
+        from trainer.distributed import runtime
 
         self.model_dir = ModelDir(options.model_dir)
         facts = self.model_dir.read_config()

@@ -6,7 +6,7 @@ import re
 import sys
 import tempfile
 
-from trainer.devices import environment, failures
+from trainer.distributed.devices import environment, failures
 from trainer.errors import BusyError, StorageError, UsageError, WorkerError
 
 _SHOWN_LINES = 30

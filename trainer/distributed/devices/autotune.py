@@ -14,7 +14,7 @@ import os
 import tempfile
 from pathlib import Path
 
-from trainer.devices import machine
+from trainer.distributed.devices import machine
 from trainer.storage import durable
 
 

@@ -1,10 +1,10 @@
 """From flags to devices that work together: this process's, and those of the job's other workers."""
 
-from trainer.devices import environment
-from trainer.devices.autotune import AutotuneFile
+from trainer.distributed.consistency import facts_of
+from trainer.distributed.devices import environment
+from trainer.distributed.devices.autotune import AutotuneFile
+from trainer.distributed.rendezvous import meet
 from trainer.errors import failure_of
-from trainer.facts import facts_of
-from trainer.meeting import meet
 
 
 def assemble(config, cluster, model_dir, failure, deadline):
@@ -30,7 +30,7 @@ def assemble(config, cluster, model_dir, failure, deadline):
     chosen = []
 
     def choose():
-        from trainer.devices import choice
+        from trainer.distributed.devices import choice
 
         chosen.append(choice.choose(config))
 
@@ -40,7 +40,7 @@ def assemble(config, cluster, model_dir, failure, deadline):
             meet(cluster, facts_of(config, *chosen), failure, config.start_timeout)
     elif failure:
         raise failure
-    from trainer import runtime
+    from trainer.distributed import runtime
 
     with deadline.phase("starting the devices"):
         return runtime.start(config, cluster, *chosen)

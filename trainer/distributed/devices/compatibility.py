@@ -6,8 +6,8 @@ compute capability 10.0 (Blackwell) needs a newer one: LLVM then ends the proces
 convolutions need, has no kernels for 7.0 (Volta).
 """
 
-from trainer.devices.environment import kernel_cache
-from trainer.devices.machine import spoken
+from trainer.distributed.devices.environment import kernel_cache
+from trainer.distributed.devices.machine import spoken
 from trainer.errors import DeviceError
 
 _PTX_NEEDS_CUDA = 12050

@@ -15,6 +15,7 @@ from trainer.process.user_code import find_from_here
 _PLACES = ("model_dir", "data_dir")
 _PACKAGES = ("tensorflow", "keras", "numpy")
 _SHOWN = 20
+_PACKAGE = Path(__file__).parents[1]
 
 
 def facts_of(config, devices=None):
@@ -27,7 +28,7 @@ def facts_of(config, devices=None):
     Returns:
         A dict of names for people to what JSON can hold.
     """
-    facts = {"Lockstep's code": _hash(Path(__file__).parent)}
+    facts = {"Lockstep's code": _hash(_PACKAGE)}
     facts |= {package: _version(package) for package in _PACKAGES}
     settings = json.loads(json.dumps(dataclasses.asdict(config)))
     facts |= {f"--{name}": value for name, value in settings.items() if name not in _PLACES}

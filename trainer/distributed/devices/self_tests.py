@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from trainer.devices import machine, record
+from trainer.distributed.devices import machine, record
 from trainer.errors import DeviceError
 from trainer.process.tf_import import tf
 

@@ -17,8 +17,8 @@ import socket
 import time
 from multiprocessing.connection import wait
 
+from trainer.distributed.consistency import require_agreement
 from trainer.errors import BusyError, LockstepError, WorkerError, of_code
-from trainer.facts import require_agreement
 
 _GREETING = b"lockstep "
 _LONGEST = 2**22  # bytes of a line

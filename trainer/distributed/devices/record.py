@@ -5,7 +5,7 @@ import os
 import re
 from pathlib import Path
 
-from trainer.devices import machine
+from trainer.distributed.devices import machine
 
 _MAPS = "/proc/self/maps"
 _LIBRARIES = ("libcudnn", "libnccl", "libcublas", "libcudart", "libcuda")

@@ -4,7 +4,7 @@ import dataclasses
 import json
 import os
 
-from trainer import slurm
+from trainer.distributed import slurm_env
 from trainer.errors import UsageError
 
 
@@ -42,7 +42,7 @@ def read_cluster(strategy):
     text = os.environ.get("TF_CONFIG")
     if text:
         return _of_tf_config(text)
-    place = slurm.find_place(os.environ, 1 if strategy == "multi_worker" else 2)
+    place = slurm_env.find_place(os.environ, 1 if strategy == "multi_worker" else 2)
     if place:
         worker, addresses = place
         return Cluster(worker, len(addresses), True, addresses)

@@ -7,8 +7,8 @@ import json
 import numpy as np
 import tensorflow as tf
 
+from trainer.distributed.consistency import require_agreement
 from trainer.errors import DeviceError, failure_of, of_code
-from trainer.facts import require_agreement
 
 _FUNCTIONS = {}  # traced once per process
 
