@@ -58,13 +58,14 @@ def main():
     parser.add_argument("--every", type=float, default=8, help="seconds from one save to the next here")
     parser.add_argument("--interval", type=float, default=20, help="seconds from one save to the next in question")
     options = parser.parse_args()
-    from trainer import checkpoint, keeper, training
+    from trainer.checkpoint.checkpoints import checkpoints, manager
+    from trainer import training
     from trainer.main import main as train
 
     calls, begun, written = [], [], []
     record(training.Training, "call", calls)
-    record(keeper.Keeper, "save", begun)
-    record(checkpoint.Checkpoints, "save", written)
+    record(manager.Keeper, "save", begun)
+    record(checkpoints.Checkpoints, "save", written)
     with tempfile.TemporaryDirectory() as scratch:
         code = train(["--dataset=shapes", f"--model=saving_model:{options.model}", f"--batch_size={options.batch}",
                       "--num_gpus=0", "--epochs=1000", "--eval_every_epochs=10000",

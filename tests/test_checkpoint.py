@@ -5,7 +5,7 @@ import shutil
 import numpy as np
 import pytest
 
-from trainer.checkpoint import Checkpoints
+from trainer.checkpoint.checkpoints import Checkpoints
 from trainer.errors import DataError, StorageError, UsageError
 
 

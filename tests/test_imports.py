@@ -45,7 +45,7 @@ def heads(path, everywhere=True):
     "distributed/consistency",
     "process/watchdog",
     "storage/folder_lock",
-    "saver",
+    "checkpoint/async_writer",
     "watch",
     "bit_versions",
     "distributed/devices/kind",

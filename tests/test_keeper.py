@@ -3,7 +3,7 @@
 import pytest
 
 from trainer.errors import BusyError
-from trainer.keeper import Keeper
+from trainer.checkpoint.manager import Keeper
 from trainer.reporting.console import Console
 from trainer.storage.model_dir import ModelDir
 

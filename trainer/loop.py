@@ -21,7 +21,7 @@ from trainer.distributed import collectives
 from trainer.errors import Stopped, failure_of
 from trainer.evaluation import Evaluator
 from trainer.finish import finish
-from trainer.keeper import Keeper
+from trainer.checkpoint.manager import Keeper
 from trainer.plan import make_plan
 from trainer.state import TrainState
 from trainer.training import Training

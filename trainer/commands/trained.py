@@ -41,7 +41,7 @@ class TrainedRun:
     """
 
     def __init__(self, options, **devices):
-        from trainer.checkpoint import Checkpoints
+        from trainer.checkpoint.checkpoints import Checkpoints
         from trainer.distributed import runtime
 
         self.model_dir = ModelDir(options.model_dir)

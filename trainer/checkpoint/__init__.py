@@ -1,0 +1,1 @@
+"""Checkpoints: durable, verified before use, written beside the training."""
