@@ -59,11 +59,11 @@ def main():
     parser.add_argument("--interval", type=float, default=20, help="seconds from one save to the next in question")
     options = parser.parse_args()
     from trainer.checkpoint.checkpoints import checkpoints, manager
-    from trainer import training
     from trainer.main import main as train
+    from trainer.train import inner_loop
 
     calls, begun, written = [], [], []
-    record(training.Training, "call", calls)
+    record(inner_loop.Training, "call", calls)
     record(manager.Keeper, "save", begun)
     record(checkpoints.Checkpoints, "save", written)
     with tempfile.TemporaryDirectory() as scratch:

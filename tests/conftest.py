@@ -55,8 +55,8 @@ class Trainable:
         import tensorflow as tf
 
         from trainer.data.pipeline import open_feed
-        from trainer.state import TrainState
-        from trainer.step import make_train_loop
+        from trainer.train.state import TrainState
+        from trainer.train.step import make_train_loop
 
         self.config = Config(**{"dataset": "shapes", "batch_size": 24, "epochs": 100, **settings})
         assert not self.config.problems()

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from trainer.evaluation import Evaluator
+from trainer.train.evaluation import Evaluator
 
 
 @pytest.mark.parametrize("replicas, rows", [(1, 50), (1, 7), (2, 8), (4, 13), (4, 3)])

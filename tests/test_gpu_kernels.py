@@ -15,8 +15,8 @@ from kernel_registry import described, has_kernel, loop_body, register_xla, spli
 
 from trainer.config import AUGMENTATIONS, MODELS, OPTIMIZERS
 from trainer.data.source import in_memory
-from trainer.evaluation import Evaluator
-from trainer.step import make_train_loop
+from trainer.train.evaluation import Evaluator
+from trainer.train.step import make_train_loop
 
 # Op to why it is on the host.
 ON_THE_HOST = {"Timestamp": "the clock is the host's; of several workers alone"}

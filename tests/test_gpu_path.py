@@ -10,8 +10,8 @@ from conftest import make_runtime
 
 from trainer.config import Config
 from trainer.data.pipeline import open_feed
-from trainer.evaluation import Evaluator
 from trainer.plan import make_plan
+from trainer.train.evaluation import Evaluator
 
 SETTINGS = {"optimizer": "sgd", "learning_rate": 0.001, "ledger": True, "augment": ("flip", "crop")}
 MODELS = ("small_models:smooth", "small_models:normalized", "small_models:dropped", "small_models:regularized", "cnn3")

@@ -36,8 +36,8 @@ def heads(path, everywhere=True):
     "flags",
     "storage/model_dir",
     "storage/durable",
-    "progress",
-    "pace",
+    "train/metrics",
+    "train/steps_per_call",
     "process/signals",
     "distributed/cluster",
     "distributed/slurm_env",
@@ -46,7 +46,7 @@ def heads(path, everywhere=True):
     "process/watchdog",
     "storage/folder_lock",
     "checkpoint/async_writer",
-    "watch",
+    "train/loss_monitor",
     "bit_versions",
     "distributed/devices/kind",
     "distributed/devices/machine",
@@ -89,15 +89,15 @@ def test_only_flags_and_the_commands_see_absls_flags():
 
 def test_reporting_touches_no_state():
     for path in (ROOT / "trainer/reporting").glob("*.py"):
-        assert not {"trainer.step", "trainer.state"} & set(imports(path)), path
+        assert not {"trainer.train.step", "trainer.train.state"} & set(imports(path)), path
 
 
 def test_the_step_does_no_input_or_output():
-    tree = ast.parse((ROOT / "trainer/step.py").read_text())
+    tree = ast.parse((ROOT / "trainer/train/step.py").read_text())
     names = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
     names |= {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
     assert "tf" in names and not {"print", "open", "summary", "io", "py_function", "numpy_function"} & names
-    assert heads(ROOT / "trainer/step.py") == {"itertools", "typing", "tensorflow", "trainer"}
+    assert heads(ROOT / "trainer/train/step.py") == {"itertools", "typing", "tensorflow", "trainer"}
 
 
 def test_an_export_is_measured_without_this_package():

@@ -2,8 +2,8 @@
 
 import pytest
 
-from trainer.errors import BusyError
 from trainer.checkpoint.manager import Keeper
+from trainer.errors import BusyError
 from trainer.reporting.console import Console
 from trainer.storage.model_dir import ModelDir
 

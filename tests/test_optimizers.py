@@ -4,8 +4,8 @@ import pytest
 import tensorflow as tf
 
 from trainer.config import OPTIMIZERS, Config
-from trainer.optimizers import Schedule, make_optimizer
 from trainer.plan import make_plan
+from trainer.train.optimizers import Schedule, make_optimizer
 
 ORIGINALS = {"sgd": keras.optimizers.SGD, "adam": keras.optimizers.Adam, "adamw": keras.optimizers.AdamW,
              "lamb": keras.optimizers.Lamb, "lion": keras.optimizers.Lion, "muon": keras.optimizers.Muon}

@@ -4,11 +4,11 @@ import json
 import numpy as np
 
 from trainer.config import Config
-from trainer.evaluation import Evaluation
 from trainer.plan import make_plan
-from trainer.progress import Progress
-from trainer.step import StepRecords
-from trainer.watch import LossWatch
+from trainer.train.evaluation import Evaluation
+from trainer.train.loss_monitor import LossWatch
+from trainer.train.metrics import Progress
+from trainer.train.step import StepRecords
 
 
 def records(first, last):

@@ -5,16 +5,16 @@ import pytest
 import tensorflow as tf
 from conftest import Trainable
 
-from trainer import step
 from trainer.config import Config
 from trainer.data import order
 from trainer.data.pipeline import open_feed
 from trainer.data.source import in_memory
 from trainer.distributed import collectives
 from trainer.errors import DeviceError, DivergedError
-from trainer.progress import Progress
-from trainer.step import cross_entropy, make_train_loop
-from trainer.watch import LossWatch
+from trainer.train import step
+from trainer.train.loss_monitor import LossWatch
+from trainer.train.metrics import Progress
+from trainer.train.step import cross_entropy, make_train_loop
 
 
 def relative(a, b):
@@ -203,7 +203,7 @@ def test_float16_scales_the_loss_and_finds_a_scale_that_fits(trainable):
 
 
 def test_the_loss_scale_doubles_after_long_peace(trainable, monkeypatch):
-    monkeypatch.setattr("trainer.step._GROW_LOSS_SCALE_AFTER", 5)
+    monkeypatch.setattr("trainer.train.step._GROW_LOSS_SCALE_AFTER", 5)
     made = trainable(1, precision="float16", optimizer="sgd", learning_rate=0.01)
     made.state.loss_scale.assign(8.0)
     assert made.train(11).finite.all()

@@ -3,7 +3,7 @@ import pytest
 
 from trainer.config import Config
 from trainer.errors import DivergedError
-from trainer.watch import LossWatch
+from trainer.train.loss_monitor import LossWatch
 
 
 def look(watch, losses, first=1):

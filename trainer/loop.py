@@ -14,17 +14,17 @@ import contextlib
 import math
 import time
 
+from trainer.checkpoint.manager import Keeper
 from trainer.data.pipeline import on_device
 from trainer.data.samples import take_samples
 from trainer.data.source import load
 from trainer.distributed import collectives
 from trainer.errors import Stopped, failure_of
-from trainer.evaluation import Evaluator
 from trainer.finish import finish
-from trainer.checkpoint.manager import Keeper
 from trainer.plan import make_plan
-from trainer.state import TrainState
-from trainer.training import Training
+from trainer.train.evaluation import Evaluator
+from trainer.train.inner_loop import Training
+from trainer.train.state import TrainState
 
 
 def train_and_evaluate(config, runtime, model_dir, console, wish, deadline):

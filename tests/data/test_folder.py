@@ -16,8 +16,8 @@ from trainer.config import Config
 from trainer.data import folder, scan
 from trainer.data.pipeline import evaluation_iterators, open_feed
 from trainer.errors import DataError
-from trainer.evaluation import Evaluator
 from trainer.plan import make_plan
+from trainer.train.evaluation import Evaluator
 
 
 @pytest.fixture

@@ -6,13 +6,13 @@ import threading
 import pytest
 
 from trainer.errors import StorageError
-from trainer.progress import Progress
 from trainer.reporting import lines
 from trainer.reporting.background import Background
 from trainer.reporting.console import Console
 from trainer.reporting.reporter import Reporter
 from trainer.storage.model_dir import ModelDir
-from trainer.training import Training
+from trainer.train.inner_loop import Training
+from trainer.train.metrics import Progress
 
 
 def test_actions_are_done_in_their_order_by_a_thread_of_their_own():

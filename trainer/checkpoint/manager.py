@@ -10,14 +10,14 @@ import numpy as np
 import tensorflow as tf
 
 from trainer import __version__, bit_versions
+from trainer.checkpoint.async_writer import Saver
 from trainer.checkpoint.checkpoints import Checkpoints
 from trainer.distributed import collectives
 from trainer.distributed.devices import record
 from trainer.distributed.devices.autotune import AutotuneFile
 from trainer.errors import DataError, StorageError, failure_of
-from trainer.progress import Progress
 from trainer.reporting.reporter import Reporter
-from trainer.checkpoint.async_writer import Saver
+from trainer.train.metrics import Progress
 
 _SEEN_SECONDS = 90.0
 

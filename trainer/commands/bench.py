@@ -98,8 +98,8 @@ def _measure_on(devices, config, options):
     from trainer.data.pipeline import iterate, open_feed
     from trainer.data.source import load
     from trainer.plan import make_plan
-    from trainer.state import TrainState
-    from trainer.step import make_train_loop
+    from trainer.train.state import TrainState
+    from trainer.train.step import make_train_loop
 
     data = load(config)
     plan = make_plan(config, data.train.size, devices.replicas)

@@ -24,7 +24,7 @@ def run(options):
         options: The `Options`.
     """
     trained = TrainedRun(options, virtual_devices=options.virtual_devices)
-    from trainer.evaluation import Evaluator
+    from trainer.train.evaluation import Evaluator
 
     data, runtime = trained.data(), trained.runtime
     rows = max(1, trained.config.batch_size // runtime.replicas)

@@ -67,7 +67,7 @@ class TrainedRun:
             A `keras.Model`.
         """
         from trainer import models
-        from trainer.state import model_variables
+        from trainer.train.state import model_variables
 
         with self.runtime.strategy.scope():
             model = models.build(self.config.model, len(self.classes), self.image_shape,

@@ -4,9 +4,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from trainer import bit_versions, models, optimizers
+from trainer import bit_versions, models
 from trainer.models import applications
 from trainer.models.pooling import pool_by_comparison
+from trainer.train import optimizers
 
 _PRIME = 1_000_003
 _FIRST_LOSS_SCALE = 2.0**15

@@ -8,9 +8,9 @@ import tensorflow as tf
 from trainer.data.pipeline import open_feed
 from trainer.distributed.stragglers import Waits
 from trainer.errors import failure_of
-from trainer.pace import Pace
-from trainer.step import make_train_loop
-from trainer.watch import LossWatch
+from trainer.train.loss_monitor import LossWatch
+from trainer.train.step import make_train_loop
+from trainer.train.steps_per_call import Pace
 
 
 class Training:

@@ -9,8 +9,8 @@ import tensorflow as tf
 from trainer.data.pipeline import evaluation_iterators
 from trainer.distributed import collectives
 from trainer.errors import DataError
-from trainer.pace import Pace
-from trainer.step import cross_entropy
+from trainer.train.step import cross_entropy
+from trainer.train.steps_per_call import Pace
 
 
 class Evaluation(NamedTuple):
