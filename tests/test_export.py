@@ -10,7 +10,7 @@ import tensorflow as tf
 from PIL import Image
 
 from trainer.errors import Stopped, StorageError
-from trainer.export import PATHS, export
+from trainer.export.exporter import PATHS, export
 from trainer.storage import durable
 
 
@@ -97,7 +97,7 @@ def test_an_export_that_differs_fails_and_leaves_the_old_one(exported):
 
 def test_an_export_that_cannot_be_loaded_fails(exported, monkeypatch, tmp_path):
     made, _, _ = exported
-    monkeypatch.setattr("trainer.export._write", lambda name, model, classes, path: path.write_bytes(b"junk"))
+    monkeypatch.setattr("trainer.export.exporter._write", lambda name, model, classes, path: path.write_bytes(b"junk"))
     with pytest.raises(StorageError, match="h5 export can't be loaded again"):
         export(dataclasses.replace(made.config, export=("h5",)), made.data, made.state.model, None, tmp_path / "export")
 
@@ -114,7 +114,7 @@ def test_a_model_trained_in_bfloat16_is_exported_in_float32(trainable, tmp_path)
 def test_measuring_tells_of_each_piece_of_work_and_can_be_ended_by_it(exported, monkeypatch, tmp_path):
     """The deadline on progress hears of every chunk: however long all take, each is short."""
     made, _, result = exported
-    monkeypatch.setattr("trainer.export_measurement._ROWS", 5)
+    monkeypatch.setattr("trainer.export.measure._ROWS", 5)
     calls = []
     again = export(made.config, made.data, made.state.model, None, tmp_path / "export", heed=lambda: calls.append(1))
     assert measured(again) == measured(result)

@@ -101,7 +101,7 @@ def test_the_step_does_no_input_or_output():
 
 
 def test_an_export_is_measured_without_this_package():
-    assert heads(ROOT / "trainer/measure_export.py") <= {"ctypes", "json", "sys", "numpy", "tensorflow", "keras"}
+    assert heads(ROOT / "trainer/export/measure_script.py") <= {"ctypes", "json", "sys", "numpy", "tensorflow", "keras"}
 
 
 def test_only_one_file_says_what_a_devices_kind_implies():

@@ -3,8 +3,8 @@
 import json
 import math
 
-from trainer import export
 from trainer.errors import Stopped
+from trainer.export import exporter
 from trainer.storage import durable
 
 
@@ -52,7 +52,7 @@ def _export(run):
                           "run the same command again; it exports then") from None
 
     with run.nothing_to_save("exporting"):
-        return export.export(run.config, run.data, run.state.model, reached, run.model_dir.export,
+        return exporter.export(run.config, run.data, run.state.model, reached, run.model_dir.export,
                              run.runtime.devices[0], run.runtime.kind, heed)
 
 

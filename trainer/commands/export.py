@@ -35,7 +35,7 @@ def run(options):
 
 def _export(options):
     trained = TrainedRun(options, strategy="one_device" if options.num_gpus < 0 else "auto")
-    from trainer.export import export
+    from trainer.export.exporter import export
 
     config = dataclasses.replace(trained.config, export=options.export)
     results = export(config, trained.data(), trained.model("float32"), None, trained.model_dir.export,

@@ -34,7 +34,7 @@ def run(options):
         options: The `Options`.
     """
     trained = TrainedRun(options, strategy="one_device" if options.num_gpus < 0 else "auto")
-    from trainer.export import Serving
+    from trainer.export.exporter import Serving
 
     serving = Serving(trained.model("float32"), trained.classes)
     classify = serving.signatures()["serving_default"]
@@ -55,7 +55,7 @@ def _pictures(names, image_shape):
     from trainer.data.bad import BadExamples
     from trainer.data.encoded import Looks
     from trainer.data.folder import FolderSplit
-    from trainer.export import resize
+    from trainer.export.exporter import resize
 
     bad, looks = BadExamples(len(names)), Looks.join([pictures.look(name) for name in names])
     split = FolderSplit("", names, np.zeros(len(names)), looks, image_shape[0], (), bad)

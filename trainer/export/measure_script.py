@@ -1,6 +1,6 @@
 """Measures an exported model on pictures from its standard input. Imports nothing of this project.
 
-    python measure_export.py h5|keras|saved_model PATH
+    python measure_script.py h5|keras|saved_model PATH
 
 Started as a copy in a folder of its own. The input is a sequence of chunks, all numbers of the machine's own
 byte order: n, h, w, c (int64), pictures (uint8 [n, h, w, c]) and their labels (int32 [n]). Prints a JSON line

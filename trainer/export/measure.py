@@ -61,7 +61,7 @@ class Measurement:
         """
         with tempfile.TemporaryDirectory(prefix="lockstep-") as scratch:
             # A copy, started from its own folder: the package isn't on that process's path.
-            script = shutil.copy(Path(__file__).with_name("measure_export.py"), scratch)
+            script = shutil.copy(Path(__file__).with_name("measure_script.py"), scratch)
             if not self._kind.cuda:
                 return self._side_by_side(paths, script)
             measured = {}

@@ -15,7 +15,7 @@ from trainer import models
 from trainer.data.views import LARGE
 from trainer.distributed.devices.kind import CPU
 from trainer.errors import StorageError
-from trainer.export_measurement import Measurement
+from trainer.export.measure import Measurement
 from trainer.storage import durable
 
 PATHS = {"h5": "model.h5", "keras": "model.keras", "saved_model": "saved_model/1"}

@@ -1,0 +1,1 @@
+"""What a run gives away: exports, measured in processes that know nothing of this package."""
