@@ -11,7 +11,7 @@ from pathlib import Path
 
 from conftest import environment
 
-from trainer.reporting import lines
+from trainer.reporting import jsonl
 
 FLAGS = ("--dataset=shapes", "--model=small_models:smooth", "--batch_size=48", "--max_steps=1200", "--optimizer=sgd",
          "--learning_rate=0.05", "--eval_every_epochs=1.7", "--log_every_steps=10", "--num_gpus=0", "--export=none",
@@ -51,7 +51,7 @@ def workers_in(folder):
 def wait_for_step(folder, step, seconds=120):
     """Waits until a run has reported a step."""
     path, deadline = folder / "run/metrics.jsonl", time.monotonic() + seconds
-    while not path.exists() or not any(line["step"] >= step for line in lines.read(path)):
+    while not path.exists() or not any(line["step"] >= step for line in jsonl.read(path)):
         assert time.monotonic() < deadline, f"no step {step} in {seconds} s"
         time.sleep(0.05)
 

@@ -20,8 +20,8 @@ from trainer.data.samples import take_samples
 from trainer.data.source import load
 from trainer.distributed import collectives
 from trainer.errors import Stopped, failure_of
-from trainer.finish import finish
 from trainer.plan import make_plan
+from trainer.reporting.run_record import finish
 from trainer.train.evaluation import Evaluator
 from trainer.train.inner_loop import Training
 from trainer.train.state import TrainState

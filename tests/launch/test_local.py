@@ -18,7 +18,7 @@ from launch_jobs import FLAGS, end_all, finish, launch, send, wait_for_step, wor
 from reporting.test_reporting import scalars
 from system.runs import assert_equal_runs
 
-from trainer.reporting import lines
+from trainer.reporting import jsonl
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +80,7 @@ def test_a_slow_worker_is_named_with_its_share(tmp_path):
     _, err = finish(launch(tmp_path, "--num_workers=2", flags=flags), 0)
     (warning,) = err.splitlines()
     assert warning.startswith("lockstep: warning: worker 1 is slow: its own part of a step takes ")
-    last = list(lines.read(tmp_path / "run/metrics.jsonl"))[-2]
+    last = list(jsonl.read(tmp_path / "run/metrics.jsonl"))[-2]
     assert 0.2 < last["waiting_share"] < 0.6  # the mean over both, of which one waits nearly all the time
     assert 0 <= last["all_reduce_share"] < 0.5
     for tag in ("waiting_share", "all_reduce_share"):

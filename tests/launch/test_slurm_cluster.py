@@ -14,7 +14,7 @@ import pytest
 from own_slurm import PROGRAMS, Slurm, wait_for
 
 from trainer.distributed import slurm_env
-from trainer.reporting import lines
+from trainer.reporting import jsonl
 
 # Until it has met its time limit, the job is so slow that it can't end before.
 THROTTLED = """
@@ -171,5 +171,5 @@ def test_a_job_comes_back_after_its_time_limit_and_ends_as_if_there_were_none(cl
     stopped = [int(step) for step in re.findall(r"step (\d+) is saved in limited/checkpoints", log)]
     assert 0 < max(stopped) < 1000 and f"going on from step {max(stopped)}" in log
     through, back = ({(line["split"], line["step"]): (line["loss"], line["accuracy"]) for line in
-                      lines.read(folder / "metrics.jsonl")} for folder in (bare[0], cluster.folder / "limited"))
+                      jsonl.read(folder / "metrics.jsonl")} for folder in (bare[0], cluster.folder / "limited"))
     assert back == through and len(through) == 1000 + 3

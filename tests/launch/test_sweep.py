@@ -16,7 +16,7 @@ import pytest
 from conftest import environment
 
 from launch import grid, results
-from trainer.reporting import lines
+from trainer.reporting import jsonl
 from trainer.storage.model_dir import ModelDir
 
 
@@ -159,7 +159,7 @@ def test_a_sweep_goes_on_after_every_kind_of_end(sweep, tmp_path):
 
     def steps(name):
         path = out / name / "metrics.jsonl"
-        return [line["step"] for line in lines.read(path) if line["split"] == "train"] if path.exists() else []
+        return [line["step"] for line in jsonl.read(path) if line["split"] == "train"] if path.exists() else []
 
     # TF_CONFIG is of the job that the sweep may be a part of, not of its runs.
     first = sweep("--slots=2", TF_CONFIG="{}")

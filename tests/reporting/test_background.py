@@ -6,7 +6,7 @@ import threading
 import pytest
 
 from trainer.errors import StorageError
-from trainer.reporting import lines
+from trainer.reporting import jsonl
 from trainer.reporting.background import Background
 from trainer.reporting.console import Console
 from trainer.reporting.reporter import Reporter
@@ -57,10 +57,10 @@ def test_the_next_call_does_not_wait_for_what_is_written_of_the_last(training):
     training, may_write, model_dir = training
     training.call(2)
     training.call(3)
-    assert training.step == 5 and not lines.read(model_dir.metrics)
+    assert training.step == 5 and not jsonl.read(model_dir.metrics)
     may_write.set()
     training.finish_reports()
-    assert [line["step"] for line in lines.read(model_dir.metrics)] == [1, 2, 3, 4, 5]
+    assert [line["step"] for line in jsonl.read(model_dir.metrics)] == [1, 2, 3, 4, 5]
 
 
 def test_what_a_save_counts_is_all_that_was_begun(training):
@@ -69,7 +69,7 @@ def test_what_a_save_counts_is_all_that_was_begun(training):
     threading.Timer(0.3, may_write.set).start()
     sizes, _ = training._reporter.settle()
     assert sizes["metrics"] == model_dir.metrics.stat().st_size > 0
-    assert len(lines.read(model_dir.ledger)) == 4
+    assert len(jsonl.read(model_dir.ledger)) == 4
 
 
 def test_a_report_that_fails_ends_the_run(training):

@@ -5,8 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from trainer.reporting import curves, lines
-from trainer.reporting.lines import LinesFile
+from trainer.reporting import curves, jsonl
+from trainer.reporting.jsonl import LinesFile
 from trainer.reporting.tensorboard import TensorBoardWriter
 
 
@@ -24,7 +24,7 @@ def test_metrics_are_cut_back_to_what_a_checkpoint_knows(tmp_path):
     again = LinesFile(path, size)
     again.write({**record(3), "split": "eval"})
     again.close()
-    assert [(line["step"], line["split"]) for line in lines.read(path)] == [(1, "train"), (3, "eval")]
+    assert [(line["step"], line["split"]) for line in jsonl.read(path)] == [(1, "train"), (3, "eval")]
     assert json.loads(path.read_text().splitlines()[0])["loss"] == 1
 
 
@@ -40,7 +40,7 @@ def test_a_metrics_file_shorter_than_the_checkpoint_knows_is_not_padded(tmp_path
 def test_a_line_that_was_cut_off_is_not_read(tmp_path):
     path = tmp_path / "metrics.jsonl"
     path.write_bytes(b'{"step": 1}\n{"ste')
-    assert lines.read(path) == [{"step": 1}]
+    assert jsonl.read(path) == [{"step": 1}]
 
 
 @settings(max_examples=200, deadline=None)
@@ -48,7 +48,7 @@ def test_a_line_that_was_cut_off_is_not_read(tmp_path):
 def test_any_bytes_in_a_metrics_file(tmp_path_factory, before, size):
     path = tmp_path_factory.mktemp("any") / "metrics.jsonl"
     path.write_bytes(b'{"step": 1, "split": "train", "loss": 2.0, "epoch": 0.1}\n' + b"\n".join(before))
-    assert all(isinstance(line, dict) for line in lines.read(path))
+    assert all(isinstance(line, dict) for line in jsonl.read(path))
     there = path.read_bytes()
     file = LinesFile(path, size)
     file.write({"step": 2, "loss": float("nan")})

@@ -7,7 +7,7 @@ import numpy as np
 from conftest import environment
 from reporting.test_reporting import scalars
 
-from trainer.reporting import lines
+from trainer.reporting import jsonl
 
 
 def start(folder, *flags, **more):
@@ -39,12 +39,12 @@ def reported(folder):
     """All of metrics.jsonl but what depends on the clock."""
     timed = ("time", "images_per_second", "waiting_share", "all_reduce_share")
     return [{name: value for name, value in line.items() if name not in timed}
-            for line in lines.read(folder / "run/metrics.jsonl")]
+            for line in jsonl.read(folder / "run/metrics.jsonl")]
 
 
 def ledger(folder):
     """Step to ids; no step twice, none left out."""
-    entries = [(line["step"], line["ids"]) for line in lines.read(folder / "run/ledger.jsonl")]
+    entries = [(line["step"], line["ids"]) for line in jsonl.read(folder / "run/ledger.jsonl")]
     assert [step for step, _ in entries] == list(range(1, len(entries) + 1))
     return dict(entries)
 

@@ -11,7 +11,7 @@ import pytest
 from conftest import Ended, environment
 
 from trainer.data.order import Shuffle
-from trainer.reporting import lines
+from trainer.reporting import jsonl
 
 
 def ended(done, code, *parts):
@@ -169,9 +169,9 @@ def test_a_clock_that_jumps_changes_nothing(run, tmp_path):
     assert done.code == 0 and "Traceback" not in done.err, done.err
     assert run("trainer.main", *flags, "--model_dir=steady").code == 0
     jumping, steady = ([{name: value for name, value in line.items() if name not in ("time", "images_per_second")}
-                        for line in lines.read(tmp_path / name / "metrics.jsonl")] for name in ("jumping", "steady"))
+                        for line in jsonl.read(tmp_path / name / "metrics.jsonl")] for name in ("jumping", "steady"))
     assert jumping == steady and len(steady) == 10
-    times = [line["time"] for line in lines.read(tmp_path / "jumping/metrics.jsonl")]
+    times = [line["time"] for line in jsonl.read(tmp_path / "jumping/metrics.jsonl")]
     assert times == sorted(times, reverse=True)  # it did jump
 
 

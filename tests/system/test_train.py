@@ -10,7 +10,7 @@ import runs
 from reporting.test_reporting import scalars
 from runs import assert_equal_runs, finish, ledger, reported, state
 
-from trainer.reporting import lines
+from trainer.reporting import jsonl
 
 # Batch norm, momentum, augmentation, two replicas; evaluations, logs and checkpoints that fall on different steps.
 FLAGS = ("--dataset=shapes", "--model=small_models:normalized", "--batch_size=16", "--max_steps=40", "--optimizer=sgd",
@@ -28,7 +28,7 @@ def wait_for_step(process, folder, step):
     path = folder / "run/metrics.jsonl"
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline and process.poll() is None:
-        if path.exists() and any(line["step"] >= step for line in lines.read(path)):
+        if path.exists() and any(line["step"] >= step for line in jsonl.read(path)):
             return
         time.sleep(0.02)
     raise AssertionError(f"step {step} never came: {process.communicate()}")

@@ -14,7 +14,7 @@ from picture_files import class_folders
 
 from trainer.config import Config
 from trainer.data.source import load
-from trainer.reporting import lines
+from trainer.reporting import jsonl
 
 FLAGS = ("--dataset=shapes", "--model=small_models:smooth", "--batch_size=32", "--max_steps=50", "--optimizer=sgd",
          "--learning_rate=0.05", "--eval_every_epochs=0.05", "--log_every_steps=1", "--num_gpus=0", "--ledger")
@@ -44,9 +44,9 @@ def finish(jobs, code):
 
 def losses(folder):
     """Of every line of metrics; each evaluation counts every example once."""
-    assert all(line["examples"] == 2000 for line in lines.read(folder / "run/metrics.jsonl") if line["split"] == "eval")
+    assert all(line["examples"] == 2000 for line in jsonl.read(folder / "run/metrics.jsonl") if line["split"] == "eval")
     return {(line["split"], line["step"]): (line["loss"], line["accuracy"])
-            for line in lines.read(folder / "run/metrics.jsonl")}
+            for line in jsonl.read(folder / "run/metrics.jsonl")}
 
 
 def wait_for_metrics(folder):

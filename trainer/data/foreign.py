@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from trainer.data import index, pictures
 from trainer.errors import DataError
-from trainer.reporting.bar import bar
+from trainer.reporting.progress_bar import bar
 
 _NAME = re.compile(r"(?:.*-)?(train|validation|val|test)(?:\.tfrecord)?-(\d+)-of-(\d+)")
 _HEADER, _FOOTER = 12, 4  # bytes of a TFRecord around its content

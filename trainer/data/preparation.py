@@ -24,7 +24,7 @@ from trainer.data.order import permutation
 from trainer.data.pictures import cores
 from trainer.data.scan import scan
 from trainer.errors import DataError, UsageError
-from trainer.reporting.bar import bar
+from trainer.reporting.progress_bar import bar
 from trainer.storage import durable
 from trainer.storage.folder_lock import FolderLock
 

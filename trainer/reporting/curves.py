@@ -1,6 +1,6 @@
 """The picture of a run: loss and accuracy on train and test, drawn from metrics.jsonl."""
 
-from trainer.reporting import lines
+from trainer.reporting import jsonl
 from trainer.reporting.figure import save
 
 _TRAIN, _TEST = "#7a8ca3", "#d1495b"
@@ -18,7 +18,7 @@ def draw(metrics_file, picture):
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    found = [line for line in lines.read(metrics_file) if _is_whole(line)]
+    found = [line for line in jsonl.read(metrics_file) if _is_whole(line)]
     train = [line for line in found if line["split"] == "train"]
     test = [line for line in found if line["split"] == "eval"]
     figure, axes = pyplot.subplots(1, 2, figsize=(10.5, 4), layout="constrained")

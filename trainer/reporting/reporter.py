@@ -5,7 +5,7 @@ import time
 
 from trainer.reporting import curves, sheet
 from trainer.reporting.background import Background
-from trainer.reporting.lines import LinesFile
+from trainer.reporting.jsonl import LinesFile
 from trainer.reporting.tensorboard import TensorBoardWriter
 
 _MOST_WARNINGS = 10  # a start
