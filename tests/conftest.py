@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from trainer.config import Config
-from trainer.data import shapes
+from trainer.data.sources import shapes
 from trainer.distributed import runtime as runtime_module
 from trainer.distributed.devices.kind import CPU
 from trainer.plan import make_plan

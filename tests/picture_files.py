@@ -1,4 +1,4 @@
-"""Picture files for tests: figures of trainer.data.shapes, written in any format."""
+"""Picture files for tests: figures of trainer.data.sources.shapes, written in any format."""
 
 import io
 from pathlib import Path
@@ -8,8 +8,8 @@ from conftest import make_runtime
 from PIL import Image
 
 from trainer.config import Config
-from trainer.data import shapes
 from trainer.data.pipeline import open_feed
+from trainer.data.sources import shapes
 from trainer.plan import make_plan
 
 CLASSES = shapes.CLASSES

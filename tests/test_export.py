@@ -19,7 +19,7 @@ def exported(tmp_path_factory):
     """A little training, exported: (what trained, folder, result)."""
     from conftest import Trainable
 
-    from trainer.data import shapes
+    from trainer.data.sources import shapes
 
     made = Trainable(shapes.draw_dataset(0, 240, 50), 2, model="resnet20", learning_rate=0.003)
     made.train(40)

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trainer.config import Config
-from trainer.data import cifar10 as source
+from trainer.data.sources import cifar10 as source
 from trainer.errors import DataError
 
 

@@ -13,8 +13,9 @@ from picture_files import batches, class_folders, encode, figures, photo, png_he
 from PIL import Image
 
 from trainer.config import Config
-from trainer.data import folder, scan
+from trainer.data import scan
 from trainer.data.pipeline import evaluation_iterators, open_feed
+from trainer.data.sources import folder
 from trainer.errors import DataError
 from trainer.plan import make_plan
 from trainer.train.evaluation import Evaluator

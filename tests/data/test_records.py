@@ -15,8 +15,9 @@ from picture_files import batches, class_folders, encode, figures, photo, turned
 from PIL import Image
 
 from trainer.config import Config
-from trainer.data import foreign, index, order, records
+from trainer.data import foreign, index, order
 from trainer.data.preparation import prepare
+from trainer.data.sources import records
 from trainer.errors import DataError, StorageError, UsageError
 from trainer.storage.folder_lock import FolderLock
 

@@ -1,6 +1,6 @@
 import numpy as np
 
-from trainer.data import shapes
+from trainer.data.sources import shapes
 
 
 def test_pictures_follow_from_the_seed():

@@ -12,7 +12,7 @@ import pytest
 from conftest import ROOT, Ended, environment
 from PIL import Image
 
-from trainer.data import shapes
+from trainer.data.sources import shapes
 
 
 @pytest.fixture(scope="module")

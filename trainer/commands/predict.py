@@ -54,7 +54,7 @@ def _pictures(names, image_shape):
     from trainer.data import pictures
     from trainer.data.bad import BadExamples
     from trainer.data.encoded import Looks
-    from trainer.data.folder import FolderSplit
+    from trainer.data.sources.folder import FolderSplit
     from trainer.export.exporter import resize
 
     bad, looks = BadExamples(len(names)), Looks.join([pictures.look(name) for name in names])

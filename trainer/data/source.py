@@ -128,5 +128,5 @@ def load(config):
     """
     kind = config.dataset
     if ":" in kind:
-        kind = "tfds" if kind.startswith("tfds:") else "users"
-    return importlib.import_module(f"trainer.data.{kind}").load(config)
+        kind = "tfds" if kind.startswith("tfds:") else "custom"
+    return importlib.import_module(f"trainer.data.sources.{kind}").load(config)

@@ -17,9 +17,9 @@ import tensorflow as tf
 from trainer.data import index
 from trainer.data.bad import BadExamples
 from trainer.data.encoded import EncodedSplit, Looks
-from trainer.data.folder import common_size, shown
 from trainer.data.lanes import Lanes, lanes_of
 from trainer.data.source import Dataset
+from trainer.data.sources.folder import common_size, shown
 from trainer.errors import DataError
 
 _LARGE = 2**18  # bytes of a record

@@ -7,7 +7,7 @@ index, lane by lane.
 from pathlib import Path
 
 from trainer.data import foreign, index
-from trainer.data.records import open_index
+from trainer.data.sources.records import open_index
 from trainer.errors import DataError, UsageError
 
 _INDEX = "lockstep"

@@ -1,0 +1,1 @@
+"""One file per `--dataset`: each has a function `load` of a run's `Config`."""
