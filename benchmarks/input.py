@@ -30,7 +30,7 @@ from PIL import Image  # noqa: E402
 
 from trainer.config import Config  # noqa: E402
 from trainer.data import foreign, order  # noqa: E402
-from trainer.data.pictures import cores  # noqa: E402
+from trainer.data.images.pillow_reader import cores  # noqa: E402
 from trainer.data.source import load  # noqa: E402
 from trainer.distributed.runtime import tf  # noqa: E402  keeps back what TensorFlow says while it is imported
 

@@ -13,7 +13,7 @@ from picture_files import batches, class_folders, encode, figures, photo, png_he
 from PIL import Image
 
 from trainer.config import Config
-from trainer.data import scan
+from trainer.data.images import folder_scan
 from trainer.data.pipeline import evaluation_iterators, open_feed
 from trainer.data.sources import folder
 from trainer.errors import DataError
@@ -184,7 +184,8 @@ def test_a_step_with_pictures_that_are_known_to_be_bad_is_not_done_over(data_dir
     names = damage(data_dir)
     (data_dir / names[1]).write_bytes(b"")  # known from its header now, as the others are
     done_over = []
-    monkeypatch.setattr("trainer.data.encoded.EncodedSplit._note", lambda self, example: done_over.append(example))
+    monkeypatch.setattr("trainer.data.images.encoded_split.EncodedSplit._note",
+                        lambda self, example: done_over.append(example))
     data = load(data_dir, max_bad_records=4)
     steps = batches(data)
     assert sum(int((step[4] == 0).sum()) for step in steps) >= 4 and not done_over
@@ -288,8 +289,8 @@ def test_headers_are_read_once(data_dir, tmp_path, monkeypatch):
     run.mkdir()
     config = Config(dataset="folder", data_dir=str(data_dir), model_dir=str(run))
     first, read = folder.load(config), []
-    look = scan.pictures.look
-    monkeypatch.setattr(scan.pictures, "look", lambda path: read.append(os.path.basename(path)) or look(path))
+    look = folder_scan.pillow_reader.look
+    monkeypatch.setattr(folder_scan.pillow_reader, "look", lambda path: read.append(os.path.basename(path)) or look(path))
     assert folder.load(config).fingerprint == first.fingerprint and not read
     (data_dir / "train/star/00005.png").write_bytes(encode(photo(32, 32)))
     folder.load(config)
@@ -306,7 +307,7 @@ def test_what_is_remembered_may_be_anything(tmp_path_factory, text):
     (root / "a").mkdir()
     (root / "a/1.png").write_bytes(encode(figures(1)[0][0]))
     (root / "data_scan.json").write_text(text)
-    assert scan.scan(root / "a", root).pictures["1.png"].look.width == 32
+    assert folder_scan.scan(root / "a", root).pictures["1.png"].look.width == 32
 
 
 def test_a_hundred_thousand_files(tmp_path, monkeypatch):
@@ -323,5 +324,5 @@ def test_a_hundred_thousand_files(tmp_path, monkeypatch):
     run.mkdir()
     config = Config(dataset="folder", data_dir=str(tmp_path), model_dir=str(run))
     assert folder.load(config).train.size == 100_000
-    monkeypatch.setattr(scan.pictures, "look", lambda path: pytest.fail("read again"))
+    monkeypatch.setattr(folder_scan.pillow_reader, "look", lambda path: pytest.fail("read again"))
     assert folder.load(config).train.size == 100_000

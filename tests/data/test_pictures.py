@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from picture_files import encode, photo, png_header, turned
 from PIL import Image
 
-from trainer.data import pictures
-from trainer.data.pictures import JPEG, OTHER, PNG, decode, fault_of, look
+from trainer.data.images import pillow_reader
+from trainer.data.images.pillow_reader import JPEG, OTHER, PNG, decode, fault_of, look
 
 
 def looked(data):
@@ -88,4 +88,4 @@ def test_any_bytes_are_a_picture_or_have_a_problem(junk, kind, at):
 
 def test_a_file_that_is_not_there_is_a_problem(tmp_path):
     assert "can't be read" in look(tmp_path / "none.jpg").problem
-    assert pictures.cores() >= 1
+    assert pillow_reader.cores() >= 1

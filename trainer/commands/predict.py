@@ -51,13 +51,13 @@ def _pictures(names, image_shape):
     """Picture files as the model takes them: chunks of uint8 [n, height, width, channels]."""
     import numpy as np
 
-    from trainer.data import pictures
     from trainer.data.bad import BadExamples
-    from trainer.data.encoded import Looks
+    from trainer.data.images import pillow_reader
+    from trainer.data.images.encoded_split import Looks
     from trainer.data.sources.folder import FolderSplit
     from trainer.export.exporter import resize
 
-    bad, looks = BadExamples(len(names)), Looks.join([pictures.look(name) for name in names])
+    bad, looks = BadExamples(len(names)), Looks.join([pillow_reader.look(name) for name in names])
     split = FolderSplit("", names, np.zeros(len(names)), looks, image_shape[0], (), bad)
     problems = [problem for problem in bad.names()] or [
         f"{name}: {problem}" for number, name in enumerate(names) if (problem := split.problem_of(number))]
@@ -68,7 +68,7 @@ def _pictures(names, image_shape):
         return
     for name in names:
         with open(name, "rb") as file:
-            image = pictures.decode(file.read())
+            image = pillow_reader.decode(file.read())
         image = image if image_shape[2] == 3 else image.mean(-1, keepdims=True).round().astype(np.uint8)
         yield resize(image, *image_shape[:2]).numpy()[None]
 

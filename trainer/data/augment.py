@@ -9,8 +9,8 @@ import functools
 import tensorflow as tf
 
 from trainer.data.draws import draw, uniform
+from trainer.data.images.crops import AREA, ATTEMPTS, LARGE, RATIO
 from trainer.data.randaugment import randaugment
-from trainer.data.views import AREA, ATTEMPTS, LARGE, RATIO
 
 PADDING = 4
 GREY = 128

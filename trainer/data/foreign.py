@@ -13,7 +13,8 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from trainer.data import index, pictures
+from trainer.data import index
+from trainer.data.images import pillow_reader
 from trainer.errors import DataError
 from trainer.reporting.progress_bar import bar
 
@@ -80,7 +81,7 @@ def make_index(source, out):
                         "put train-… and validation-… (or test-…) shards there")
     out.mkdir(parents=True, exist_ok=True)
     paths = [path for shards in halves.values() for path in shards]
-    with ThreadPoolExecutor(pictures.cores()) as threads, bar("shards", len(paths)) as advance:
+    with ThreadPoolExecutor(pillow_reader.cores()) as threads, bar("shards", len(paths)) as advance:
         def read(path):
             shard = _read_shard(path)
             advance(1)
@@ -100,7 +101,7 @@ def _read_shard(path):
     try:
         for number, record in enumerate(tf.data.TFRecordDataset(str(path)).as_numpy_iterator()):
             encoded, label, text = _parts(path, number, record)
-            look = pictures.look(io.BytesIO(encoded))
+            look = pillow_reader.look(io.BytesIO(encoded))
             if look.problem:
                 problems[number] = look.problem
             if text:

@@ -11,8 +11,9 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from trainer.data import order, pictures
+from trainer.data import order
 from trainer.data.batch import Batch, WeighedBatch
+from trainer.data.images import pillow_reader
 from trainer.errors import UsageError
 
 _PREFETCH = 4
@@ -154,7 +155,7 @@ def _lie_on_device(split, wanted, runtime):
 def _threads(split, runtime):
     """How many threads each of this process's pipelines gets."""
     # Gathering from memory is cheap: more threads would only take cores from the training step.
-    return max(1, pictures.cores() // len(runtime.devices)) if split.decodes else 1
+    return max(1, pillow_reader.cores() // len(runtime.devices)) if split.decodes else 1
 
 
 def iterate(data, threads, device, kind):

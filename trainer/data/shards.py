@@ -16,7 +16,8 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
-from trainer.data import index, pictures
+from trainer.data import index
+from trainer.data.images import pillow_reader
 from trainer.storage import durable
 
 FIRST_LABEL = 1
@@ -74,16 +75,16 @@ def _content(path):
             data = file.read()
     except OSError as error:
         return b"", f"it can't be read: {error.strerror}"
-    return data, pictures.fault_of(data)
+    return data, pillow_reader.fault_of(data)
 
 
 def _encode(data, resize_shorter):
     """(bytes that TensorFlow reads right, their `pictures.Look`)."""
-    look = pictures.look(io.BytesIO(data))
+    look = pillow_reader.look(io.BytesIO(data))
     shrinks = 0 < resize_shorter < min(look.width, look.height)
-    if look.kind != pictures.OTHER and look.orientation == 1 and not shrinks:
+    if look.kind != pillow_reader.OTHER and look.orientation == 1 and not shrinks:
         return data, look
-    image, lossless = Image.fromarray(pictures.decode(data)), _is_lossless(data)
+    image, lossless = Image.fromarray(pillow_reader.decode(data)), _is_lossless(data)
     if shrinks:
         scale = resize_shorter / min(image.size)
         image = image.resize([max(1, round(side * scale)) for side in image.size], Image.Resampling.LANCZOS)
@@ -92,7 +93,7 @@ def _encode(data, resize_shorter):
         image.save(written, "PNG")
     else:
         image.save(written, "JPEG", quality=_QUALITY, subsampling=0)
-    return written.getvalue(), pictures.look(written)
+    return written.getvalue(), pillow_reader.look(written)
 
 
 def _is_lossless(data):
@@ -110,7 +111,7 @@ def _example(encoded, look, source):
 
     text = source.text.encode()
     features = {
-        "image/encoded": words(encoded), "image/format": words(b"JPEG" if look.kind == pictures.JPEG else b"PNG"),
+        "image/encoded": words(encoded), "image/format": words(b"JPEG" if look.kind == pillow_reader.JPEG else b"PNG"),
         "image/height": number(look.height), "image/width": number(look.width), "image/channels": number(3),
         "image/colorspace": words(b"RGB"), "image/class/label": number(source.label + FIRST_LABEL),
         "image/class/text": words(text), "image/class/synset": words(text),

@@ -12,7 +12,7 @@ import absl.logging
 import tensorflow as tf
 
 from trainer import models
-from trainer.data.views import LARGE
+from trainer.data.images.crops import LARGE
 from trainer.distributed.devices.kind import CPU
 from trainer.errors import StorageError
 from trainer.export.measure import Measurement

@@ -19,8 +19,8 @@ import numpy as np
 import tensorflow as tf
 
 from trainer.data.bad import BadExamples
-from trainer.data.encoded import EncodedSplit, Looks
-from trainer.data.scan import scan
+from trainer.data.images.encoded_split import EncodedSplit, Looks
+from trainer.data.images.folder_scan import scan
 from trainer.data.source import Dataset
 from trainer.errors import DataError
 

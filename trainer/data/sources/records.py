@@ -16,7 +16,7 @@ import tensorflow as tf
 
 from trainer.data import index
 from trainer.data.bad import BadExamples
-from trainer.data.encoded import EncodedSplit, Looks
+from trainer.data.images.encoded_split import EncodedSplit, Looks
 from trainer.data.lanes import Lanes, lanes_of
 from trainer.data.source import Dataset
 from trainer.data.sources.folder import common_size, shown

@@ -16,8 +16,8 @@ import itertools
 import numpy as np
 import tensorflow as tf
 
-from trainer.data import decoding, pictures, views
 from trainer.data.batch import Batch
+from trainer.data.images import crops, pillow_reader, tf_decoder
 from trainer.data.split import Split
 
 
@@ -70,9 +70,9 @@ class EncodedSplit(Split):
         shorter = np.minimum(looks.heights, looks.widths)[~self._refused]
         # Where only few pictures are large enough to be halved, that saves less than choosing costs.
         self._halves = len(shorter) > 0 and np.median(shorter) >= 2 * size
-        ways = {pictures.JPEG: range(4) if self._halves else [0], pictures.PNG: [decoding.PNG],
-                pictures.OTHER: [decoding.OTHER]}
-        kinds = np.unique(looks.kinds[~self._refused]).tolist() or [pictures.OTHER]
+        ways = {pillow_reader.JPEG: range(4) if self._halves else [0], pillow_reader.PNG: [tf_decoder.PNG],
+                pillow_reader.OTHER: [tf_decoder.OTHER]}
+        kinds = np.unique(looks.kinds[~self._refused]).tolist() or [pillow_reader.OTHER]
         self._ways = [way for kind in kinds for way in ways[kind]]
         self._turned = bool((looks.orientations != 1).any())
 
@@ -116,7 +116,7 @@ class EncodedSplit(Split):
         ids = tf.data.Dataset.range(self.size)
         places = ids.batch(1).map(lambda ids: (ids, tf.zeros([1], tf.uint32)))
         places = places.map(lambda *pair: tuple(tf.ensure_shape(part, [1]) for part in pair))
-        data = self.read(places, pictures.cores(), training=False).unbatch().batch(rows).prefetch(1)
+        data = self.read(places, pillow_reader.cores(), training=False).unbatch().batch(rows).prefetch(1)
         for batch in data.as_numpy_iterator():
             self._bad.check()
             sound = batch.sound > 0
@@ -127,7 +127,7 @@ class EncodedSplit(Split):
         if example in self._looks.problems:
             return self._looks.problems[example]
         try:
-            return pictures.fault_of(self.load(example))
+            return pillow_reader.fault_of(self.load(example))
         except OSError as error:
             return f"it can't be read: {error.strerror or error}"
         except ValueError as error:
@@ -141,14 +141,14 @@ class EncodedSplit(Split):
             kinds, widths, heights, orientations = (
                 column[ids].astype(np.int32) for column in
                 (self._looks.kinds, self._looks.widths, self._looks.heights, self._looks.orientations))
-            boxes = (views.random_boxes(heights, widths, seeds) if training and "crop" in self.done else
-                     views.central_boxes(heights, widths, self._size))
-            stored = views.stored_boxes(boxes, heights, widths, orientations)
-            halvings = views.reductions(stored, self._size) * self._halves
-            jpeg = kinds == pictures.JPEG
+            boxes = (crops.random_boxes(heights, widths, seeds) if training and "crop" in self.done else
+                     crops.central_boxes(heights, widths, self._size))
+            stored = crops.stored_boxes(boxes, heights, widths, orientations)
+            halvings = crops.reductions(stored, self._size) * self._halves
+            jpeg = kinds == pillow_reader.JPEG
             boxes = np.where(jpeg[:, None], np.maximum(stored >> halvings[:, None], [0, 0, 1, 1]), boxes)
-            ways = decoding.ways_of(kinds, halvings)
-            mirrored = views.mirrored(seeds) * (training and "flip" in self.done)
+            ways = tf_decoder.ways_of(kinds, halvings)
+            mirrored = crops.mirrored(seeds) * (training and "flip" in self.done)
             fetched = self.fetch(ids)
             if self._refused.all():
                 fetched[:] = b""  # nothing that could be decoded
@@ -161,8 +161,8 @@ class EncodedSplit(Split):
 
     def _sound(self, example, seed, label, usable, way, orientation, mirrored, fetched, box):
         """A `Batch` without its first dimension; black and of no weight where the picture isn't usable."""
-        image = decoding.decode(self.encoded(fetched), way, box, orientation, self._size, self._ways, self._turned)
-        image = decoding.mirror(image, mirrored)
+        image = tf_decoder.decode(self.encoded(fetched), way, box, orientation, self._size, self._ways, self._turned)
+        image = tf_decoder.mirror(image, mirrored)
         if self._refused.any():
             image *= tf.cast(usable, tf.uint8)
         return Batch(example, seed, image, label, tf.cast(usable, tf.float32))
@@ -182,5 +182,5 @@ class EncodedSplit(Split):
 
 def _done_while_reading(augment, size):
     """The augmentations, from the first on, that cost least while a picture is read."""
-    here = ("flip", "crop") if size > views.LARGE else ("flip",)
+    here = ("flip", "crop") if size > crops.LARGE else ("flip",)
     return tuple(itertools.takewhile(lambda name: name in here, augment))

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
-from trainer.data import pictures
+from trainer.data.images import pillow_reader
 from trainer.errors import DataError, tell
 
 _MEMORY = "data_scan.json"
@@ -24,7 +24,7 @@ class Found(NamedTuple):
     """A picture file. size: Bytes. look: A `pictures.Look`."""
 
     size: int
-    look: pictures.Look
+    look: pillow_reader.Look
 
 
 class Scan(NamedTuple):
@@ -59,13 +59,13 @@ def scan(root, memory=None):
     _walk(root, "", files, others, folders)
     place = Path(memory or root, _MEMORY)
     known = _recall(place, root) if memory else {}
-    looks = {name: pictures.Look(*known[name][2:]) for name, stat in files.items()
+    looks = {name: pillow_reader.Look(*known[name][2:]) for name, stat in files.items()
              if known.get(name, [])[:2] == [stat.st_size, stat.st_mtime_ns]}
     new = sorted(files.keys() - looks.keys())
     if len(new) > _MANY:
         tell(f"reading the headers of {len(new):,} pictures in {root}")
     with ThreadPoolExecutor(_THREADS) as threads:  # opening files is mostly waiting where they are far away
-        looks.update(zip(new, threads.map(lambda name: pictures.look(os.path.join(root, name)), new, chunksize=64),
+        looks.update(zip(new, threads.map(lambda name: pillow_reader.look(os.path.join(root, name)), new, chunksize=64),
                          strict=True))
     if memory and new and Path(memory).is_dir():
         _remember(place, root, {name: [stat.st_size, stat.st_mtime_ns, *looks[name]] for name, stat in files.items()})
@@ -92,7 +92,7 @@ def _walk(root, folder, files, others, folders, above=()):
                     _walk(root, name, files, others, folders, (*above, here))
                 elif not entry.is_file():
                     others[name] = "it is no regular file"
-                elif entry.name.lower().endswith(pictures.ENDINGS):
+                elif entry.name.lower().endswith(pillow_reader.ENDINGS):
                     files[name] = entry.stat()
                 else:
                     others[name] = "it doesn't end as picture files do"

@@ -3,7 +3,7 @@
 import numpy as np
 import tensorflow as tf
 
-from trainer.data import pictures
+from trainer.data.images import pillow_reader
 
 # How an element is decoded: a JPEG, halved 0 to 3 times while decoding, a PNG, or anything else.
 PNG, OTHER = 4, 5
@@ -36,7 +36,7 @@ def decode(data, way, box, orientation, size, ways=None, turned=True):
 
     decoders = {halvings: jpeg(halvings) for halvings in range(4)}
     decoders[PNG] = whole(lambda: right(tf.io.decode_png(data, 3)))
-    decoders[OTHER] = whole(lambda: tf.ensure_shape(tf.numpy_function(pictures.decode, [data], tf.uint8),
+    decoders[OTHER] = whole(lambda: tf.ensure_shape(tf.numpy_function(pillow_reader.decode, [data], tf.uint8),
                                                     [None, None, 3]))
     chosen = sorted(decoders if ways is None else ways)
     if len(chosen) == 1:
@@ -81,4 +81,4 @@ def _resize_smoothly(image, size):
 
 def ways_of(kinds, halvings):
     """`decode`'s way of pictures: int32 [n], of their kinds and how often a JPEG may be halved."""
-    return np.select([kinds == pictures.JPEG, kinds == pictures.PNG], [halvings, PNG], OTHER).astype(np.int32)
+    return np.select([kinds == pillow_reader.JPEG, kinds == pillow_reader.PNG], [halvings, PNG], OTHER).astype(np.int32)
