@@ -29,8 +29,9 @@ from picture_files import encode, figures  # noqa: E402
 from PIL import Image  # noqa: E402
 
 from trainer.config import Config  # noqa: E402
-from trainer.data import foreign, order  # noqa: E402
+from trainer.data import order  # noqa: E402
 from trainer.data.images.pillow_reader import cores  # noqa: E402
+from trainer.data.records import external_shards  # noqa: E402
 from trainer.data.source import load  # noqa: E402
 from trainer.distributed.runtime import tf  # noqa: E402  keeps back what TensorFlow says while it is imported
 
@@ -151,7 +152,7 @@ def resume(options, root):
     contents = [encode(image) for image in figures(100)[0]]
     write_records(root / "r", "train", 64, options.records, contents)
     write_records(root / "r", "test", 1, 100, contents)
-    foreign.make_index(root / "r", root / "r")
+    external_shards.make_index(root / "r", root / "r")
     for share in (0, 0.9):
         taken = [float(subprocess.run([sys.executable, "-c", FIRST_STEP.format(
             root=str(HERE.parent), data=str(root / "r"), share=share)], check=True, text=True,
@@ -167,7 +168,7 @@ def memory(options, root):
     write_records(root / "r", "train", 128, count, contents)
     write_records(root / "r", "test", 1, 100, contents)
     size = sum(path.stat().st_size for path in (root / "r").iterdir())
-    foreign.make_index(root / "r", root / "r")
+    external_shards.make_index(root / "r", root / "r")
     began = time.perf_counter()
     subprocess.run([sys.executable, "-m", "trainer.main", "--dataset=records", f"--data_dir={root / 'r'}", "--epochs=1",
                     f"--model_dir={root / 'run'}", "--image_size=64", "--num_gpus=0", "--export=none"], check=True,

@@ -58,7 +58,7 @@ def heads(path, everywhere=True):
     "data/lanes",
     "data/images/crops",
     "data/images/folder_scan",
-    "data/index",
+    "data/records/index",
     "data/images/pillow_reader",
     "data/bad",
     "process/user_code"])

@@ -290,7 +290,8 @@ def test_headers_are_read_once(data_dir, tmp_path, monkeypatch):
     config = Config(dataset="folder", data_dir=str(data_dir), model_dir=str(run))
     first, read = folder.load(config), []
     look = folder_scan.pillow_reader.look
-    monkeypatch.setattr(folder_scan.pillow_reader, "look", lambda path: read.append(os.path.basename(path)) or look(path))
+    monkeypatch.setattr(folder_scan.pillow_reader, "look",
+                        lambda path: read.append(os.path.basename(path)) or look(path))
     assert folder.load(config).fingerprint == first.fingerprint and not read
     (data_dir / "train/star/00005.png").write_bytes(encode(photo(32, 32)))
     folder.load(config)

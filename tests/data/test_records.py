@@ -15,8 +15,9 @@ from picture_files import batches, class_folders, encode, figures, photo, turned
 from PIL import Image
 
 from trainer.config import Config
-from trainer.data import foreign, index, order
-from trainer.data.preparation import prepare
+from trainer.data import order
+from trainer.data.records import external_shards, index
+from trainer.data.records.prepare import prepare
 from trainer.data.sources import records
 from trainer.errors import DataError, StorageError, UsageError
 from trainer.storage.folder_lock import FolderLock
@@ -194,18 +195,18 @@ def test_all_that_is_wrong_is_listed_at_once_and_can_be_left_out(tmp_path):
 
 
 def test_finished_shards_are_not_written_again(pictures, made, tmp_path, monkeypatch):
-    from trainer.data import preparation
+    from trainer.data.records import prepare
 
     def fails(path, sources, resize_shorter):
         if "00001" in path.name:
             raise StorageError("the disk is full", "make room")
         return write(path, sources, resize_shorter)
 
-    write, written = preparation.shards.write_shard, []
-    monkeypatch.setattr(preparation.shards, "write_shard", fails)
+    write, written = prepare.shards.write_shard, []
+    monkeypatch.setattr(prepare.shards, "write_shard", fails)
     with pytest.raises(StorageError):
         prepare(pictures, tmp_path / "out", options(shards=3))
-    monkeypatch.setattr(preparation.shards, "write_shard",
+    monkeypatch.setattr(prepare.shards, "write_shard",
                         lambda path, *rest: written.append(path.name) or write(path, *rest))
     done = {path.name for path in (tmp_path / "out/.work").glob("*.json")}
     prepare(pictures, tmp_path / "out", options(shards=3))
@@ -326,7 +327,7 @@ def test_records_of_others(tmp_path, names, make, classes):
     images, labels = write_foreign(tmp_path / "theirs", names[0], 2, 50, make)
     write_foreign(tmp_path / "theirs", names[1], 1, 20, make, split=1)
     before = content(tmp_path / "theirs")
-    said = foreign.make_index(tmp_path / "theirs", tmp_path / "ours")
+    said = external_shards.make_index(tmp_path / "theirs", tmp_path / "ours")
     assert "index of 50 and 20 pictures in 3 shards, 10 classes" in said
     assert content(tmp_path / "theirs") == before
     data = load(tmp_path / "ours")
@@ -340,17 +341,17 @@ def test_foreign_shards_that_are_missing_or_damaged(tmp_path):
     make = lambda data, label: example(image=data, label=label)  # noqa: E731
     write_foreign(tmp_path / "t", "train", 3, 30, make)
     with pytest.raises(DataError, match="has shards of train only"):
-        foreign.make_index(tmp_path / "t", tmp_path / "t")
+        external_shards.make_index(tmp_path / "t", tmp_path / "t")
     write_foreign(tmp_path / "t", "test", 1, 10, make)
     flip(tmp_path / "t/train-00001-of-00003", 50)
     with pytest.raises(DataError, match="train-00001-of-00003 is damaged: record 0"):
-        foreign.make_index(tmp_path / "t", tmp_path / "t")
+        external_shards.make_index(tmp_path / "t", tmp_path / "t")
     (tmp_path / "t/train-00001-of-00003").unlink()
     with pytest.raises(DataError, match="2 of 3 train shards; the first that is missing is number 1"):
-        foreign.make_index(tmp_path / "t", tmp_path / "t")
+        external_shards.make_index(tmp_path / "t", tmp_path / "t")
     write_foreign(tmp_path / "t", "train", 3, 30, lambda data, label: example(other=data))
     with pytest.raises(DataError, match="train-00000-of-00003, record 0: it has neither"):
-        foreign.make_index(tmp_path / "t", tmp_path / "t")
+        external_shards.make_index(tmp_path / "t", tmp_path / "t")
 
 
 def test_the_crc_of_the_index_is_the_pictures(made):

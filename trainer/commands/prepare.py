@@ -32,11 +32,12 @@ def run(options):
     Args:
         options: The `Options`.
     """
-    from trainer.data import foreign
-    from trainer.data.preparation import prepare
+    from trainer.data.records import external_shards
+    from trainer.data.records.prepare import prepare
     from trainer.distributed import runtime  # noqa: F401  keeps back what TensorFlow says while it is imported
 
     source, out = Path(options.data_dir).expanduser(), Path(options.out).expanduser()
     with StopWish(for_good=True) as wish:
         wish.begin("preparing records")  # what is finished stays so, wherever a signal ends it
-        print(foreign.make_index(source, out) if foreign.shards_in(source) else prepare(source, out, options))
+        print(external_shards.make_index(source, out) if external_shards.shards_in(source) else
+              prepare(source, out, options))

@@ -6,7 +6,7 @@ index, lane by lane.
 
 from pathlib import Path
 
-from trainer.data import foreign, index
+from trainer.data.records import external_shards, index
 from trainer.data.sources.records import open_index
 from trainer.errors import DataError, UsageError
 
@@ -44,5 +44,5 @@ def load(config):
                         "prepare it yourself where there is a network, and name its folder with --data_dir") from None
     folder = Path(builder.data_path)
     if not (folder / _INDEX / index.NAME).exists():
-        foreign.make_index(folder, folder / _INDEX)
+        external_shards.make_index(folder, folder / _INDEX)
     return open_index(folder / _INDEX, config, config.dataset)

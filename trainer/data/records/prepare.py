@@ -17,11 +17,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from trainer.data import index, shards
 from trainer.data.bad import BadExamples
 from trainer.data.images.folder_scan import scan
 from trainer.data.images.pillow_reader import cores
 from trainer.data.order import permutation
+from trainer.data.records import index, shards
 from trainer.data.sources.folder import divide, shown
 from trainer.errors import DataError, UsageError
 from trainer.reporting.progress_bar import bar

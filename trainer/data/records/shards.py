@@ -16,8 +16,8 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
-from trainer.data import index
 from trainer.data.images import pillow_reader
+from trainer.data.records import index
 from trainer.storage import durable
 
 FIRST_LABEL = 1

@@ -13,8 +13,8 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from trainer.data import index
 from trainer.data.images import pillow_reader
+from trainer.data.records import index
 from trainer.errors import DataError
 from trainer.reporting.progress_bar import bar
 

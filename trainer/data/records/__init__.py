@@ -1,0 +1,1 @@
+"""Sharded TFRecords with an index: written, found and read."""
