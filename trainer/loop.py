@@ -15,8 +15,8 @@ import math
 import time
 
 from trainer.checkpoint.manager import Keeper
+from trainer.data.augment.preview import take_samples
 from trainer.data.pipeline import on_device
-from trainer.data.samples import take_samples
 from trainer.data.source import load
 from trainer.distributed import collectives
 from trainer.errors import Stopped, failure_of

@@ -4,9 +4,10 @@ import tensorflow as tf
 from picture_files import photo
 from PIL import Image, ImageEnhance, ImageOps
 
-from trainer.data import mixing, order, randaugment
-from trainer.data.augment import PADDING, augment
-from trainer.data.draws import draw
+from trainer.data import order
+from trainer.data.augment import mixup, randaugment
+from trainer.data.augment.basic import PADDING, augment
+from trainer.data.augment.random_ints import draw
 
 
 @pytest.fixture
@@ -135,7 +136,7 @@ def test_randaugment_rotates():
 
 
 def mixed(images, labels, seeds, *names):
-    images, target = mixing.mix(tf.constant(images, tf.float32), tf.constant(labels), tf.constant(seeds), names)
+    images, target = mixup.mix(tf.constant(images, tf.float32), tf.constant(labels), tf.constant(seeds), names)
     return images.numpy(), *(part.numpy() for part in target)
 
 
@@ -151,10 +152,10 @@ def test_mixup_is_the_weighed_mean_of_partners(images, seeds):
 
 def test_beta_quantiles_are_those_of_the_distribution():
     # Of Beta(0.2, 0.2): mean 1/2, variance 1 / (4 · 1.4); of Beta(1, 1): uniform.
-    values = mixing.beta_quantiles(0.2, 4096).astype(float)
+    values = mixup.beta_quantiles(0.2, 4096).astype(float)
     assert values.mean() == pytest.approx(0.5, abs=1e-6) and values.var() == pytest.approx(1 / 5.6, rel=2e-3)
     assert (np.diff(values) >= 0).all()
-    np.testing.assert_allclose(mixing.beta_quantiles(1.0, 100), (np.arange(100) + 0.5) / 100, atol=1e-4)
+    np.testing.assert_allclose(mixup.beta_quantiles(1.0, 100), (np.arange(100) + 0.5) / 100, atol=1e-4)
 
 
 def test_cutmix_pastes_a_box_and_counts_its_pixels(images, seeds):

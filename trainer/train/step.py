@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from trainer.data.samples import augmented
+from trainer.data.augment.preview import augmented
 
 _READS = ("ReadVariableOp", "ResourceGather", "ResourceGatherNd")
 _CALLS = 2**10  # of a random layer in a step, at most

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from trainer.data.draws import draw, uniform
+from trainer.data.augment.random_ints import draw, uniform
 
 NAMES = ("mixup", "cutmix")
 _MIXUP_ALPHA = 0.2  # as Zhang et al. 2018 on ImageNet; cutmix's is 1, as Yun et al. 2019

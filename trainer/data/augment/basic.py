@@ -8,9 +8,9 @@ import functools
 
 import tensorflow as tf
 
-from trainer.data.draws import draw, uniform
+from trainer.data.augment.randaugment import randaugment
+from trainer.data.augment.random_ints import draw, uniform
 from trainer.data.images.crops import AREA, ATTEMPTS, LARGE, RATIO
-from trainer.data.randaugment import randaugment
 
 PADDING = 4
 GREY = 128

@@ -6,8 +6,8 @@ import numpy as np
 import tensorflow as tf
 
 from trainer.config import mixes
-from trainer.data import mixing
-from trainer.data.augment import augment
+from trainer.data.augment import mixup
+from trainer.data.augment.basic import augment
 
 COUNT = 8
 
@@ -58,8 +58,8 @@ def augmented(images, labels, seeds, names, by_comparison=False):
     """
     images = tf.cast(augment(images, seeds, names, by_comparison), tf.float32)
     if mixes(names):
-        return mixing.mix(images, labels, seeds, names)
-    return images, mixing.Target(labels, labels, tf.ones_like(labels, tf.float32))
+        return mixup.mix(images, labels, seeds, names)
+    return images, mixup.Target(labels, labels, tf.ones_like(labels, tf.float32))
 
 
 def _called(classes, label, other, share):
