@@ -30,9 +30,9 @@ from PIL import Image  # noqa: E402
 
 from trainer.config import Config  # noqa: E402
 from trainer.data import order  # noqa: E402
+from trainer.data.dataset import load  # noqa: E402
 from trainer.data.images.pillow_reader import cores  # noqa: E402
 from trainer.data.records import external_shards  # noqa: E402
-from trainer.data.source import load  # noqa: E402
 from trainer.distributed.runtime import tf  # noqa: E402  keeps back what TensorFlow says while it is imported
 
 _BATCH = 128
@@ -133,7 +133,7 @@ from trainer import runtime
 from trainer.distributed.cluster import Cluster
 from trainer.config import Config
 from trainer.data.pipeline import open_feed
-from trainer.data.source import load
+from trainer.data.dataset import load
 from trainer.plan import make_plan
 config = Config(dataset="records", data_dir={data!r}, num_gpus=0, epochs=2, image_size=32)
 devices = runtime.start(config, Cluster())

@@ -19,7 +19,7 @@ import tensorflow as tf  # noqa: E402
 
 from trainer import models  # noqa: E402
 from trainer.config import Config  # noqa: E402
-from trainer.data.source import load  # noqa: E402
+from trainer.data.dataset import load  # noqa: E402
 
 
 class EpochSeconds(keras.callbacks.Callback):

@@ -14,7 +14,7 @@ from conftest import Trainable
 from kernel_registry import described, has_kernel, loop_body, register_xla, split_by_xla
 
 from trainer.config import AUGMENTATIONS, MODELS, OPTIMIZERS
-from trainer.data.source import in_memory
+from trainer.data.dataset import in_memory
 from trainer.train.evaluation import Evaluator
 from trainer.train.step import make_train_loop
 

@@ -60,7 +60,7 @@ def heads(path, everywhere=True):
     "data/images/folder_scan",
     "data/records/index",
     "data/images/pillow_reader",
-    "data/bad",
+    "data/bad_examples",
     "process/user_code"])
 def test_these_import_no_tensorflow_at_all(name):
     assert not heads(ROOT / "trainer" / f"{name}.py") & HEAVY

@@ -7,8 +7,8 @@ from conftest import Trainable
 
 from trainer.config import Config
 from trainer.data import order
+from trainer.data.dataset import in_memory
 from trainer.data.pipeline import open_feed
-from trainer.data.source import in_memory
 from trainer.distributed import collectives
 from trainer.errors import DeviceError, DivergedError
 from trainer.train import step

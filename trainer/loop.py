@@ -16,8 +16,8 @@ import time
 
 from trainer.checkpoint.manager import Keeper
 from trainer.data.augment.preview import take_samples
+from trainer.data.dataset import load
 from trainer.data.pipeline import on_device
-from trainer.data.source import load
 from trainer.distributed import collectives
 from trainer.errors import Stopped, failure_of
 from trainer.plan import make_plan

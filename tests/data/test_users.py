@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from trainer.config import Config
-from trainer.data.source import in_memory, load
+from trainer.data.dataset import in_memory, load
 from trainer.errors import DataError, UsageError
 
 IMAGES, LABELS = np.arange(6 * 4 * 4 * 3, dtype=np.uint8).reshape(6, 4, 4, 3), np.array([0, 1, 2, 0, 1, 2])

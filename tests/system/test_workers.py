@@ -13,7 +13,7 @@ from launch_jobs import free_ports
 from picture_files import class_folders
 
 from trainer.config import Config
-from trainer.data.source import load
+from trainer.data.dataset import load
 from trainer.reporting import jsonl
 
 FLAGS = ("--dataset=shapes", "--model=small_models:smooth", "--batch_size=32", "--max_steps=50", "--optimizer=sgd",

@@ -95,8 +95,8 @@ def _measure_on(devices, config, options):
     """
     import tensorflow as tf
 
+    from trainer.data.dataset import load
     from trainer.data.pipeline import iterate, open_feed
-    from trainer.data.source import load
     from trainer.plan import make_plan
     from trainer.train.state import TrainState
     from trainer.train.step import make_train_loop

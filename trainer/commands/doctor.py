@@ -96,9 +96,9 @@ def _test(name, devices, options):
 def _look_at_data(options):
     from concurrent.futures import ThreadPoolExecutor
 
+    from trainer.data.dataset import load
     from trainer.data.images.encoded_split import EncodedSplit
     from trainer.data.images.pillow_reader import cores
-    from trainer.data.source import load
     from trainer.distributed import runtime  # noqa: F401  keeps back what TensorFlow says while it is imported
     from trainer.reporting.progress_bar import bar
 

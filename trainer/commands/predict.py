@@ -51,7 +51,7 @@ def _pictures(names, image_shape):
     """Picture files as the model takes them: chunks of uint8 [n, height, width, channels]."""
     import numpy as np
 
-    from trainer.data.bad import BadExamples
+    from trainer.data.bad_examples import BadExamples
     from trainer.data.images import pillow_reader
     from trainer.data.images.encoded_split import Looks
     from trainer.data.sources.folder import FolderSplit

@@ -81,7 +81,7 @@ class TrainedRun:
         Raises:
             DataError: if it is another one now.
         """
-        from trainer.data.source import load
+        from trainer.data.dataset import load
 
         data = load(self.config)
         data.require_same(self.manifest["data"], self.model_dir.data_parts())

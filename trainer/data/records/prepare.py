@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from trainer.data.bad import BadExamples
+from trainer.data.bad_examples import BadExamples
 from trainer.data.images.folder_scan import scan
 from trainer.data.images.pillow_reader import cores
 from trainer.data.order import permutation

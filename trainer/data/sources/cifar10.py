@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from trainer.data.source import digest, in_memory
+from trainer.data.dataset import digest, in_memory
 from trainer.errors import DataError
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")

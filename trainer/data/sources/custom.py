@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from trainer.data.source import Dataset, in_memory
+from trainer.data.dataset import Dataset, in_memory
 from trainer.errors import UsageError
 from trainer.process.user_code import function_of
 

@@ -18,10 +18,10 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from trainer.data.bad import BadExamples
+from trainer.data.bad_examples import BadExamples
+from trainer.data.dataset import Dataset
 from trainer.data.images.encoded_split import EncodedSplit, Looks
 from trainer.data.images.folder_scan import scan
-from trainer.data.source import Dataset
 from trainer.errors import DataError
 
 TEST_NAMES = ("test", "val", "validation")

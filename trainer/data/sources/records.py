@@ -14,11 +14,11 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from trainer.data.bad import BadExamples
+from trainer.data.bad_examples import BadExamples
+from trainer.data.dataset import Dataset
 from trainer.data.images.encoded_split import EncodedSplit, Looks
 from trainer.data.lanes import Lanes, lanes_of
 from trainer.data.records import index
-from trainer.data.source import Dataset
 from trainer.data.sources.folder import common_size, shown
 from trainer.errors import DataError
 

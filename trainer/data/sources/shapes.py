@@ -8,7 +8,7 @@ drawn smoothly by how far a pixel is from it.
 
 import numpy as np
 
-from trainer.data.source import in_memory
+from trainer.data.dataset import in_memory
 
 CLASSES = ("circle", "square", "triangle", "cross", "ring", "star", "crescent", "bar", "chevron", "frame")
 TRAIN, TEST, SIDE = 12_000, 2_000, 32

@@ -7,8 +7,8 @@ import json
 
 import numpy as np
 
-from trainer.data.arrays import ArraySplit
-from trainer.data.bad import BadExamples
+from trainer.data.array_split import ArraySplit
+from trainer.data.bad_examples import BadExamples
 from trainer.data.split import Split
 from trainer.errors import DataError
 
