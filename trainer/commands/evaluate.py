@@ -3,7 +3,7 @@
 import dataclasses
 import json
 
-from trainer.commands.trained import TrainedOptions, TrainedRun
+from trainer.commands._trained_run import TrainedOptions, TrainedRun
 from trainer.config import option
 
 _LISTED = 12  # classes

@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from trainer.commands.trained import TrainedOptions, TrainedRun
+from trainer.commands._trained_run import TrainedOptions, TrainedRun
 from trainer.config import EXPORTS, option
 from trainer.storage.model_dir import ModelDir
 

@@ -5,7 +5,7 @@ import dataclasses
 import json
 import sys
 
-from trainer.commands.trained import TrainedOptions, TrainedRun
+from trainer.commands._trained_run import TrainedOptions, TrainedRun
 from trainer.config import option
 from trainer.errors import DataError
 

@@ -3,10 +3,10 @@
 import keras
 
 from trainer.errors import UsageError
-from trainer.models import applications, reference, resnet
+from trainer.models import applications, cnn, resnet
 from trainer.process.user_code import function_of
 
-_BODIES = {"cnn2": reference.cnn2, "cnn3": reference.cnn3, "resnet18": resnet.resnet18, "resnet20": resnet.resnet20,
+_BODIES = {"cnn2": cnn.cnn2, "cnn3": cnn.cnn3, "resnet18": resnet.resnet18, "resnet20": resnet.resnet20,
            "resnet50": resnet.resnet50}
 _POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
 
