@@ -6,8 +6,8 @@ import sys
 from pathlib import Path
 
 from launch import command, gpus
-from launch.supervisor import Place, Supervisor
-from launch.worker import agent_command
+from launch.workers.supervisor import Place, Supervisor
+from launch.workers.worker import agent_command
 from trainer.config import Checked, option
 from trainer.errors import DeviceError, UsageError, run_as_process, run_to_exit_code
 from trainer.process.signals import StopWish

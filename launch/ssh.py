@@ -8,7 +8,7 @@ from pathlib import Path
 
 from launch import command
 from launch.local import supervise, with_deadline
-from launch.supervisor import Place
+from launch.workers.supervisor import Place
 from trainer.config import Checked, option
 from trainer.errors import UsageError, run_as_process, run_to_exit_code
 
@@ -63,7 +63,8 @@ def _place(host, options, more):
     folder = options.folder or str(Path.cwd())
     paths = os.environ.get("PYTHONPATH")
     variables = [f"PYTHONPATH={paths}"] if paths else []
-    remote = f"cd {shlex.quote(folder)} && exec {shlex.join(['env', *variables, options.python, '-m', 'launch.agent'])}"
+    agent = shlex.join(["env", *variables, options.python, "-m", "launch.workers.agent"])
+    remote = f"cd {shlex.quote(folder)} && exec {agent}"
     # No questions, and no waiting for a machine that is gone: its end is noticed after 15 s.
     ssh = ("ssh", "-T", "-o", "BatchMode=yes", "-o", "ConnectTimeout=20", "-o", "ServerAliveInterval=5", "-o",
            "ServerAliveCountMax=3", *more, host, remote)

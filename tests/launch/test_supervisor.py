@@ -6,8 +6,8 @@ import time
 import pytest
 from conftest import ROOT
 
-from launch.supervisor import Place, Supervisor
-from launch.worker import agent_command
+from launch.workers.supervisor import Place, Supervisor
+from launch.workers.worker import agent_command
 from trainer.errors import LockstepError
 from trainer.process.signals import StopWish
 

@@ -1,4 +1,4 @@
-"""Runs one worker where it is to run, for a launcher that may be elsewhere: `python -m launch.agent`.
+"""Runs one worker where it is to run, for a launcher that may be elsewhere: `python -m launch.workers.agent`.
 
 The launcher talks through stdin and stdout, a JSON object a line; the same over a pipe and over ssh.
 
@@ -21,7 +21,7 @@ import subprocess
 import sys
 import threading
 
-from launch.process import prepare_child
+from launch.workers.child_process import prepare_child
 
 _STOP_SECONDS = 15.0
 _DRAIN_SECONDS = 3.0

@@ -56,7 +56,7 @@ class Worker:
             self._agent.stdin.flush()
 
     def start(self, **how):
-        """Lets the agent start the trainer; `how` is for `launch.agent`."""
+        """Lets the agent start the trainer; `how` is for `launch.workers.agent`."""
         self.note(f"---- {time.strftime('%Y-%m-%d %H:%M:%S')}: worker {self.number} on {self.label} starts")
         self.send(start=how)
 
@@ -142,4 +142,4 @@ class Worker:
 
 def agent_command():
     """The words that start an agent on this machine."""
-    return [sys.executable, "-m", "launch.agent"]
+    return [sys.executable, "-m", "launch.workers.agent"]

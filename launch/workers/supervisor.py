@@ -16,9 +16,9 @@ import queue
 import sys
 import time
 
-from launch.process import raise_file_limit
-from launch.verdict import Verdict, judge
-from launch.worker import Worker
+from launch.workers.child_process import raise_file_limit
+from launch.workers.exit_cause import Verdict, judge
+from launch.workers.worker import Worker
 from trainer.errors import BusyError, Stopped, WorkerError, tell
 from trainer.storage.folder_lock import FolderLock
 

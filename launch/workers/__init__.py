@@ -1,0 +1,1 @@
+"""The workers of a job: started, watched, ended together, and why they ended."""
