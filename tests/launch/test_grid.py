@@ -8,7 +8,7 @@ from conftest import ROOT
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from launch import grid
+from launch.sweep import grid
 from trainer.config import Config
 from trainer.errors import UsageError
 

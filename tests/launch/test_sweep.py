@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from conftest import environment
 
-from launch import grid, results
+from launch.sweep import grid, results
 from trainer.reporting import jsonl
 from trainer.storage.model_dir import ModelDir
 

@@ -7,7 +7,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from launch import results
+from launch.sweep import results
 from trainer.reporting.console import Console
 
 _REFRESH_SECONDS = 1.0

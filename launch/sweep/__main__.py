@@ -5,8 +5,9 @@ import dataclasses
 import sys
 from pathlib import Path
 
-from launch import gpus, grid, results, runs
-from launch.board import Board
+from launch import gpus
+from launch.sweep import grid, results, runner
+from launch.sweep.display import Board
 from trainer import flags
 from trainer.config import Checked, option
 from trainer.errors import BusyError, LockstepError, Stopped, UsageError, run_as_process, run_to_exit_code
@@ -85,7 +86,7 @@ def _locked(out):
 
 def _run_all(options, out, planned, slots, wish):
     """Runs what isn't done yet; returns the `Job`s."""
-    jobs = [runs.Job(run, "done" if results.figures(run) else "waiting") for run in planned]
+    jobs = [runner.Job(run, "done" if results.figures(run) else "waiting") for run in planned]
     board = Board(out / "log.txt", jobs)
     done = sum(job.state == "done" for job in jobs)
     board.say(f"{len(jobs)} runs in {out}{f', {done} of them done' if done else ''}; "
@@ -96,7 +97,7 @@ def _run_all(options, out, planned, slots, wish):
 
     write()
     with board:
-        runs.Sweep(jobs, slots, options.max_restarts, board, write).run(wish)
+        runner.Sweep(jobs, slots, options.max_restarts, board, write).run(wish)
     board.results(results.rows(planned, _codes(jobs)))
     board.say(f"  {out / 'sweep.csv'!s:<50} this table, for programs (sweep.json, too)")
     board.say(f"  {f'tensorboard --logdir={out}':<50} all runs; HParams has this table")

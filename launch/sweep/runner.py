@@ -9,7 +9,8 @@ import sys
 import time
 from datetime import datetime
 
-from launch import results, rules
+from launch import rules
+from launch.sweep import results
 from trainer.errors import BusyError
 
 _TICK_SECONDS = 0.1
