@@ -28,7 +28,7 @@ RUN --mount=type=bind,from=wheels,source=/requirements,target=/wheels \
 RUN --mount=type=bind,from=wheels,source=/package,target=/wheels \
     pip install --no-cache-dir --root-user-action=ignore --no-deps --force-reinstall /wheels/*.whl
 
-# By number, so that Kubernetes can see that it isn't root; launch/manifests.py has the same. /tmp is the one folder
+# By number, so that Kubernetes can see that it isn't root; launch/kubernetes_objects.py has the same. /tmp is the one folder
 # that has to be writable.
 RUN useradd --uid 10001 --user-group --no-create-home --home-dir /tmp --shell /usr/sbin/nologin lockstep
 ENV HOME=/tmp PYTHONUNBUFFERED=1 NVIDIA_DRIVER_CAPABILITIES=compute,utility

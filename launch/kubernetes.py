@@ -1,7 +1,7 @@
 """`python -m launch.kubernetes --FLAGS -- --TRAINER_FLAGS`: prints the manifests of a job for `kubectl apply -f -`.
 
 A pod per worker, all of one Indexed Job, whose completion index is the worker's number in TF_CONFIG. Who starts again
-is Kubernetes' business, by the table of rules.py. docs/kubernetes.md says what is to be there first.
+is Kubernetes' business, by the table of restart_policy.py. docs/kubernetes.md says what is to be there first.
 """
 
 import dataclasses
@@ -9,8 +9,8 @@ import re
 import sys
 from pathlib import PurePosixPath
 
-from launch import manifests
-from launch.command import misfits, never_again, parse, require
+from launch import kubernetes_objects
+from launch.cli import misfits, never_again, parse, require
 from trainer.config import Checked, option
 from trainer.errors import UsageError, run_as_process, run_to_exit_code
 
@@ -53,7 +53,7 @@ class Options(Checked):
             value = getattr(self, name)
             if value and (len(value) > most or not re.fullmatch(pattern, value, re.ASCII)):
                 found.append(f"--{name} must be {words}, of at most {most}; received {value!r}")
-        longest = f"{manifests.host(self, self.num_workers - 1)}-abcde"  # Kubernetes adds five letters
+        longest = f"{kubernetes_objects.host(self, self.num_workers - 1)}-abcde"  # Kubernetes adds five letters
         if len(longest) > 63 and len(self.name) <= 63:
             found.append(f"--name must leave room for the pods' names, such as {longest}, which may have 63 letters; "
                          f"received {self.name!r}, {len(longest) - 63} too many")
@@ -82,7 +82,7 @@ def main(argv=None):
 def _print(argv):
     options, _, config = parse(Options, argv)
     config = require_fit(options, config)
-    print(_to_yaml(manifests.objects(options, config)), end="")
+    print(_to_yaml(kubernetes_objects.objects(options, config)), end="")
 
 
 def require_fit(options, config):

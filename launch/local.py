@@ -5,7 +5,7 @@ import os
 import sys
 from pathlib import Path
 
-from launch import command, gpus
+from launch import cli, gpus
 from launch.workers.supervisor import Place, Supervisor
 from launch.workers.worker import agent_command
 from trainer.config import Checked, option
@@ -36,7 +36,7 @@ def main(argv=None):
 
 
 def _run(argv):
-    options, words, config = command.parse(Options, argv)
+    options, words, config = cli.parse(Options, argv)
     words = with_deadline(words, options.hang_timeout)
     places = _places(options, config, words)
     supervise(places, words, config, options)
@@ -67,8 +67,8 @@ def supervise(places, words, config, options):
 def _places(options, config, words):
     shares = _shares(options, config)
     gpus = len(shares[0]["CUDA_VISIBLE_DEVICES"].split(",")) if shares else 0
-    fitting, wrong = command.misfits(config, options.num_workers, gpus, "num_workers")
-    command.require(wrong)
+    fitting, wrong = cli.misfits(config, options.num_workers, gpus, "num_workers")
+    cli.require(wrong)
     if fitting.num_gpus != config.num_gpus:
         words.append(f"--num_gpus={gpus}")  # exactly so many: never a silent run on the CPU
     paths = os.pathsep.join(path for path in (str(Path.cwd()), os.environ.get("PYTHONPATH")) if path)

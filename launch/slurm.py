@@ -1,7 +1,7 @@
 """`python -m launch.slurm --FLAGS -- --TRAINER_FLAGS`: writes a job's batch script for Slurm, or submits it at once.
 
 A worker per node, each with all GPUs that the job has there. srun tells a worker its place
-(trainer/distributed/slurm_env.py). Who starts again is the script's business, by the table of rules.py;
+(trainer/distributed/slurm_env.py). Who starts again is the script's business, by the table of restart_policy.py;
 docs/slurm.md tells what comes of it.
 """
 
@@ -13,8 +13,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from launch.batch_script import make_script
-from launch.command import misfits, never_again, parse, require
+from launch.cli import misfits, never_again, parse, require
+from launch.slurm_script import make_script
 from trainer.config import Checked, option
 from trainer.errors import UsageError, run_as_process, run_to_exit_code
 

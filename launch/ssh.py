@@ -6,7 +6,7 @@ import shlex
 import sys
 from pathlib import Path
 
-from launch import command
+from launch import cli
 from launch.local import supervise, with_deadline
 from launch.workers.supervisor import Place
 from trainer.config import Checked, option
@@ -49,8 +49,8 @@ def main(argv=None):
 
 
 def _run(argv):
-    options, words, config = command.parse(Options, argv)
-    command.require(command.misfits(config, len(options.hosts), None, "hosts")[1])
+    options, words, config = cli.parse(Options, argv)
+    cli.require(cli.misfits(config, len(options.hosts), None, "hosts")[1])
     try:
         more = shlex.split(options.ssh)
     except ValueError as error:

@@ -9,7 +9,7 @@ import sys
 import time
 from datetime import datetime
 
-from launch import rules
+from launch import restart_policy
 from launch.sweep import results
 from trainer.errors import BusyError
 
@@ -91,7 +91,7 @@ class Job:
         causes = [line for line in lines if line.startswith("lockstep: ") and "lockstep: warning: " not in line]
         said = (f": {causes[-1].removeprefix('lockstep: ')}" if causes else
                 f"; its last line: {lines[-1]}" if lines else "")
-        return f"{rules.describe(self.code)}{said}"
+        return f"{restart_policy.describe(self.code)}{said}"
 
 
 def _parsed(line):
@@ -186,13 +186,13 @@ class Sweep:
         if code == 0:
             job.state = "done"
             self._board.note(job, f"done: {_outcome(job.run)}")
-        elif asked and rules.starts_again(code):
+        elif asked and restart_policy.starts_again(code):
             job.state = "stopped"
             self._board.note(job, "stopped; it goes on when the sweep does")
         elif code == BusyError.code and job.busy < _MOST_BUSY:
             job.starts, job.busy = job.starts - 1, job.busy + 1
             self._again(job, _BUSY_SECONDS)
-        elif rules.starts_again(code) and job.starts <= self._max_restarts:
+        elif restart_policy.starts_again(code) and job.starts <= self._max_restarts:
             self._again(job, min(_LONGEST_WAIT_SECONDS, 2.0 ** (job.starts - 1)))
         else:
             job.state = "failed"

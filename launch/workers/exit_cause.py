@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from launch import rules
+from launch import restart_policy
 from trainer.errors import BusyError, LockstepError, Stopped, WorkerError
 
 _WAY_OUT = "way out:"
@@ -26,7 +26,7 @@ class Verdict:
     def starts_again(self, restarts):
         """Whether the job is to be started again, having been started again so often already."""
         # A chief that lost its launcher may still be saving when its successor comes.
-        return rules.starts_again(self.code) or (restarts > 0 and self.code == BusyError.code)
+        return restart_policy.starts_again(self.code) or (restarts > 0 and self.code == BusyError.code)
 
     def as_error(self, restarts, asked):
         """The end of the launcher itself.
@@ -40,7 +40,7 @@ class Verdict:
         """
         code = WorkerError.code if self.code < 0 or self.code > 128 else self.code
         said = [line for line in self.lines if not line.strip().startswith(_WAY_OUT)]
-        again = rules.starts_again(self.code)
+        again = restart_policy.starts_again(self.code)
         way_out = next((line.strip().removeprefix(_WAY_OUT).strip() for line in self.lines if line not in said),
                        _AGAIN if again else "look at the logs")
         text = "\n".join(said).removeprefix("lockstep: ")

@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 
-from launch import rules
+from launch import restart_policy
 from trainer.errors import WorkerError
 
 _DRAIN_SECONDS = 2.0
@@ -112,7 +112,7 @@ class Worker:
             code = self._agent.wait()
             self._readers[0].join(_DRAIN_SECONDS)  # what it said last explains it
             self.lost = True
-            self._end(WorkerError.code, f"was lost: what connects to it {rules.describe(code)}")
+            self._end(WorkerError.code, f"was lost: what connects to it {restart_policy.describe(code)}")
 
     def _take(self, name, value, said):
         if name in ("out", "err"):
@@ -126,7 +126,8 @@ class Worker:
             self._events.put((self, "port", said))
         elif name == "ended":
             self.stopped = said.get("state") == "T"
-            self._end(value, "was stopped, and made the others wait" if self.stopped else rules.describe(value))
+            how = "was stopped, and made the others wait" if self.stopped else restart_policy.describe(value)
+            self._end(value, how)
 
     def _end(self, code, how):
         self.how, self.ended_at = how, time.monotonic()

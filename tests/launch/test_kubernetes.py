@@ -11,8 +11,8 @@ import pytest
 import yaml
 from conftest import ROOT, environment
 
-from launch import kubernetes, manifests
-from launch.rules import starts_again
+from launch import kubernetes, kubernetes_objects
+from launch.restart_policy import starts_again
 from trainer import errors, flags
 from trainer.config import Config
 from trainer.distributed.cluster import read_cluster
@@ -212,7 +212,8 @@ def test_pods_have_no_rights_that_they_dont_need(capsys, flavor, gpus, workers):
 
 def test_the_image_has_the_user_of_the_pods_and_nothing_but_the_package():
     lines = (ROOT / "Dockerfile").read_text().splitlines()
-    assert lines[-2:] == [f"USER {manifests.UID}:{manifests.UID}", 'ENTRYPOINT ["python", "-m", "trainer.main"]']
+    user = kubernetes_objects.UID
+    assert lines[-2:] == [f"USER {user}:{user}", 'ENTRYPOINT ["python", "-m", "trainer.main"]']
     kept = [line for line in (ROOT / ".dockerignore").read_text().splitlines() if not line.startswith("#")]
     assert kept[0] == "*"
     assert {line[1:] for line in kept if line.startswith("!")} == {

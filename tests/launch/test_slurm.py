@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from launch import slurm as launcher
-from launch.rules import starts_again
+from launch.restart_policy import starts_again
 from trainer.distributed import cluster, slurm_env
 from trainer.errors import UsageError
 

@@ -4,7 +4,7 @@ import dataclasses
 import json
 import math
 
-from launch.rules import starts_again
+from launch.restart_policy import starts_again
 from trainer.config import Config
 from trainer.errors import Stopped
 
@@ -41,7 +41,7 @@ def host(options, worker):
 
 
 def failure_policy():
-    """What follows from how a pod ended, by the table of rules.py.
+    """What follows from how a pod ended, by the table of restart_policy.py.
 
     The first rule that fits decides. A pod that fits none counts against the limit: lost devices (69), lost workers
     (70), death by a signal.
