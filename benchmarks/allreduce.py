@@ -20,7 +20,7 @@ SIZES = (4, 2**16, 490_292, 2**20, 2**22, 2**24, 102_546_848)  # the third is cn
 WORKER = """
 import json, sys, time
 sys.path.insert(0, sys.argv[1])
-from trainer import runtime
+from trainer.distributed import runtime
 from trainer.distributed.cluster import read_cluster
 from trainer.config import Config
 from trainer.process.tf_import import tf

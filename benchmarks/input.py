@@ -129,7 +129,7 @@ def write_records(folder, name, shards, records, contents):
 FIRST_STEP = """
 import os, sys, time
 sys.path.insert(0, {root!r})
-from trainer import runtime
+from trainer.distributed import runtime
 from trainer.distributed.cluster import Cluster
 from trainer.config import Config
 from trainer.data.pipeline import open_feed

@@ -52,13 +52,13 @@ def excess(began, ended, calls, usual):
 def main():
     """Prints what each save cost, and the mean."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--model", default="resnet50", choices=("resnet50", "wide"), help="of saving_model.py")
+    parser.add_argument("--model", default="resnet50", choices=("resnet50", "wide"), help="of benchmarks/models.py")
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--steps", type=int, default=150)
     parser.add_argument("--every", type=float, default=8, help="seconds from one save to the next here")
     parser.add_argument("--interval", type=float, default=20, help="seconds from one save to the next in question")
     options = parser.parse_args()
-    from trainer.checkpoint.checkpoints import checkpoints, manager
+    from trainer.checkpoint import checkpoints, manager
     from trainer.main import main as train
     from trainer.train import inner_loop
 
@@ -67,7 +67,7 @@ def main():
     record(manager.Keeper, "save", begun)
     record(checkpoints.Checkpoints, "save", written)
     with tempfile.TemporaryDirectory() as scratch:
-        code = train(["--dataset=shapes", f"--model=saving_model:{options.model}", f"--batch_size={options.batch}",
+        code = train(["--dataset=shapes", f"--model=benchmarks.models:{options.model}", f"--batch_size={options.batch}",
                       "--num_gpus=0", "--epochs=1000", "--eval_every_epochs=10000",
                       "--export=none", "--keep_checkpoints=2", f"--max_steps={options.steps}",
                       f"--checkpoint_every_minutes={options.every / 60}", f"--model_dir={scratch}/run"])

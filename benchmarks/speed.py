@@ -23,7 +23,7 @@ CASES = (("cnn3", 128, 1), ("cnn3", 128, 2), ("tiny", 8, 1))
 
 def ours(data_dir, model, batch_size, replicas, epochs):
     """Images/s of `trainer.main`."""
-    name = "benchmarks.tiny:build" if model == "tiny" else model
+    name = "benchmarks.models:tiny" if model == "tiny" else model
     with tempfile.TemporaryDirectory() as folder:
         subprocess.run([sys.executable, "-m", "trainer.main", f"--data_dir={data_dir}", f"--model={name}",
                         f"--batch_size={batch_size}", "--num_gpus=0", f"--virtual_devices={replicas}",
@@ -34,7 +34,7 @@ def ours(data_dir, model, batch_size, replicas, epochs):
 
 def peers(command, data_dir, model, batch_size, replicas, epochs):
     """Images/s of the peer."""
-    name = "benchmarks.tiny:build" if model == "tiny" and "peer_keras" in command else model
+    name = "benchmarks.models:tiny" if model == "tiny" and "benchmarks/keras_fit" in command else model
     answer = subprocess.run([*shlex.split(command), f"--data_dir={data_dir}", f"--model={name}",
                              f"--batch_size={batch_size}", f"--replicas={replicas}", f"--epochs={epochs}"],
                             cwd=ROOT, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
@@ -47,7 +47,7 @@ def main():
     parser.add_argument("--data_dir", required=True)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--epochs", type=int, default=2)
-    parser.add_argument("--peer", default=f"{sys.executable} benchmarks/peer_keras.py")
+    parser.add_argument("--peer", default=f"{sys.executable} benchmarks/keras_fit.py")
     options = parser.parse_args()
     print("| model | batch | replicas | ours, images/s | peer, images/s | ratio, median (least – most) |")
     print("|---|---|---|---|---|---|")

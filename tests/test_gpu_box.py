@@ -48,7 +48,7 @@ def test_the_drivers_cuda_is_the_drivers_word(tmp_path):
     source = tmp_path / "cuda.c"
     source.write_text("int cuDriverGetVersion(int *version) { *version = 12040; return 0; }\n")
     subprocess.run(["cc", "-shared", "-fPIC", "-o", tmp_path / "libcuda.so.1", source], check=True)
-    code = "from trainer.devices import machine; print(machine.spoken(machine.driver_cuda()))"
+    code = "from trainer.distributed.devices import machine; print(machine.spoken(machine.driver_cuda()))"
     told = [subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT,
                            env=environment(LD_LIBRARY_PATH=path)).stdout.strip()
             for path in (str(tmp_path), "/nowhere")]
@@ -160,7 +160,7 @@ def test_pips_compiler_is_found_where_it_is_installed(tmp_path, monkeypatch):
     program = tmp_path / "nvidia/cuda_nvcc/bin/ptxas"
     program.parent.mkdir(parents=True)
     program.touch()
-    code = "from trainer.devices import environment; print(environment._toolkit())"
+    code = "from trainer.distributed.devices import environment; print(environment._toolkit())"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True,
                           env=environment(PYTHONPATH=f"{ROOT}:{tmp_path}"))
     assert done.stdout.strip() == str(tmp_path / "nvidia/cuda_nvcc"), done.stderr

@@ -76,8 +76,8 @@ from trainer.process.tf_import import tf
 import conftest
 from trainer.distributed.cluster import Cluster
 from trainer.config import Config
-from trainer import runtime
-from trainer.data import shapes
+from trainer.distributed import runtime
+from trainer.data.sources import shapes
 config = Config(**{"num_gpus": 0 if %r else 1, "dataset": "shapes"})
 started = runtime.start(config, Cluster())
 conftest.make_runtime = lambda *_: started

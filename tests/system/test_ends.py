@@ -153,7 +153,7 @@ def test_too_little_memory_on_the_host(tmp_path):
     for number in range(1, 6):
         with open(tmp_path / f"data_batch_{number}.bin", "wb") as file:
             file.truncate(3073 * 100_000)  # 1.5 GB of zeros, none of them on the disk
-    done = run_after("import resource, trainer.runtime; "
+    done = run_after("import resource, trainer.distributed.runtime; "
                      "used = int(open('/proc/self/statm').read().split()[0]) * resource.getpagesize(); "
                      "resource.setrlimit(resource.RLIMIT_AS, (used + 2**30,) * 2)", tmp_path,
                      f"--data_dir={tmp_path}", "--num_gpus=0")

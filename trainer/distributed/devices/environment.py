@@ -1,6 +1,6 @@
 """What must stand in the environment before TensorFlow is imported. No TensorFlow.
 
-Flags of XLA's that TensorFlow doesn't know end the process: these are of 2.21, and tests/test_environment.py tries
+Flags of XLA's that TensorFlow doesn't know end the process: these are of 2.21, and tests/test_gpu_box.py tries
 each. Whatever the user has set himself stays as it is.
 """
 

@@ -1,6 +1,6 @@
 """The same training as a user of Keras writes it: `compile` and `fit` on arrays.
 
-    python benchmarks/peer_keras.py --data_dir=FOLDER [--model=cnn3] [--batch_size=128] [--replicas=1] [--epochs=2]
+    python benchmarks/keras_fit.py --data_dir=FOLDER [--model=cnn3] [--batch_size=128] [--replicas=1] [--epochs=2]
 
 Prints a JSON line: images_per_second of the best epoch after the first, and the test accuracy.
 """
