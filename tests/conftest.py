@@ -95,7 +95,7 @@ def environment(**more):
     """The environment of a test's processes: nothing of an outer cluster, no GPU surprises."""
     cleaned = {name: value for name, value in os.environ.items()
                if name not in ("TF_CONFIG", "TF_CPP_MIN_LOG_LEVEL") and not name.startswith("SLURM_")}
-    return {**cleaned, "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}",
+    return {**cleaned, "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}:{ROOT / 'tests/support'}",
             "CUDA_VISIBLE_DEVICES": "-1", **more}
 
 

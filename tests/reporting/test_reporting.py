@@ -1,9 +1,9 @@
 import json
 
 import pytest
+from event_files import scalars
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from trainer.reporting import curves, jsonl
 from trainer.reporting.jsonl import LinesFile
@@ -66,17 +66,6 @@ def test_curves_are_drawn_of_what_can_be_read(tmp_path, line):
     path.write_text(f"{line}\n{json.dumps(whole)}\n")
     curves.draw(path, tmp_path / "report/curves.png")
     assert (tmp_path / "report/curves.png").read_bytes().startswith(b"\x89PNG")
-
-
-def scalars(folder, split, tag="loss"):
-    """All steps in all files of a split, as TensorBoard reads them without hiding anything."""
-    found = []
-    for path in sorted((folder / split).iterdir()):
-        accumulator = EventAccumulator(str(path), size_guidance={"tensors": 0}, purge_orphaned_data=False)
-        accumulator.Reload()
-        if tag in accumulator.Tags()["tensors"]:
-            found += [event.step for event in accumulator.Tensors(tag)]
-    return found
 
 
 def test_event_files_hold_no_step_twice(tmp_path):

@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 from conftest import ROOT
-from reporting.test_reporting import scalars
+from event_files import scalars
 from runs import finish, ledger, reported, start
 
 OLD = ROOT / "tests/fixtures/e1360bb"

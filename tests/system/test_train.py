@@ -7,7 +7,7 @@ import time
 import numpy as np
 import pytest
 import runs
-from reporting.test_reporting import scalars
+from event_files import scalars
 from runs import assert_equal_runs, finish, ledger, reported, state
 
 from trainer.reporting import jsonl

@@ -5,7 +5,7 @@ import sys
 
 import numpy as np
 from conftest import environment
-from reporting.test_reporting import scalars
+from event_files import scalars
 
 from trainer.reporting import jsonl
 

@@ -14,8 +14,9 @@ from trainer.distributed.devices.kind import GPU
 # Between logical CPU devices collectives work, there is no NCCL, and host memory is not TensorFlow's to manage.
 KIND = dataclasses.replace(GPU, type="CPU", shares_device=True, communication="RING", manages_memory=False)
 
-_TESTS = Path(__file__).parent
-ENVIRONMENT = {"PYTHONPATH": os.pathsep.join(map(str, (_TESTS / "gpu_like_site", _TESTS.parent, _TESTS)))}
+_HERE = Path(__file__).parent
+ENVIRONMENT = {"PYTHONPATH": os.pathsep.join(map(str, (
+    _HERE / "gpu_like_site", _HERE.parent.parent, _HERE.parent, _HERE)))}
 
 
 @contextlib.contextmanager
