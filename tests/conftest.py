@@ -10,8 +10,8 @@ import pytest
 
 from trainer.config import Config
 from trainer.data.sources import shapes
+from trainer.device_kind import CPU
 from trainer.distributed import runtime as runtime_module
-from trainer.distributed.devices.kind import CPU
 from trainer.plan import make_plan
 
 ROOT = Path(__file__).parent.parent

@@ -9,12 +9,12 @@ import pytest
 from conftest import ROOT, environment
 from test_runtime import nvidia_smi
 
-from trainer.distributed.devices import compatibility, failures, machine, record
-from trainer.distributed.devices import environment as preparation
+from trainer.device_kind import CPU, GPU
+from trainer.distributed.devices import compatibility, machine, record
 from trainer.distributed.devices.autotune import AutotuneFile
-from trainer.distributed.devices.kind import CPU, GPU
 from trainer.errors import DeviceError
-from trainer.process import tf_import
+from trainer.process import gpu_environment as preparation
+from trainer.process import gpu_failures, tf_import
 
 H100, BLACKWELL, A100, V100 = ({"NVIDIA X": capability} for capability in ((9, 0), (12, 0), (8, 0), (7, 0)))
 
@@ -123,7 +123,7 @@ def test_a_gpus_failure_is_named_with_its_fix_and_what_was_said_before(monkeypat
 def test_on_one_machine_nobody_else_is_gone():
     """An `Unavailable` that no worker can have caused is a defect, with its traceback, and nothing to start again."""
     assert tf_import.as_ours(tf_import.tf.errors.UnavailableError(None, None, "shapes differ")) is None
-    assert failures.name("shapes differ", "shapes differ") is None
+    assert gpu_failures.name("shapes differ", "shapes differ") is None
 
 
 def test_the_environment_that_tensorflow_finds(monkeypatch, tmp_path):
@@ -160,7 +160,7 @@ def test_pips_compiler_is_found_where_it_is_installed(tmp_path, monkeypatch):
     program = tmp_path / "nvidia/cuda_nvcc/bin/ptxas"
     program.parent.mkdir(parents=True)
     program.touch()
-    code = "from trainer.distributed.devices import environment; print(environment._toolkit())"
+    code = "from trainer.process import gpu_environment; print(gpu_environment._toolkit())"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True,
                           env=environment(PYTHONPATH=f"{ROOT}:{tmp_path}"))
     assert done.stdout.strip() == str(tmp_path / "nvidia/cuda_nvcc"), done.stderr

@@ -48,11 +48,11 @@ def heads(path, everywhere=True):
     "checkpoint/async_writer",
     "train/loss_monitor",
     "bit_versions",
-    "distributed/devices/kind",
+    "device_kind",
     "distributed/devices/machine",
-    "distributed/devices/environment",
+    "process/gpu_environment",
     "distributed/devices/compatibility",
-    "distributed/devices/failures",
+    "process/gpu_failures",
     "distributed/devices/record",
     "distributed/devices/autotune",
     "data/lanes",
@@ -107,5 +107,5 @@ def test_an_export_is_measured_without_this_package():
 def test_only_one_file_says_what_a_devices_kind_implies():
     """Everything else asks the `DeviceKind`; who asks a device's name again can't be tested without a GPU."""
     for path in (ROOT / "trainer").rglob("*.py"):
-        if path != ROOT / "trainer/distributed/devices/kind.py":
+        if path != ROOT / "trainer/device_kind.py":
             assert not re.search(r"""["'][^"'\n]*:GPU""", path.read_text()), path

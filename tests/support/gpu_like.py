@@ -9,7 +9,7 @@ import dataclasses
 import os
 from pathlib import Path
 
-from trainer.distributed.devices.kind import GPU
+from trainer.device_kind import GPU
 
 # Between logical CPU devices collectives work, there is no NCCL, and host memory is not TensorFlow's to manage.
 KIND = dataclasses.replace(GPU, type="CPU", shares_device=True, communication="RING", manages_memory=False)

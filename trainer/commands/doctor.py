@@ -100,7 +100,7 @@ def _look_at_data(options):
     from trainer.data.images.encoded_split import EncodedSplit
     from trainer.data.images.pillow_reader import cores
     from trainer.distributed import runtime  # noqa: F401  keeps back what TensorFlow says while it is imported
-    from trainer.reporting.progress_bar import bar
+    from trainer.process.progress_bar import bar
 
     data = load(Config(dataset=options.dataset, data_dir=options.data_dir, max_bad_records=2**31,
                        validation_fraction=options.validation_fraction))

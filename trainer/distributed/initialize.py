@@ -1,10 +1,10 @@
 """From flags to devices that work together: this process's, and those of the job's other workers."""
 
 from trainer.distributed.consistency import facts_of
-from trainer.distributed.devices import environment
 from trainer.distributed.devices.autotune import AutotuneFile
 from trainer.distributed.rendezvous import meet
 from trainer.errors import failure_of
+from trainer.process import gpu_environment
 
 
 def assemble(config, cluster, model_dir, failure, deadline):
@@ -26,7 +26,7 @@ def assemble(config, cluster, model_dir, failure, deadline):
     if failure and cluster.workers == 1:
         raise failure  # before TensorFlow is imported: that takes seconds
     autotune = AutotuneFile(model_dir.autotune).places(model_dir.newest_manifest(), writes=cluster.worker == 0)
-    environment.prepare(deterministic=config.deterministic, autotune=autotune)
+    gpu_environment.prepare(deterministic=config.deterministic, autotune=autotune)
     chosen = []
 
     def choose():

@@ -2,8 +2,8 @@
 
 import dataclasses
 
+from trainer.device_kind import DeviceKind
 from trainer.distributed.devices import choice, record
-from trainer.distributed.devices.kind import DeviceKind
 from trainer.errors import UsageError
 from trainer.process import tf_import
 from trainer.process.tf_import import tf

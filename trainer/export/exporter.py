@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from trainer import models
 from trainer.data.images.crops import LARGE
-from trainer.distributed.devices.kind import CPU
+from trainer.device_kind import CPU
 from trainer.errors import StorageError
 from trainer.export.measure import Measurement
 from trainer.storage import durable

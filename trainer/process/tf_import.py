@@ -6,8 +6,8 @@ import re
 import sys
 import tempfile
 
-from trainer.distributed.devices import environment, failures
 from trainer.errors import BusyError, StorageError, UsageError, WorkerError
+from trainer.process import gpu_environment, gpu_failures
 
 _SHOWN_LINES = 30
 _NOISE = re.compile(r"oneDNN custom operations|cudart_stub|cpu_feature_guard|To enable the following|"
@@ -57,7 +57,7 @@ def native_messages():
     return "\n".join(lines[-_SHOWN_LINES:])
 
 
-environment.prepare()
+gpu_environment.prepare()
 with _native_chatter_kept():
     import tensorflow as tf
 
@@ -87,7 +87,7 @@ def as_ours(error):
 
 
 def _of_gpus(text, said):
-    found = failures.name(text, said)
+    found = gpu_failures.name(text, said)
     if found:
         found.details = native_messages()
     return found

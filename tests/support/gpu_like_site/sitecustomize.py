@@ -16,10 +16,10 @@ class _Kinds(dict):
 
 
 class _Finder(importlib.abc.MetaPathFinder):
-    """Puts `_Kinds` into `trainer.distributed.devices.kind` once that is imported, and imports nothing itself."""
+    """Puts `_Kinds` into `trainer.device_kind` once that is imported, and imports nothing itself."""
 
     def find_spec(self, name, path, target=None):
-        if name != "trainer.distributed.devices.kind":
+        if name != "trainer.device_kind":
             return None
         spec = importlib.machinery.PathFinder.find_spec(name, path)
         execute = spec.loader.exec_module

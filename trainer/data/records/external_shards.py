@@ -16,7 +16,7 @@ import tensorflow as tf
 from trainer.data.images import pillow_reader
 from trainer.data.records import index
 from trainer.errors import DataError
-from trainer.reporting.progress_bar import bar
+from trainer.process.progress_bar import bar
 
 _NAME = re.compile(r"(?:.*-)?(train|validation|val|test)(?:\.tfrecord)?-(\d+)-of-(\d+)")
 _HEADER, _FOOTER = 12, 4  # bytes of a TFRecord around its content

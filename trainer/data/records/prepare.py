@@ -24,7 +24,7 @@ from trainer.data.order import permutation
 from trainer.data.records import index, shards
 from trainer.data.sources.folder import divide, shown
 from trainer.errors import DataError, UsageError
-from trainer.reporting.progress_bar import bar
+from trainer.process.progress_bar import bar
 from trainer.storage import durable
 from trainer.storage.folder_lock import FolderLock
 

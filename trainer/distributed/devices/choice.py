@@ -4,8 +4,8 @@ import dataclasses
 import os
 import re
 
+from trainer.device_kind import KINDS, DeviceKind
 from trainer.distributed.devices import compatibility, machine
-from trainer.distributed.devices.kind import KINDS, DeviceKind
 from trainer.errors import DeviceError
 from trainer.process.tf_import import tf
 

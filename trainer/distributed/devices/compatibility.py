@@ -6,9 +6,9 @@ compute capability 10.0 (Blackwell) needs a newer one: LLVM then ends the proces
 convolutions need, has no kernels for 7.0 (Volta).
 """
 
-from trainer.distributed.devices.environment import kernel_cache
 from trainer.distributed.devices.machine import spoken
 from trainer.errors import DeviceError
+from trainer.process.gpu_environment import kernel_cache
 
 _PTX_NEEDS_CUDA = 12050
 _VOLTA, _TURING, _HOPPER, _BLACKWELL = (7, 0), (7, 5), (9, 0), (10, 0)

@@ -8,7 +8,7 @@ import importlib.util
 import os
 from pathlib import Path
 
-from trainer.distributed.devices.kind import GPU
+from trainer.device_kind import GPU
 
 # The same order of sums in every call and process, where machine and number of GPUs are the same. NVLink's own sums
 # (NVLS) may differ from call to call (NVIDIA/nccl#1497).
