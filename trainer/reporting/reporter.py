@@ -3,7 +3,7 @@
 import dataclasses
 import time
 
-from trainer.reporting import curves, sheet
+from trainer.reporting import plots
 from trainer.reporting.background import Background
 from trainer.reporting.jsonl import LinesFile
 from trainer.reporting.tensorboard import TensorBoardWriter
@@ -143,8 +143,8 @@ class Reporter:
 
     def draw(self, samples):
         """Draws the report's pictures: from metrics.jsonl, and of `Samples`."""
-        curves.draw(self._model_dir.metrics, self._model_dir.report / "curves.png")
-        sheet.draw(samples, self._model_dir.report / "samples.png")
+        plots.plot_curves(self._model_dir.metrics, self._model_dir.report / "curves.png")
+        plots.plot_samples(samples, self._model_dir.report / "samples.png")
 
     def close(self):
         """Closes all files."""

@@ -1,12 +1,14 @@
-"""The picture of a run: loss and accuracy on train and test, drawn from metrics.jsonl."""
+"""The pictures of a run, put in place whole: its curves, and its first examples as training sees them."""
+
+import os
+from pathlib import Path
 
 from trainer.reporting import jsonl
-from trainer.reporting.figure import save
 
 _TRAIN, _TEST = "#7a8ca3", "#d1495b"
 
 
-def draw(metrics_file, picture):
+def plot_curves(metrics_file, picture):
     """Draws curves.png.
 
     Args:
@@ -39,9 +41,49 @@ def draw(metrics_file, picture):
         best = max(test, key=lambda line: line["accuracy"])
         axes[1].set_title(f"best test accuracy {best['accuracy']:.2%}, epoch {best['epoch']:.3g}", fontsize=10)
         axes[0].set_title(f"last test loss {test[-1]['loss']:.4f}", fontsize=10)
-    save(figure, picture)
+    _save(figure, picture)
+
+
+def plot_samples(samples, picture):
+    """Draws samples.png: a row before augmentation, a row after it.
+
+    Args:
+        samples: The `Samples`.
+        picture: Where to write the PNG; put in place whole.
+    """
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    count = len(samples.names)
+    figure, axes = pyplot.subplots(2, count, figsize=(1.4 * count, 3.4), layout="constrained", squeeze=False)
+    for row, images, names in ((0, samples.before, samples.names), (1, samples.after, samples.names_after)):
+        for axis, image, name in zip(axes[row], images, names, strict=True):
+            axis.imshow(image.squeeze(), cmap="gray" if image.shape[-1] == 1 else None, interpolation="nearest")
+            axis.set_title(name.replace(", ", "\n"), fontsize=7, parse_math=False)
+            axis.set_axis_off()
+    figure.suptitle("above: as they are; below: as training sees them in the first epoch", fontsize=9)
+    _save(figure, picture)
 
 
 def _is_whole(line):
     """Whether a line has the numbers that are drawn; a train line has none where no loss was finite."""
     return all(isinstance(line.get(name), float | int) for name in ("epoch", "loss", "accuracy"))
+
+
+def _save(figure, picture):
+    """Writes a figure of matplotlib's as a PNG, and closes it.
+
+    Args:
+        figure: The figure.
+        picture: Where to.
+    """
+    from matplotlib import pyplot
+
+    picture = Path(picture)
+    picture.parent.mkdir(parents=True, exist_ok=True)
+    staged = picture.with_name(f".{picture.name}.new")
+    figure.savefig(staged, dpi=120, format="png")
+    pyplot.close(figure)
+    os.replace(staged, picture)
