@@ -125,7 +125,7 @@ def _pod(options, config):
         "resources": {"requests": resources, "limits": resources},
         "securityContext": {"allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True,
                             "capabilities": {"drop": ["ALL"]}},
-        # The last words, which are the cause and the way out, go into the pod's status.
+        # The last words, which are the cause and the fix, go into the pod's status.
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "volumeMounts": mounts}
     # Clusters often keep other pods off their GPU nodes by this taint.

@@ -28,7 +28,7 @@ def test_who_makes_no_progress_shows_the_stacks_and_ends():
     _, err = job.communicate(timeout=30)
     assert job.returncode == 70 and 1.5 < time.monotonic() - began < 15
     assert "no progress for 2 s while evaluating; where every thread stands" in err and "in forever" in err
-    assert err.count("way out:") == 1 and "--hang_timeout=1.5" in err
+    assert err.count("fix:") == 1 and "--hang_timeout=1.5" in err
 
 
 def test_progress_and_longer_phases_put_it_off():

@@ -78,7 +78,7 @@ def test_room_is_looked_for(tmp_path):
     durable.require_room(tmp_path / "not/there/yet", 1000, "a thing")
     with pytest.raises(StorageError, match="no room for a thing: it needs 1,000,000,000,000.0 MB") as caught:
         durable.require_room(tmp_path, 10**18, "a thing")
-    assert "make room" in caught.value.way_out
+    assert "make room" in caught.value.fix
 
 
 def test_what_is_written_durably_is_whole_or_not_there(tmp_path):

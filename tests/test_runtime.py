@@ -120,7 +120,7 @@ def test_exit_codes(capsys):
 
     assert run_to_exit_code(lambda: None) == 0
     assert run_to_exit_code(fails) == 64
-    assert capsys.readouterr().err == "lockstep: one\n  two\n  way out: correct the above; --help lists every flag\n"
+    assert capsys.readouterr().err == "lockstep: one\n  two\n  fix: correct the above; --help lists every flag\n"
     assert run_to_exit_code(raising, OSError(28, "No space left on device", "x")) == 74
     assert run_to_exit_code(raising, OSError(36, "File name too long", "x")) == 74
     assert run_to_exit_code(raising, MemoryError()) == 64

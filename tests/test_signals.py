@@ -50,7 +50,7 @@ def test_a_signal_ends_a_process_that_is_stuck_where_nothing_would_be_lost():
     process.send_signal(signal.SIGTERM)
     out, err = process.communicate(timeout=20)
     assert process.returncode == 75 and time.monotonic() - began < 10 and out == "settled\n"
-    assert "asked to stop (SIGTERM) while compiling; nothing was left to save\n  way out: run the same" in err
+    assert "asked to stop (SIGTERM) while compiling; nothing was left to save\n  fix: run the same" in err
 
 
 def test_a_signal_is_heard_if_nobody_reads_what_is_said():

@@ -1,4 +1,4 @@
-"""How a run may end other than well: one exception type per exit code, each with its way out.
+"""How a run may end other than well: one exception type per exit code, each with its fix.
 
 Imports no TensorFlow, so that a wrong flag is answered at once.
 """
@@ -16,7 +16,7 @@ class LockstepError(Exception):
 
     Args:
         cause: What rule was broken and what was received, in a line.
-        way_out: What the user can do about it, in a line.
+        fix: What the user can do about it, in a line.
 
     Attributes:
         details: What native code said before, to be shown above the cause; or None.
@@ -25,12 +25,12 @@ class LockstepError(Exception):
     code = 1
     details = None
 
-    def __init__(self, cause, way_out):
+    def __init__(self, cause, fix):
         super().__init__(cause)
-        self.cause, self.way_out = cause, way_out
+        self.cause, self.fix = cause, fix
 
     def __str__(self):
-        return f"{self.cause}\n  way out: {self.way_out}"
+        return f"{self.cause}\n  fix: {self.fix}"
 
 
 class UsageError(LockstepError):
@@ -38,14 +38,14 @@ class UsageError(LockstepError):
 
     Args:
         problems: One line for each thing that is wrong, or a single line.
-        way_out: What the user can do about it.
+        fix: What the user can do about it.
     """
 
     code = 64
 
-    def __init__(self, problems, way_out="correct the above; --help lists every flag"):
+    def __init__(self, problems, fix="correct the above; --help lists every flag"):
         problems = [problems] if isinstance(problems, str) else list(problems)
-        super().__init__("\n  ".join(problems), way_out)
+        super().__init__("\n  ".join(problems), fix)
         self.problems = problems
 
 
@@ -112,7 +112,7 @@ def of_code(code):
     return next(kind for kind in LockstepError.__subclasses__() if kind.code == code)
 
 
-_WAYS_OUT = {errno.ENOSPC: "free some room, or choose another --model_dir",
+_FIXES = {errno.ENOSPC: "free some room, or choose another --model_dir",
              errno.EDQUOT: "free some of your quota, or choose another --model_dir",
              errno.EROFS: "choose a --model_dir that can be written",
              errno.EACCES: "choose a path that you may use, or mend its permissions",
@@ -124,9 +124,9 @@ _WAYS_OUT = {errno.ENOSPC: "free some room, or choose another --model_dir",
 
 def from_os_error(error):
     """Translates an operating system's refusal into a `StorageError`."""
-    way_out = _WAYS_OUT.get(error.errno, "check the path and the disk, then run the same command again")
+    fix = _FIXES.get(error.errno, "check the path and the disk, then run the same command again")
     where = f": {error.filename}" if error.filename else ""
-    return StorageError(f"{error.strerror or error}{where}", way_out)
+    return StorageError(f"{error.strerror or error}{where}", fix)
 
 
 def as_ours(error):

@@ -5,7 +5,7 @@ import dataclasses
 from launch import restart_policy
 from trainer.errors import BusyError, LockstepError, Stopped, WorkerError
 
-_WAY_OUT = "way out:"
+_FIX = "fix:"
 _AGAIN = "run the same command again; it goes on from the last checkpoint"
 # How likely an end is only the consequence of another worker's: a number for each kind, the likeliest last.
 _CLEAR, _KILLED, _DEFECT, _LEFT_ALONE, _ASKED = range(5)
@@ -39,9 +39,9 @@ class Verdict:
             A `LockstepError`.
         """
         code = WorkerError.code if self.code < 0 or self.code > 128 else self.code
-        said = [line for line in self.lines if not line.strip().startswith(_WAY_OUT)]
+        said = [line for line in self.lines if not line.strip().startswith(_FIX)]
         again = restart_policy.starts_again(self.code)
-        way_out = next((line.strip().removeprefix(_WAY_OUT).strip() for line in self.lines if line not in said),
+        fix = next((line.strip().removeprefix(_FIX).strip() for line in self.lines if line not in said),
                        _AGAIN if again else "look at the logs")
         text = "\n".join(said).removeprefix("lockstep: ")
         if restarts:
@@ -49,7 +49,7 @@ class Verdict:
         if asked and again and code != Stopped.code:
             return Stopped(f"asked to stop ({asked}); not all workers could save before they ended:\n  {text}",
                            _AGAIN)
-        error = LockstepError(text, way_out)
+        error = LockstepError(text, fix)
         error.code = code
         return error
 

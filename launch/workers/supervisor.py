@@ -152,7 +152,7 @@ class Supervisor:
                 missing = [worker.label for worker in workers if worker.number not in ports]
                 return Verdict(WorkerError.code, (
                     f"lockstep: no answer within {_PORT_SECONDS:.0f} s from {', '.join(missing)}",
-                    "  way out: look whether a worker can be started there"))
+                    "  fix: look whether a worker can be started there"))
         return ports
 
     def _start(self, workers, ports, words):

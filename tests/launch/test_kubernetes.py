@@ -248,7 +248,7 @@ def test_names_that_yaml_takes_for_something_else_stay_names(capsys, name):
 def wrong(capsys, *words):
     code = kubernetes.main(list(words))
     out, err = capsys.readouterr()
-    assert (code, out) == (64, "") and "way out: " in err
+    assert (code, out) == (64, "") and "fix: " in err
     return err
 
 
@@ -290,7 +290,7 @@ def test_all_that_is_wrong_is_said_at_once_by_a_process(run):
     ended = run("launch.kubernetes", "--name=A", "--", "--epochs=0")
     assert (ended.code, ended.out) == (64, "") and "Traceback" not in ended.err
     for part in ("--name must be", "--image is needed", "--claim is needed", "--epochs must be above 0",
-                 "way out: correct the above; the launcher's flags stand before --"):
+                 "fix: correct the above; the launcher's flags stand before --"):
         assert part in ended.err
 
 
@@ -309,7 +309,7 @@ def test_without_pyyaml_the_way_out_is_the_extra(tmp_path):
     done = subprocess.run([sys.executable, "-c", code, *OWN, *TRAINER], cwd=tmp_path, capture_output=True, text=True,
                           env=environment(), timeout=60)
     assert (done.returncode, done.stdout) == (64, "")
-    assert "way out: pip install 'lockstep-trainer[kubernetes]'" in done.stderr
+    assert "fix: pip install 'lockstep-trainer[kubernetes]'" in done.stderr
 
 
 def test_the_commands_of_the_docs_work(capsys, monkeypatch):

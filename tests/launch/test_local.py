@@ -131,7 +131,7 @@ def test_workers_do_not_outlive_their_launcher(tmp_path):
 def test_what_another_start_would_not_mend_ends_the_launcher_with_its_code(tmp_path):
     flags = [*FLAGS, "--dataset=cifar10", "--data_dir=missing"]
     _, err = finish(launch(tmp_path, "--num_workers=2", flags=flags), 65)
-    assert err.count("way out:") == 1 and "start again" not in err and "missing" in err
+    assert err.count("fix:") == 1 and "start again" not in err and "missing" in err
     _, err = finish(launch(tmp_path, "--max_restarts=1", "--num_workers=2",
                            flags=[*FLAGS, "--num_gpus=1", "--start_timeout=20"]), 69)
     assert "there are" in err or "visible" in err

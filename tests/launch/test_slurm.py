@@ -85,7 +85,7 @@ def test_all_that_is_wrong_is_told_at_once(run, tmp_path):
                "--batch_size=many", "--datset=shapes")
     assert done.code == 64 and not (tmp_path / "job.sh").exists()
     for words in ("--nodes must be at least 1", "received 'soon'", "received 'a/b'", "--python must be words",
-                  "--batch_size must be a whole number", "did you mean --dataset?", "way out:"):
+                  "--batch_size must be a whole number", "did you mean --dataset?", "fix:"):
         assert words in done.err
 
 

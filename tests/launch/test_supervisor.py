@@ -49,13 +49,13 @@ def test_the_first_cause_is_shown_and_not_the_noise(job, capfd):
     error = job("""
 if rank != 1:
     time.sleep(1 + rank)
-    end(70, "lockstep: another worker is gone", "  way out: start again")
+    end(70, "lockstep: another worker is gone", "  fix: start again")
 print("chatter", "lockstep: warning: odd", sep="\\n", file=sys.stderr, flush=True)
 time.sleep(2)
-end(65, "lockstep: the data is broken", "  way out: mend it")
+end(65, "lockstep: the data is broken", "  fix: mend it")
 """, 3)
     assert error.code == 65 and "worker 1 on here ended with 65" in error.cause and "the data is broken" in error.cause
-    assert error.way_out == "mend it" and "way out" not in error.cause
+    assert error.fix == "mend it" and "fix:" not in error.cause
     out, err = capfd.readouterr()
     assert "[worker 1] lockstep: warning: odd" in err.splitlines() and "gone" not in out + err + error.cause
     assert "chatter" not in err

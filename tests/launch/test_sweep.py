@@ -229,4 +229,4 @@ def test_wrong_flags_are_answered_at_once(run, tmp_path):
                         (("file.sweep", "--slots=-1", "--gpus=a b"), "--gpus must be all"),
                         (("file.sweep", "--results", "--out=x"), "--optimizer must be")):
         done = run("launch.sweep", *words)
-        assert done.code == 64 and said in done.err and "way out: " in done.err
+        assert done.code == 64 and said in done.err and "fix: " in done.err

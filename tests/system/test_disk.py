@@ -47,7 +47,7 @@ def fill(folder, leave=0):
 def test_no_room_from_the_start(disk):
     folder = disk(256)
     _, err = finish(runs.start(folder, *NO_EXPORT), 74)
-    assert "no room for a checkpoint: it needs 1." in err and "way out: make room" in err
+    assert "no room for a checkpoint: it needs 1." in err and "fix: make room" in err
 
 
 def test_a_disk_that_fills_up_keeps_the_old_checkpoint(disk, tmp_path):
@@ -61,7 +61,7 @@ def test_a_disk_that_fills_up_keeps_the_old_checkpoint(disk, tmp_path):
         assert process.poll() is None, process.communicate()
     fill(folder)
     _, err = finish(process, 74)
-    assert "way out: " in err and ("No space left" in err or "no room" in err)
+    assert "fix: " in err and ("No space left" in err or "no room" in err)
     sound = [path.parent for path in manifests.glob("step-*/manifest.json")]
     assert sound and all(durable.read_manifest(path)[0] for path in sound)
     (folder / "filler").unlink()
@@ -98,7 +98,7 @@ def test_a_folder_that_may_not_be_written(tmp_path):
                           timeout=100, preexec_fn=give_up_overriding_permissions)
     os.chmod(tmp_path, 0o755)
     assert done.returncode == 74 and "Permission denied" in done.stderr, done.stderr
-    assert "way out: choose a path that you may use" in done.stderr
+    assert "fix: choose a path that you may use" in done.stderr
     assert "tensorflow" not in done.stderr  # where every import is listed
 
 

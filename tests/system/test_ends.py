@@ -1,4 +1,4 @@
-"""Every stop has a code, a cause and a way out, and never a traceback."""
+"""Every stop has a code, a cause and a fix, and never a traceback."""
 
 import json
 import re
@@ -16,7 +16,7 @@ from trainer.reporting import jsonl
 
 def ended(done, code, *parts):
     assert done.code == code, done.out + done.err
-    for part in (*parts, "way out: "):
+    for part in (*parts, "fix: "):
         assert part in done.err
     assert "Traceback" not in done.out + done.err
 
@@ -146,7 +146,7 @@ def run_after(code, folder, *flags):
 def test_too_little_memory_names_the_batch(run):
     done = run("trainer.main", "--dataset=shapes", "--model=small_models:hungry", "--max_steps=5", "--export=none",
                "--num_gpus=0")
-    ended(done, 64, "out of memory: OOM when allocating tensor with shape[274877906944]", "way out: lower --batch_size")
+    ended(done, 64, "out of memory: OOM when allocating tensor with shape[274877906944]", "fix: lower --batch_size")
 
 
 def test_too_little_memory_on_the_host(tmp_path):

@@ -125,12 +125,12 @@ def require_equal_states(runtime, state):
 def raise_any(runtime, failure):
     """As `end_if_any`, where all know that one of them did."""
     with _own_first(failure):
-        told = gather(runtime, failure and [failure.code, failure.cause, failure.way_out])
+        told = gather(runtime, failure and [failure.code, failure.cause, failure.fix])
     part(runtime)
     if failure:
         raise failure
-    worker, (code, cause, way_out) = next((worker, said) for worker, said in enumerate(told) if said)
-    raise of_code(code)(f"worker {worker} ended: {cause}", way_out)
+    worker, (code, cause, fix) = next((worker, said) for worker, said in enumerate(told) if said)
+    raise of_code(code)(f"worker {worker} ended: {cause}", fix)
 
 
 @contextlib.contextmanager

@@ -48,7 +48,7 @@ def meet(cluster, facts, failure, seconds):
     except LockstepError as error:
         failure = failure or error
     mine = {"worker": cluster.worker, "workers": cluster.workers, "facts": facts,
-            "failure": failure and [failure.code, failure.cause, failure.way_out]}
+            "failure": failure and [failure.code, failure.cause, failure.fix]}
     deadline = time.monotonic() + seconds
     try:
         if cluster.worker:
@@ -64,8 +64,8 @@ def meet(cluster, facts, failure, seconds):
         raise failure
     for said in told:
         if said.get("failure"):
-            worker, (code, cause, way_out) = said["worker"], said["failure"]
-            raise of_code(code)(f"worker {worker} ({cluster.addresses[worker]}) can't begin: {cause}", way_out)
+            worker, (code, cause, fix) = said["worker"], said["failure"]
+            raise of_code(code)(f"worker {worker} ({cluster.addresses[worker]}) can't begin: {cause}", fix)
     require_agreement([said["facts"] for said in told])
 
 
@@ -114,7 +114,7 @@ def _gather(cluster, server, mine, deadline):
         _tell(guests.values(), answer)
         return answer
     except WorkerError as error:
-        _tell(guests.values(), {"failure": [error.code, error.cause, error.way_out]})
+        _tell(guests.values(), {"failure": [error.code, error.cause, error.fix]})
         raise
     finally:
         for guest in [*guests.values(), *pending]:
@@ -171,8 +171,8 @@ def _ask_chief(cluster, mine, deadline):
         if isinstance(answer, list):
             return answer
         if isinstance(answer, dict) and answer.get("failure") and _is_failure(answer["failure"]):
-            code, cause, way_out = answer["failure"]
-            raise of_code(code)(cause, way_out)
+            code, cause, fix = answer["failure"]
+            raise of_code(code)(cause, fix)
         time.sleep(min(_TRY_AGAIN_SECONDS, max(0.0, deadline - time.monotonic())))
     raise WorkerError(f"worker 0, the chief, can't be reached at {address}: {said}",
                       "look whether it was started, and whether the network lets its port through")
@@ -197,7 +197,7 @@ def _read(line):
 
 
 def _is_failure(said):
-    """Whether something from outside is None or an exit code, a cause and a way out."""
+    """Whether something from outside is None or an exit code, a cause and a fix."""
     codes = {kind.code for kind in LockstepError.__subclasses__()}
     return said is None or (isinstance(said, list) and len(said) == 3 and said[0] in codes)
 

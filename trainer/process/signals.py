@@ -93,7 +93,7 @@ class StopWish:
             return
         if self.signal:
             self._tell(f"\nlockstep: a second signal ({name}): stopping at once\n"
-                       "  way out: run the same command again; it goes on from the last checkpoint\n")
+                       "  fix: run the same command again; it goes on from the last checkpoint\n")
             self._leave()
         self.signal, self._first = name, now
         threading.Thread(target=self._end_for_it, daemon=True, name="patience").start()
@@ -107,7 +107,7 @@ class StopWish:
             doing, settled = self._section
             if settled():
                 self._tell(f"lockstep: asked to stop ({self.signal}) while {doing}; nothing was left to save\n"
-                           "  way out: run the same command again; it goes on from there\n")
+                           "  fix: run the same command again; it goes on from there\n")
                 self._leave()
 
     def _tell(self, words):

@@ -67,7 +67,7 @@ class Deadline:
         faulthandler.dump_traceback(self._stderr, all_threads=True)
         time.sleep(_FOR_THE_OTHERS_SECONDS)
         self._tell(f"lockstep: no progress for {limit:.0f} s while {self._doing} (--hang_timeout={self._seconds:g}); a "
-                   "worker, a device or a file system hangs\n  way out: the stacks above say where; run the same "
+                   "worker, a device or a file system hangs\n  fix: the stacks above say where; run the same "
                    "command again, it goes on from the last checkpoint\n")
         os._exit(WorkerError.code)
 

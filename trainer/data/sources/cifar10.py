@@ -99,7 +99,7 @@ def _read_python(path):
     try:
         batch = _ArraysOnly(io.BytesIO(_bytes_of(path)), encoding="bytes").load()
     except DataError as error:
-        raise DataError(f"{path}: {error.cause}", error.way_out) from None
+        raise DataError(f"{path}: {error.cause}", error.fix) from None
     except Exception as error:  # a damaged pickle raises nearly anything
         raise _damaged(path, f"not a pickle of arrays ({type(error).__name__}: {error})") from None
     try:
