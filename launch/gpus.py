@@ -123,4 +123,4 @@ def _listing():
 
 
 def _failed(how):
-    return DeviceError(f"nvidia-smi -L {how}", "mend the GPU's driver; --gpus=none runs on the CPU")
+    return DeviceError(f"nvidia-smi -L {how}", "repair the GPU's driver; --gpus=none runs on the CPU")

@@ -33,7 +33,7 @@ class Options(Checked):
         found = super().problems() + ([] if self.hosts else ["--hosts is needed"])
         if self.folder and not self.folder.startswith("/"):
             found.append(f"--folder must be a path from / on; received {self.folder!r}")
-        return found + [f"--hosts names {host!r}, which is none" for host in self.hosts if host.startswith("-")]
+        return found + [f"--hosts names {host!r}, which is not a host" for host in self.hosts if host.startswith("-")]
 
 
 def main(argv=None):

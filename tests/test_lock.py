@@ -101,7 +101,7 @@ def test_an_owner_elsewhere_is_alive_as_long_as_its_heart_beats(tmp_path, capfd)
         beating.wait()
     held = FolderLock(tmp_path, patience=0.5)
     held.take()
-    assert "looking for 0 s whether that is alive" in capfd.readouterr().err
+    assert "waiting 0 s to see whether it is alive" in capfd.readouterr().err
     held.give_back()
 
 

@@ -91,93 +91,105 @@ class Config(Checked):
     """All that the user decides about a run."""
 
     # What the run writes, and whether it may go on from what is there.
-    model_dir: str = option("", "everything the run writes; default: runs/DATASET-MODEL")
-    resume: str = option("auto", "auto: go on from the last checkpoint if there is one; never: refuse a used "
-                         "model_dir; require: refuse an unused one", choices=("auto", "never", "require"))
-    seed: int = option(0, "everything random follows from it", least=0, most=2**31 - 1, another_run=True)
+    model_dir: str = option("", "folder for everything that the run writes; default: runs/DATASET-MODEL")
+    resume: str = option(
+        "auto", "auto: resume from the last checkpoint if there is one; never: refuse a used model_dir; "
+        "require: refuse an unused one", choices=("auto", "never", "require"))
+    seed: int = option(0, "seed of everything random", least=0, most=2**31 - 1, another_run=True)
 
     # Devices.
-    num_gpus: int = option(-1, "-1: all visible; 0: CPU; N: exactly N or an error", least=-1)
-    virtual_devices: int = option(0, "split the CPU (or each GPU) into N logical devices, a replica on each",
-                                  least=0, most=64)
-    strategy: str = option("auto", "auto: from TF_CONFIG or Slurm's variables, then from the device count",
-                           choices=("auto", "one_device", "mirrored", "multi_worker"))
-    start_timeout: float = option(600.0, "of several workers: seconds to wait for all of them before the first step",
-                                  above=0)
-    hang_timeout: float = option(600.0, "seconds without progress after which a run says where every thread stands, "
+    num_gpus: int = option(
+        -1, "number of GPUs: -1 for all visible, 0 for the CPU, N for exactly N or an error", least=-1)
+    virtual_devices: int = option(
+        0, "split the CPU (or each GPU) into N logical devices with a replica on each; 0: don't", least=0, most=64)
+    strategy: str = option("auto", "distribution strategy; auto: from TF_CONFIG or Slurm's variables, then from the "
+                           "device count", choices=("auto", "one_device", "mirrored", "multi_worker"))
+    start_timeout: float = option(600.0, "seconds to wait for all workers of a job before the first step", above=0)
+    hang_timeout: float = option(600.0, "seconds without progress after which a run prints where every thread stands, "
                                  "and ends", above=0)
-    precision: str = option("auto", "auto: bfloat16 on GPUs of compute capability 8.0 and up, float16 on 7.x, "
-                            "else float32", choices=("auto", "float32", "bfloat16", "float16"))
-    xla: str = option("auto", "auto: on for GPUs, off for CPUs", choices=("auto", "on", "off"))
-    tf32: str = option("auto", "products of float32 matrices on GPUs are rounded as TensorFloat-32; auto: on from "
-                       "compute capability 8.0 on, as is TensorFlow's default", choices=("auto", "on", "off"))
-    deterministic: bool = option(False, "the same bits on every start on the same GPUs: no kernel is chosen by timing, "
-                                 "and NCCL sums in a fixed order; slower. On CPUs they repeat without it")
+    precision: str = option(
+        "auto", "precision of the computation; auto: bfloat16 on GPUs of compute capability 8.0 and up, float16"
+        " on 7.x, else float32", choices=("auto", "float32", "bfloat16", "float16"))
+    xla: str = option("auto", "compile steps with XLA; auto: on for GPUs, off for CPUs", choices=("auto", "on", "off"))
+    tf32: str = option("auto", "round products of float32 matrices on GPUs as TensorFloat-32; auto: on from compute "
+                       "capability 8.0 on, TensorFlow's default", choices=("auto", "on", "off"))
+    deterministic: bool = option(False, "compute the same bits in every start on the same GPUs: no kernel is chosen by "
+                                 "timing, and NCCL sums in a fixed order; slower. CPUs do so without it")
 
     # Data.
-    dataset: str = option("cifar10", "shapes is drawn by the program: nothing to download; folder: pictures in class "
-                          "folders; records: what python -m trainer prepare made; a function gets the settings and "
-                          "returns (classes, (images, labels), (images, labels))", choices=DATASETS,
-                          pattern=(f"tfds:[\\w/.:-]+|{FUNCTION[0]}", f"tfds:NAME or {FUNCTION[1]}"), another_run=True)
-    data_dir: str = option("", "where the data is; cifar10's default: Keras's cache")
-    image_size: int = option(0, "of folder and records: pixels a side of what the model sees; 0: the pictures' own "
-                             "if all are squares of one size of up to 224, else 224", least=0, most=4096,
-                             another_run=True)
-    validation_fraction: float | None = option(None, "of folder: the share of the pictures that is held back to test "
-                                               "on if there is no test/; default: 0.1", above=0, most=0.9,
+    dataset: str = option(
+        "cifar10", "data set: cifar10; shapes, drawn by the program, nothing to download; folder, images in "
+        "class folders; records, what python -m trainer prepare wrote; or a function that gets the settings and "
+        "returns (classes, (images, labels), (images, labels))", choices=DATASETS,
+        pattern=(f"tfds:[\\w/.:-]+|{FUNCTION[0]}", f"tfds:NAME or {FUNCTION[1]}"), another_run=True)
+    data_dir: str = option("", "folder of the data; default for cifar10: Keras's cache")
+    image_size: int = option(
+        0, "side of the model's input in pixels, for folder and records; 0: the images' own if all are squares of "
+        "one size of up to 224, else 224", least=0, most=4096, another_run=True)
+    validation_fraction: float | None = option(None, "fraction of the images of --dataset=folder that is held back for "
+                                               "testing where there is no test/; default: 0.1", above=0, most=0.9,
                                                another_run=True)
-    lanes: int = option(64, "of records: how many places they are read from in turn; the most that also divide "
-                        "--batch_size are used", least=1, most=65536, another_run=True)
-    max_bad_records: int = option(0, "go on with up to this many pictures that can't be read and files that are "
-                                  "none; they are counted, and weigh nothing", least=0)
-    batch_size: int = option(128, "global; divisible by the number of replicas", least=1, another_run=True)
-    input: str = option("auto", "device: all pictures lie there and only indices travel; host: batches are put "
-                        "together here; auto: device on GPUs, up to 1 GiB",
-                        choices=("auto", "device", "host"))
-    augment: tuple[str, ...] = option((), "a comma list of flip, crop (pictures of up to 64 pixels: pad by 4; larger "
-                                      "ones: 8 to 100 % of the area), cutout, randaugment, mixup, cutmix",
-                                      choices=AUGMENTATIONS, another_run=True)
+    lanes: int = option(64, "number of read streams for --dataset=records; reduced to a divisor of --batch_size",
+                        least=1, most=65536, another_run=True)
+    max_bad_records: int = option(
+        0, "number of unreadable images and files of other kinds to go on with; they are counted and have no weight",
+        least=0)
+    batch_size: int = option(128, "global batch size in examples; divisible by the number of replicas", least=1,
+                             another_run=True)
+    input: str = option(
+        "auto", "where decoded images live: device, and only indices are sent; host, where batches are put together; "
+        "auto: device on GPUs with XLA, up to 1 GiB", choices=("auto", "device", "host"))
+    augment: tuple[str, ...] = option(
+        (), "comma list of augmentations: flip, crop (images of up to 64 pixels: pad by 4; larger ones: 8 to 100 % of"
+        " the area), cutout, randaugment, mixup, cutmix", choices=AUGMENTATIONS, another_run=True)
 
     # Model and optimizer.
-    model: str = option("cnn3", "cnn3 and cnn2 are the reference CNNs; keras:NAME is a network of keras.applications, "
-                        "untrained; a function gets (classes, image_shape) and returns a functional keras.Model from "
-                        "pixels of 0 to 255 to logits", choices=MODELS,
-                        pattern=(f"keras:\\w+|{FUNCTION[0]}", f"keras:NAME or {FUNCTION[1]}"), another_run=True)
-    optimizer: str = option("adam", "Keras's; sgd is Nesterov's", choices=OPTIMIZERS, another_run=True)
-    learning_rate: float = option(0.001, "the highest of the run", above=0, another_run=True)
-    momentum: float = option(0.9, "of sgd and muon", least=0, most=0.9999, another_run=True)
-    weight_decay: float = option(0.0, "decoupled; on kernels, not on biases and normalization", least=0,
-                                 another_run=True)
-    schedule: str = option("constant", "of the learning rate after the warm-up; step: a tenth at one half and again "
-                           "at three quarters", choices=("constant", "cosine", "linear", "step"), another_run=True)
-    warmup_epochs: float = option(0.0, "the learning rate rises from 0 over these", least=0, another_run=True)
-    class_weights: str = option("none", "balanced: an example weighs the less, the more its class has",
+    model: str = option(
+        "cnn3", "model: cnn3 and cnn2 are the reference CNNs; keras:NAME is a network of keras.applications, "
+        "untrained; a function gets (classes, image_shape) and returns a functional keras.Model from pixels of 0 "
+        "to 255 to logits", choices=MODELS, pattern=(f"keras:\\w+|{FUNCTION[0]}", f"keras:NAME or {FUNCTION[1]}"),
+        another_run=True)
+    optimizer: str = option("adam", "optimizer, Keras's; sgd uses Nesterov momentum", choices=OPTIMIZERS,
+                            another_run=True)
+    learning_rate: float = option(0.001, "peak learning rate", above=0, another_run=True)
+    momentum: float = option(0.9, "momentum of sgd and muon", least=0, most=0.9999, another_run=True)
+    weight_decay: float = option(
+        0.0, "decoupled weight decay, per step and unit of learning rate, of kernels; biases and normalization have "
+        "none", least=0, another_run=True)
+    schedule: str = option(
+        "constant", "learning rate schedule after the warm-up; step: a tenth at one half and again at three quarters",
+        choices=("constant", "cosine", "linear", "step"), another_run=True)
+    warmup_epochs: float = option(0.0, "length in epochs of the linear warm-up of the learning rate", least=0,
+                                  another_run=True)
+    class_weights: str = option("none", "weights of the classes in the loss; balanced: inverse to their frequency",
                                 choices=("none", "balanced"), another_run=True)
-    label_smoothing: float = option(0.0, "this much of the target is spread over all classes", least=0, most=0.99,
+    label_smoothing: float = option(0.0, "fraction of the target that is spread over all classes", least=0, most=0.99,
                                     another_run=True)
-    clip_norm: float = option(0.0, "scale gradients down to this global norm; 0: don't", least=0, another_run=True)
+    clip_norm: float = option(0.0, "global norm that gradients are scaled down to; 0: don't", least=0, another_run=True)
 
     # How long, and how often.
-    epochs: float = option(10.0, "may be a fraction", above=0)
-    max_steps: int | None = option(None, "ends the run, if sooner than --epochs", least=1)
-    eval_every_epochs: float = option(1.0, "evaluate on the whole test split this often, and at the end", above=0,
-                                      another_run=True)
-    log_every_steps: int = option(50, "a line of metrics.jsonl and a point in TensorBoard this often", least=1,
-                                  another_run=True)
-    patience: int = option(0, "stop after this many evaluations without a better accuracy; 0: don't", least=0)
+    epochs: float = option(10.0, "length of the run in epochs; may be a fraction", above=0)
+    max_steps: int | None = option(None, "length of the run in steps, if sooner than --epochs", least=1)
+    eval_every_epochs: float = option(
+        1.0, "epochs from one evaluation of the whole test split to the next; there is one at the end, too", above=0,
+        another_run=True)
+    log_every_steps: int = option(
+        50, "steps from one line of metrics.jsonl and point in TensorBoard to the next", least=1, another_run=True)
+    patience: int = option(0, "stop after this number of evaluations without a better accuracy; 0: don't", least=0)
     target_accuracy: float = option(0.0, "stop once the test accuracy (0 to 1) reaches this; 0: don't", least=0, most=1)
-    checkpoint_every_steps: int = option(0, "0: don't go by steps", least=0)
-    checkpoint_every_minutes: float = option(5.0, "0: don't go by time", least=0)
-    keep_checkpoints: int = option(3, "the newest; the best one is kept besides", least=1)
-    max_bad_steps: int = option(20, "end the run after this many steps in a row whose gradients aren't finite; not "
-                                "counted are those of float16 whose loss scale can still come down",
-                                least=1)
-    spike_factor: float = option(10.0, "report losses over this many times the median of the last 101, with the "
-                                 "examples of the batch; 0: don't", least=0)
+    checkpoint_every_steps: int = option(0, "steps from one checkpoint to the next; 0: none by steps", least=0)
+    checkpoint_every_minutes: float = option(5.0, "minutes from one checkpoint to the next; 0: none by time", least=0)
+    keep_checkpoints: int = option(3, "number of newest checkpoints that are kept, besides the best one", least=1)
+    max_bad_steps: int = option(
+        20, "end the run after this number of steps in a row whose gradients aren't finite; steps of float16 whose "
+        "loss scale can still come down don't count", least=1)
+    spike_factor: float = option(
+        10.0, "report losses over this many times the median of the last 101, with the examples of the batch; 0: don't",
+        least=0)
 
     # What comes out.
-    ledger: bool = option(False, "write which examples each step used into ledger.jsonl", another_run=True)
-    export: tuple[str, ...] = option(EXPORTS, "a comma list of h5, keras, saved_model, or none",
+    ledger: bool = option(False, "write the example ids of each step into ledger.jsonl", another_run=True)
+    export: tuple[str, ...] = option(EXPORTS, "comma list of export formats: h5, keras, saved_model, or none",
                                      choices=(*EXPORTS, "none"))
 
     def __post_init__(self):

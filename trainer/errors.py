@@ -115,8 +115,8 @@ def of_code(code):
 _FIXES = {errno.ENOSPC: "free some room, or choose another --model_dir",
              errno.EDQUOT: "free some of your quota, or choose another --model_dir",
              errno.EROFS: "choose a --model_dir that can be written",
-             errno.EACCES: "choose a path that you may use, or mend its permissions",
-             errno.EPERM: "choose a path that you may use, or mend its permissions",
+             errno.EACCES: "choose a path that you may use, or fix its permissions",
+             errno.EPERM: "choose a path that you may use, or fix its permissions",
              errno.ENOTDIR: "choose a --model_dir whose parents are folders",
              errno.EEXIST: "choose a --model_dir that is a folder, or not there yet",
              errno.EIO: "check the disk; the state before this stop is kept"}

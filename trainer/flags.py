@@ -81,7 +81,7 @@ def parse(options, argv, positional=None):
     problems = [_unknown(word, fields) for word in rest if word.startswith("-")]
     words = tuple(word for word in rest if not word.startswith("-"))
     if words and positional is None:
-        problems += [f"what is {word!r}? flags look like --name=value" for word in words]
+        problems += [f"unexpected argument {word!r}; flags are written --name=value" for word in words]
     given = {field.name: values[field.name].value for field in fields}
     if positional is not None:
         given[positional] = words

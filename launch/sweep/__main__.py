@@ -62,9 +62,9 @@ def _sweep(argv):
     slots, gpus_per_run = gpus.slots(options.gpus, options.gpus_per_run, options.slots)
     planned = grid.read(file, out, gpus_per_run)
     if obstacles := [line for run in planned for line in results.obstacles(run)]:
-        raise UsageError(obstacles, "name another --out, or set the file back to go on with these")
+        raise UsageError(obstacles, "use another --out, or set the file back to go on with these")
     if (out / "config.json").exists():
-        raise UsageError(f"{out} is the folder of a run", "name another --out for the sweep")
+        raise UsageError(f"{out} is the folder of a run", "use another --out for the sweep")
     out.mkdir(parents=True, exist_ok=True)
     with StopWish(for_good=True) as wish, _locked(out):
         jobs = _run_all(options, out, planned, slots, wish)
@@ -77,7 +77,7 @@ def _locked(out):
     try:
         lock.take()
     except BusyError as error:
-        raise BusyError(error.cause, "wait for it or stop it, or name another --out") from None
+        raise BusyError(error.cause, "wait for it or stop it, or use another --out") from None
     try:
         yield
     finally:
@@ -119,7 +119,7 @@ def _end(jobs, wish):
     if failed:
         lines = [f"{job.run.name} {job.ending()}; see {job.log}" for job in failed]
         error = LockstepError("\n  ".join([f"{len(failed)} of {len(jobs)} runs failed:", *lines]),
-                              "mend that, and run the same command again: what is done stays done")
+                              "fix that, and run the same command again: what is done stays done")
         error.code = failed[0].code
         raise error
 

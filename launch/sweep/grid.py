@@ -69,7 +69,7 @@ def read(path, out, gpus=None):
     try:
         text = Path(path).expanduser().read_text(encoding="utf-8-sig")
     except (UnicodeDecodeError, IsADirectoryError, NotADirectoryError, FileNotFoundError) as error:
-        raise UsageError(f"{path} can't be read: {getattr(error, 'strerror', None) or 'it is no text file'}",
+        raise UsageError(f"{path} can't be read: {getattr(error, 'strerror', None) or 'it is not a text file'}",
                          "name a file of flags, as docs/sweep.md describes it") from None
     planned, problems = plan(text)
     runs, more_problems = check(planned, Path(out), gpus)
@@ -134,7 +134,7 @@ def _faults(line):
     """What is wrong with a line."""
     flag, _, word = line[0]
     if not word.startswith("-") or not flag:
-        yield f"what is {word!r}? flags look like --name=value"
+        yield f"unexpected argument {word!r}; flags are written --name=value"
     elif flag in _HELP:
         yield f"--{flag} belongs on the command line"
     elif word.lstrip("-") == flag in _FIELDS and flag not in _SWITCHES:

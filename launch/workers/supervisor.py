@@ -143,8 +143,8 @@ class Supervisor:
                     worker.send(port=self._places[worker.number].port)  # a job before may be about to leave it
                     time.sleep(_TICK_SECONDS)
                 elif name == "port":
-                    raise BusyError(f"port {self._places[worker.number].port} of {worker.label} can't be had: "
-                                    f"{value['why']}", "end what uses it, or name another --port")
+                    raise BusyError(f"port {self._places[worker.number].port} of {worker.label} is not available: "
+                                    f"{value['why']}", "end what uses it, or use another --port")
             if self._wish.signal:
                 raise Stopped(f"asked to stop ({self._wish.signal}) before the workers had started",
                               "run the same command again")
@@ -152,7 +152,7 @@ class Supervisor:
                 missing = [worker.label for worker in workers if worker.number not in ports]
                 return Verdict(WorkerError.code, (
                     f"lockstep: no answer within {_PORT_SECONDS:.0f} s from {', '.join(missing)}",
-                    "  fix: look whether a worker can be started there"))
+                    "  fix: check whether a worker can be started there"))
         return ports
 
     def _start(self, workers, ports, words):

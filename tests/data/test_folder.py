@@ -155,7 +155,7 @@ def test_bad_pictures_are_named_with_what_is_wrong(data_dir):
     said = refusal(data_dir)
     # One of them is known only when it is decoded.
     assert "3 pictures or files can't be used; --max_bad_records is 0" in said and "--max_bad_records=3" in said
-    for name, problem in ((names[0], "it is empty"), (names[2], "pixels"), (names[3], "it is no picture")):
+    for name, problem in ((names[0], "it is empty"), (names[2], "pixels"), (names[3], "it is not an image")):
         assert f"{name}: it" in said and problem in said
     data = load(data_dir, max_bad_records=3)
     batches(data)
@@ -219,7 +219,7 @@ def test_a_hostile_folder(tmp_path):
     said = refusal(tmp_path)
     for words in ("7 pictures or files", "notes.txt: it doesn't end as picture files do",
                   "gone.png: it is a link to nothing", "train/circle/circle: it is a link in a circle",
-                  "pipe.png: it is no regular file",
+                  "pipe.png: it is not a regular file",
                   "moving.gif: it is animated", "train/empty: this class has no pictures",
                   "train/stray.png: it is in no class folder"):
         assert words in said

@@ -55,7 +55,7 @@ def frames(kind):
 
 
 @pytest.mark.parametrize("data, words", [
-    (b"", "it is empty"), (b"GET OUT\n" * 20, "it is no picture"), (b"\xff\xd8\xff\xe0" + b"x" * 100, "damaged"),
+    (b"", "it is empty"), (b"GET OUT\n" * 20, "it is not an image"), (b"\xff\xd8\xff\xe0" + b"x" * 100, "damaged"),
     (encode(photo(64, 64), "JPEG")[:-300], "truncated"), (frames("GIF"), "animated \\(3 pictures\\)"),
     (frames("PNG"), "animated"), (frames("WEBP"), "animated"), (png_header(20_000, 20_000), "more than|is the most"),
     (png_header(12_000, 9_000), "12,000 × 9,000 pixels")])

@@ -141,7 +141,7 @@ def test_the_product_is_complete(sizes, spaced):
 def test_a_file_that_cannot_be_read(tmp_path):
     (tmp_path / "binary").write_bytes(b"\xff\xfe\x00")
     (tmp_path / "empty").write_text("# nothing\n---\n")
-    for name, said in (("none", "No such file"), (".", "Is a directory"), ("binary", "it is no text file"),
+    for name, said in (("none", "No such file"), (".", "Is a directory"), ("binary", "it is not a text file"),
                        ("empty", "has no flags"), ("empty/none", "Not a directory")):
         with pytest.raises(UsageError, match=said):
             grid.read(tmp_path / name, tmp_path)

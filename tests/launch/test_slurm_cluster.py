@@ -169,7 +169,7 @@ def test_a_job_comes_back_after_its_time_limit_and_ends_as_if_there_were_none(cl
     assert (said["JobState"], said["ExitCode"]) == ("COMPLETED", "0:0"), log
     assert int(said["Restarts"]) >= 1 and "Traceback" not in log
     stopped = [int(step) for step in re.findall(r"step (\d+) is saved in limited/checkpoints", log)]
-    assert 0 < max(stopped) < 1000 and f"going on from step {max(stopped)}" in log
+    assert 0 < max(stopped) < 1000 and f"resuming from step {max(stopped)}" in log
     through, back = ({(line["split"], line["step"]): (line["loss"], line["accuracy"]) for line in
                       jsonl.read(folder / "metrics.jsonl")} for folder in (bare[0], cluster.folder / "limited"))
     assert back == through and len(through) == 1000 + 3

@@ -52,10 +52,10 @@ if rank != 1:
     end(70, "lockstep: another worker is gone", "  fix: start again")
 print("chatter", "lockstep: warning: odd", sep="\\n", file=sys.stderr, flush=True)
 time.sleep(2)
-end(65, "lockstep: the data is broken", "  fix: mend it")
+end(65, "lockstep: the data is broken", "  fix: repair it")
 """, 3)
     assert error.code == 65 and "worker 1 on here ended with 65" in error.cause and "the data is broken" in error.cause
-    assert error.fix == "mend it" and "fix:" not in error.cause
+    assert error.fix == "repair it" and "fix:" not in error.cause
     out, err = capfd.readouterr()
     assert "[worker 1] lockstep: warning: odd" in err.splitlines() and "gone" not in out + err + error.cause
     assert "chatter" not in err

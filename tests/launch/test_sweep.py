@@ -182,7 +182,7 @@ def test_a_sweep_goes_on_after_every_kind_of_end(sweep, tmp_path):
     ours, theirs = pty.openpty()
     third = sweep("--slots=2", out=theirs, TERM="xterm", COLUMNS="150", LINES="20")
     os.close(theirs)
-    wait_until(lambda: log(BOTH[0]).count("going on from step") == 2)
+    wait_until(lambda: log(BOTH[0]).count("resuming from step") == 2)
     victim = next(pid for pid in children(third) if BOTH[0] in Path(f"/proc/{pid}/cmdline").read_text())
     os.kill(int(victim), signal.SIGKILL)
     said = read_all(ours)

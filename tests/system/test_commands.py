@@ -90,7 +90,7 @@ def test_predict(command, quickstart):
 
 def test_predict_what_is_no_picture(command, quickstart):
     (quickstart[0] / "no.png").write_text("not a picture")
-    for name, part in (("no.png", "no.png: it is no picture"), ("none.png", "none.png: it can't be read")):
+    for name, part in (("no.png", "no.png: it is not an image"), ("none.png", "none.png: it can't be read")):
         done = command("predict", name)
         assert done.code == 65 and part in done.err and "Traceback" not in done.err
 

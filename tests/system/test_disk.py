@@ -66,7 +66,7 @@ def test_a_disk_that_fills_up_keeps_the_old_checkpoint(disk, tmp_path):
     assert sound and all(durable.read_manifest(path)[0] for path in sound)
     (folder / "filler").unlink()
     out, _ = finish(runs.start(folder, *NO_EXPORT), 0)
-    assert "going on from step" in out
+    assert "resuming from step" in out
     assert_equal_runs(folder, through)
 
 

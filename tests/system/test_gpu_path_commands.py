@@ -37,7 +37,7 @@ def test_a_run_killed_and_resumed_equals_one_that_was_not(tmp_path, more):
         process.send_signal(number)
         process.communicate()
     out, _ = gpu_run(killed, *more)
-    assert "going on from step" in out or "30 steps" in out
+    assert "resuming from step" in out or "30 steps" in out
     assert_equal_runs(killed, through)
 
 

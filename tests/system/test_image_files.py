@@ -60,7 +60,7 @@ def test_a_run_on_files_that_was_killed_ends_like_one_that_was_not(folder, tmp_p
     process.kill()
     process.communicate()
     out, _ = finish(runs.start(tmp_path / "killed", *flags), 0)
-    assert "going on from step" in out
+    assert "resuming from step" in out
     assert_equal_runs(tmp_path / "killed", tmp_path / "through")
     result = json.loads((tmp_path / "killed/run/result.json").read_text())
     assert result["bad_records"] == 1 and len(result["class_accuracy"]) == 10

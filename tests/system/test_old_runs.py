@@ -23,7 +23,7 @@ def old_run(request, tmp_path):
 def test_a_run_of_e1360bb_goes_on_as_it_would_have(old_run):
     folder, flags = old_run
     out, _ = finish(start(folder, *flags), 0)
-    assert "going on from step" in out
+    assert "resuming from step" in out
     undisturbed = folder / "undisturbed"
     shutil.copytree(folder / "expected", undisturbed / "run")
     assert ledger(folder) == ledger(undisturbed)

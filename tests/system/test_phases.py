@@ -45,6 +45,6 @@ def test_a_signal_is_obeyed_in_every_phase(undisturbed, tmp_path):
         err = stopped_in(tmp_path, phase, number)
         assert f"asked to stop ({number.name}) {said}; nothing was left to save" in err
     out, _ = finish(runs.start(tmp_path, *FLAGS), 0)
-    assert "going on from step 24" in out
+    assert "resuming from step 24" in out
     assert_equal_runs(tmp_path, undisturbed)
     assert not list((tmp_path / "run").glob(".export*"))

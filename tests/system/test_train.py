@@ -48,7 +48,7 @@ def test_a_run_that_was_killed_ends_like_one_that_was_not(undisturbed, tmp_path)
         process.kill()
         process.communicate()
     out, _ = finish(start(tmp_path), 0)
-    assert "going on from step" in out
+    assert "resuming from step" in out
     assert_equal_runs(tmp_path, undisturbed)
 
 
@@ -80,7 +80,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(undisturbed, t
 def test_more_epochs_go_on_from_a_finished_run(undisturbed, tmp_path):
     finish(start(tmp_path, "--max_steps=22"), 0)
     out, _ = finish(start(tmp_path), 0)
-    assert "--max_steps was 22, now 40" in out and "going on from step 22" in out
+    assert "--max_steps was 22, now 40" in out and "resuming from step 22" in out
     assert state(tmp_path)[0] == state(undisturbed)[0]
     for variable, value in state(tmp_path)[1].items():
         np.testing.assert_array_equal(value, state(undisturbed)[1][variable])

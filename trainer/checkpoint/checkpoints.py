@@ -72,7 +72,7 @@ class Checkpoints:
             shutil.rmtree(path, ignore_errors=True)
             said = reason(error) if isinstance(error, tf.errors.OpError) else error.strerror
             raise StorageError(f"the checkpoint of step {step:,} could not be written: {said}",
-                               "make room or mend the folder; the checkpoint before it is kept") from None
+                               "make room or repair the folder; the checkpoint before it is kept") from None
         self._remove_old()
 
     def amend(self, step, facts, reports=()):
@@ -88,7 +88,7 @@ class Checkpoints:
         manifest, fault = durable.peek_manifest(self.path(step))
         if fault:
             raise StorageError(f"checkpoint of step {step:,} was damaged while the run was going on: {fault}",
-                               "look what else writes into the folder, then run the same command again")
+                               "check what else writes into the folder, then run the same command again")
         durable.flush_all(reports)
         durable.write_manifest(self.path(step), {**manifest, **facts})
         self._remove_old()

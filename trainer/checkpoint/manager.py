@@ -77,7 +77,7 @@ class Keeper:
         if precision != self._runtime.precision:
             self._state.reset_loss_scale(self._runtime.precision)
         self.progress = progress
-        console.say(f"going on from step {manifest['step']:,}")
+        console.say(f"resuming from step {manifest['step']:,}")
         return reports
 
     def _tell_differences(self, manifest, console):
@@ -85,7 +85,7 @@ class Keeper:
         before = manifest.get("computed_on")
         changed = record.differences(before, self._runtime.record()) if isinstance(before, dict) else []
         if changed:
-            console.warn(f"going on with the same examples and draws, but not to the last bit: {'; '.join(changed)}")
+            console.warn(f"resuming with the same examples and draws, but not to the last bit: {'; '.join(changed)}")
 
     def _find_soon(self, step):
         """Finds the chief's checkpoint; network file systems may show another machine's files a minute late."""

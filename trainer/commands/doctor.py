@@ -115,5 +115,5 @@ def _look_at_data(options):
                     data.bad.note(split, example, problem)
     if data.bad.count:
         raise DataError("\n  ".join([f"{data.bad.count:,} pictures or files can't be used:", *data.bad.names()]),
-                        f"mend or remove them, or train without them: --max_bad_records={data.bad.count}")
+                        f"repair or remove them, or train without them: --max_bad_records={data.bad.count}")
     print(f"{data.train.size + data.test.size:,} pictures read, nothing is wrong with them")

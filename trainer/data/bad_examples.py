@@ -73,5 +73,5 @@ class BadExamples:
             what = "1 picture or file" if self.count == 1 else f"{self.count:,} pictures or files"
             raise DataError("\n  ".join([f"{what} can't be used; --max_bad_records is {self._allowed:,}:",
                                          *lines[:shown], *more]),
-                            f"mend or remove them, or leave them out with --max_bad_records={self.count}; "
+                            f"repair or remove them, or leave them out with --max_bad_records={self.count}; "
                             "python -m trainer doctor --data lists all there are")

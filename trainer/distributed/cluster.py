@@ -59,7 +59,7 @@ def _of_tf_config(text):
         if set(value["cluster"]) != {"worker"}:
             raise ValueError(f"jobs other than worker: {', '.join(sorted(set(value['cluster']) - {'worker'}))}")
         if wrong := [address for address in workers if not _is_address(address)]:
-            raise ValueError(f"{wrong[0]!r} is no host:port")
+            raise ValueError(f"{wrong[0]!r} is not host:port")
         if value["task"]["type"] != "worker" or not 0 <= index < len(workers):
             raise ValueError(f"task {value['task']} is not one of {len(workers)} workers")
         return Cluster(index, len(workers), True, tuple(workers))

@@ -23,7 +23,7 @@ def facts_of(config, devices=None):
 
     Args:
         config: The run's `Config`.
-        devices: The `Devices`; None if they could not be had.
+        devices: The `Devices`; None if they are not available.
 
     Returns:
         A dict of names for people to what JSON can hold.

@@ -175,7 +175,7 @@ def _ask_chief(cluster, mine, deadline):
             raise of_code(code)(cause, fix)
         time.sleep(min(_TRY_AGAIN_SECONDS, max(0.0, deadline - time.monotonic())))
     raise WorkerError(f"worker 0, the chief, can't be reached at {address}: {said}",
-                      "look whether it was started, and whether the network lets its port through")
+                      "check whether it was started, and whether the network lets its port through")
 
 
 def _line(chief):
@@ -206,4 +206,4 @@ def _missing(cluster, told):
     absent = [worker for worker in range(cluster.workers) if worker not in told]
     names = ", ".join(f"worker {worker} ({cluster.addresses[worker]})" for worker in absent)
     return WorkerError(f"{len(absent)} of {cluster.workers} workers did not come within --start_timeout: {names}",
-                       "look at how they ended, or start them; then start all again")
+                       "check how they ended, or start them; then start all again")

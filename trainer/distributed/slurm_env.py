@@ -33,7 +33,7 @@ def find_place(variables, least=2):
         (this worker's number, a tuple of all workers' "host:port"), or None outside of a step of that many tasks.
 
     Raises:
-        UsageError: if the variables don't fit together, or LOCKSTEP_PORT is no port.
+        UsageError: if the variables don't fit together, or LOCKSTEP_PORT is not a port.
     """
     if "SLURM_STEP_ID" not in variables or "SLURM_STEP_NUM_TASKS" not in variables:
         return None
@@ -67,11 +67,11 @@ def expand_hosts(text):
         A list of names.
 
     Raises:
-        ValueError: if it is none.
+        ValueError: if the text is not one.
     """
     parts = re.findall(r"(?:[^,\[\]]|\[[^\[\]]*\])+", text)
     if not parts or ",".join(parts) != text:
-        raise ValueError(f"{text!r} is no list of hosts")
+        raise ValueError(f"{text!r} is not a list of hosts")
     return [host for part in parts for host in _expand(part)]
 
 
@@ -91,7 +91,7 @@ def _numbers(text):
         bounds = re.fullmatch(r"(\d+)(?:-(\d+))?", part, re.ASCII)
         first, last = (int(bounds[1]), int(bounds[2] or bounds[1])) if bounds else (1, 0)
         if not first <= last < first + _MOST_HOSTS:
-            raise ValueError(f"{part!r} is no range of host numbers")
+            raise ValueError(f"{part!r} is not a range of host numbers")
         found += [f"{number:0{len(bounds[1])}d}" for number in range(first, last + 1)]
     return found
 
@@ -106,13 +106,13 @@ def expand_counts(text):
         A list of ints.
 
     Raises:
-        ValueError: if it is none.
+        ValueError: if the text is not one.
     """
     counts = []
     for part in text.split(","):
         found = re.fullmatch(r"(\d+)(?:\(x(\d+)\))?", part, re.ASCII)
         if not found or int(found[2] or 1) > _MOST_HOSTS:
-            raise ValueError(f"{text!r} is no list of tasks per node")
+            raise ValueError(f"{text!r} is not a list of tasks per node")
         counts += [int(found[1])] * int(found[2] or 1)
     return counts
 

@@ -27,7 +27,7 @@ def build(name, classes, image_shape, precision="float32"):
         A functional `keras.Model`: float32 [n, height, width, channels] of 0 to 255 → float32 [n, classes].
 
     Raises:
-        UsageError: if the name is of a function that can't be had, or doesn't make such a model.
+        UsageError: if the name is of a function that cannot be imported, or doesn't make such a model.
     """
     outer = keras.config.dtype_policy()
     keras.config.set_dtype_policy(_POLICIES[precision])

@@ -77,7 +77,7 @@ def as_ours(error):
         return None
     said, text = reason(error), error.message
     if "No space left" in text or "Disk quota" in text or isinstance(error, tf.errors.PermissionDeniedError):
-        return StorageError(f"writing failed: {said}", "make room or mend the folder; earlier checkpoints are kept")
+        return StorageError(f"writing failed: {said}", "make room or repair the folder; earlier checkpoints are kept")
     if isinstance(error, tf.errors.ResourceExhaustedError):
         return UsageError(f"out of memory: {said}", "lower --batch_size, or use more GPUs")
     if "gRPC server" in text:

@@ -18,7 +18,7 @@ def function_of(flag, name):
         The function.
 
     Raises:
-        UsageError: if it can't be had.
+        UsageError: if it cannot be imported.
     """
     module, function = name.split(":")
     find_from_here()

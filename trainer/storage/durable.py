@@ -158,7 +158,7 @@ def _fault(path, entry):
 
 
 def _unreadable(error):
-    """Says that a file is damaged; raises the error if the file may be whole and just can't be had now."""
+    """Says that a file is damaged; raises the error if the file may be whole and just cannot be read now."""
     if error.errno not in _DAMAGE:
         raise error
     return f"can't be read: {error.strerror}"

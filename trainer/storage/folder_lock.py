@@ -171,8 +171,8 @@ class FolderLock:
 
     def _stands_still(self, number):
         """Watches the heartbeat of an owner whose process can't be seen from here."""
-        print(f"lockstep: warning: {self._of} was last used by {self._describe(number)}; looking for "
-              f"{self._patience:.0f} s whether that is alive", file=sys.stderr, flush=True)
+        print(f"lockstep: warning: {self._of} was last used by {self._describe(number)}; waiting "
+              f"{self._patience:.0f} s to see whether it is alive", file=sys.stderr, flush=True)
         seen, deadline = self._pulse(number), time.monotonic() + self._patience
         while time.monotonic() < deadline:
             time.sleep(min(0.2, self._patience / 4))
@@ -203,7 +203,7 @@ class FolderLock:
 
     def _busy(self, number, how="is in use by"):
         return BusyError(f"{self._of} {how} {self._describe(number)}",
-                         "wait for it or stop it, or name another --model_dir")
+                         "wait for it or stop it, or use another --model_dir")
 
 
 def _myself():

@@ -51,7 +51,7 @@ class ModelDir:
                 raise ValueError("its data has no classes or no image shape")
             return value
         except FileNotFoundError:
-            raise DataError(f"{self.root} is no run: it has no config.json",
+            raise DataError(f"{self.root} is not a run directory: it has no config.json",
                             "name the --model_dir of a run, or train one first") from None
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise DataError(f"{self.config} can't be read ({type(error).__name__}: {error})",
@@ -86,7 +86,7 @@ class ModelDir:
         manifests = sorted(self.checkpoints.glob("step-*/manifest.json"), reverse=True)
         if config.resume == "never" and (manifests or self.config.exists()):
             raise UsageError(f"--resume=never refuses a used model_dir; {self.root} holds a run already",
-                             "name another --model_dir, or leave --resume out to go on with this run")
+                             "use another --model_dir, or leave --resume out to go on with this run")
         if config.resume == "require" and not manifests:
             raise UsageError(f"--resume=require needs a checkpoint; {self.root} has none",
                              "name the --model_dir of a run that has one, or leave --resume out")
@@ -98,7 +98,7 @@ class ModelDir:
                  for name, mine, theirs, another_run in differences if another_run]
         if other:
             raise UsageError([f"{self.root} holds a run with other settings:", *other],
-                             "use its settings to go on with it, or name another --model_dir")
+                             "use its settings to go on with it, or use another --model_dir")
         return differences
 
     def _settings(self, manifests):

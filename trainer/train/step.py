@@ -4,7 +4,7 @@ One step, on replica r of R:
 
     1. forward and backward on its rows of the global batch            one XLA program where XLA is on
     2. one all-reduce that sums everything that crosses replicas       outside XLA
-    3. unscale, look whether all is finite, clip                       the same on every replica
+    3. unscale, check that all is finite, clip                        the same on every replica
     4. update, if it is                                                another XLA program
 
 What crosses replicas travels as one vector: all gradients, batch norm's statistics, the sums for the

@@ -91,7 +91,7 @@ def _walk(root, folder, files, others, folders, above=()):
                 elif entry.is_dir():
                     _walk(root, name, files, others, folders, (*above, here))
                 elif not entry.is_file():
-                    others[name] = "it is no regular file"
+                    others[name] = "it is not a regular file"
                 elif entry.name.lower().endswith(pillow_reader.ENDINGS):
                     files[name] = entry.stat()
                 else:

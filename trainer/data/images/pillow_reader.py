@@ -71,7 +71,7 @@ def _no_picture(problem):
 def _unidentified(file):
     by_name = isinstance(file, (str, bytes, os.PathLike))
     size = os.path.getsize(file) if by_name else file.seek(0, os.SEEK_END)
-    return "it is no picture: neither JPEG, PNG, WebP, BMP nor GIF" if size else "it is empty"
+    return "it is not an image: neither JPEG, PNG, WebP, BMP nor GIF" if size else "it is empty"
 
 
 def _look(image):

@@ -121,7 +121,7 @@ def _parts(path, number, record):
     try:
         example.ParseFromString(record)
     except Exception:  # protobuf's own kind of error differs between its implementations
-        raise DataError(f"{path}, record {number:,}: it holds no tf.train.Example", "look what the file is") from None
+        raise DataError(f"{path}, record {number:,}: it holds no tf.train.Example", "check what the file is") from None
     features = example.features.feature
     for image, label, text in _KEYS:
         if features[image].bytes_list.value and features[label].int64_list.value:

@@ -111,7 +111,7 @@ def _read_split(folder, described, classes):
     if rows.dtype != ROW or rows.ndim != 1 or len(rows) != described["examples"]:
         raise ValueError(f"{path.name} doesn't hold what is said of it")
     if len(rows) and (rows["shard"].max() >= len(shards) or rows["label"].min() < 0 or rows["label"].max() >= classes):
-        raise ValueError(f"{path.name} speaks of shards or classes that there are none of")
+        raise ValueError(f"{path.name} refers to shards or classes that do not exist")
     return IndexedSplit(shards, rows, {int(row): str(problem) for row, problem in described["problems"].items()})
 
 

@@ -114,7 +114,7 @@ def _is_there(out, digest):
         index.read(out)
         return True
     raise UsageError(f"{out} holds another data set, or one that was prepared with other flags",
-                     "name another --out, or remove that folder")
+                     "use another --out, or remove that folder")
 
 
 def _write_all(tasks, out, resize_shorter, bad):
@@ -169,7 +169,7 @@ def _joined(half, tasks, written):
     for number, (rows, _) in enumerate(mine):
         rows["shard"] = number
     if not sum(len(rows) for rows, _ in mine):
-        raise DataError(f"the {half} split has no picture that can be used", "mend what was said of them")
+        raise DataError(f"the {half} split has no picture that can be used", "fix what was said of them")
     return index.IndexedSplit([note["shard"] for _, note in mine], np.concatenate([rows for rows, _ in mine]), {})
 
 

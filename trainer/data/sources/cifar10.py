@@ -81,7 +81,7 @@ def _bytes_of(path):
 
 
 def _damaged(path, what):
-    return DataError(f"{path} is damaged: {what}", "unpack CIFAR-10 again, or name another --data_dir")
+    return DataError(f"{path} is damaged: {what}", "unpack CIFAR-10 again, or use another --data_dir")
 
 
 def _read_binary(path):

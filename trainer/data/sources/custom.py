@@ -20,7 +20,7 @@ def load(config):
         The `Dataset`.
 
     Raises:
-        UsageError: if the function can't be had or returns something else.
+        UsageError: if the function cannot be imported, or returns something else.
     """
     made = function_of("dataset", config.dataset)(config)
     if isinstance(made, Dataset):

@@ -127,7 +127,7 @@ def divide(root, found, fraction, bad):
         raise DataError(f"{root / (test or '')} has classes that train/ doesn't have: {', '.join(map(shown, strange))}",
                         "give both the same class folders")
     if not any(halves["test"].values()):
-        raise DataError(f"there is no picture to test on under {root}",
+        raise DataError(f"there is no image to test on under {root}",
                         "add test/CLASS/ folders, or hold more back with --validation_fraction")
     return halves
 
