@@ -16,7 +16,8 @@ ARG BASE=python:3.12-slim
 FROM ${BASE} AS wheels
 WORKDIR /src
 COPY setup.py pyproject.toml ./
-# A package without modules has the same requirements, so that TensorFlow is installed anew only when setup.py changes.
+# A package without modules has the same requirements, so that TensorFlow is installed anew only when
+# pyproject.toml changes.
 RUN touch README.md LICENSE && pip wheel --no-cache-dir --no-deps --wheel-dir=/requirements .
 COPY . .
 RUN rm -rf build ./*.egg-info && pip wheel --no-cache-dir --no-deps --wheel-dir=/package .

@@ -1,16 +1,22 @@
-# make run     fresh machine to a trained, evaluated, exported model
-# make test    fresh machine to a green test suite
-# make test-gpu  everything that only a GPU can show, on a machine that has one (half an hour)
-# make torture kills and resumes without end: at every write of a save and an export, and at random (an hour)
-# make bench-input  reading pictures: speed beside a bare loop, the first step, memory (20 GB of room in TMPDIR)
-# make bench   the table of benchmarks/RESULTS.md that compares speeds (needs the data; see benchmarks/speed.py)
+# make run          a fresh machine to a trained, evaluated, exported model
+# make test         a fresh machine to a green test suite
+# make test-fast    the tests that start no process, in under a minute
+# make test-gpu     everything that only a GPU can show, on a machine that has one (half an hour)
+# make lint         style, imports and types
+# make torture      kills and resumes without end: at every write of a save and an export, and at random (an hour)
+# make bench        the table of benchmarks/RESULTS.md that compares speeds (needs the data; see benchmarks/speed.py)
+# make bench-input  reading images: speed beside a bare loop, the first step, memory (20 GB of room in TMPDIR)
+# make clean        remove the environment and what was built
 
 PYTHON ?= python3
 VENV := .venv
 RUN_DIR ?= runs/quickstart
 DATA_DIR ?= .test-data
 
-.PHONY: run test test-gpu lint bench bench-input torture clean
+.PHONY: help run test test-fast test-gpu lint bench bench-input torture clean
+
+help:
+	@sed -n 's/^# make/make/p' Makefile
 
 run: $(VENV)/installed
 	$(VENV)/bin/python -m trainer.main --flagfile=configs/quickstart.cfg --model_dir=$(RUN_DIR)
@@ -18,6 +24,9 @@ run: $(VENV)/installed
 test: $(VENV)/installed-test
 	$(VENV)/bin/python -m ruff check .
 	$(VENV)/bin/python -m pytest tests --ignore=tests/gpu --numprocesses=2 --dist=loadfile --no-loadscope-reorder
+
+test-fast: $(VENV)/installed-test
+	$(VENV)/bin/python -m pytest tests --ignore=tests/gpu -m "not slow" --numprocesses=2 --dist=loadfile
 
 test-gpu: $(VENV)/installed-test
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[cuda,test]'
@@ -38,7 +47,7 @@ bench-input: $(VENV)/installed-test
 	$(VENV)/bin/python benchmarks/input.py memory
 
 # pip's own output is long and says little; what matters is the name of what is missing, and it prints that.
-$(VENV)/installed: setup.py trainer/__init__.py
+$(VENV)/installed: pyproject.toml trainer/__init__.py
 	$(PYTHON) -c 'import sys; sys.exit("Lockstep needs Python 3.10 or newer; this is " + sys.version.split()[0] + \
 	    "; name another with make PYTHON=python3.12") if sys.version_info < (3, 10) else None'
 	$(VENV)/bin/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
