@@ -64,7 +64,7 @@ def main():
 
     calls, begun, written = [], [], []
     record(inner_loop.Training, "call", calls)
-    record(manager.Keeper, "save", begun)
+    record(manager.CheckpointManager, "save", begun)
     record(checkpoints.Checkpoints, "save", written)
     with tempfile.TemporaryDirectory() as scratch:
         code = train(["--dataset=shapes", f"--model=benchmarks.models:{options.model}", f"--batch_size={options.batch}",

@@ -107,6 +107,23 @@ def failure_of(action):
         return ours
 
 
+class catching:  # noqa: N801  a context manager, used as contextlib's are
+    """Keeps the failure of a block in place of raising it; what is no `LockstepError` passes through.
+
+    Attributes:
+        error: The `LockstepError` that the block ended with (see `as_ours`), or None.
+    """
+
+    error = None
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, error, _):
+        self.error = as_ours(error) if isinstance(error, Exception) else None
+        return self.error is not None
+
+
 def of_code(code):
     """The exception type of an exit code."""
     return next(kind for kind in LockstepError.__subclasses__() if kind.code == code)

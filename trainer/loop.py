@@ -11,19 +11,27 @@
 """
 
 import contextlib
+import dataclasses
+import json
 import math
 import time
 
-from trainer.checkpoint.manager import Keeper
+from trainer.checkpoint.checkpoints import Checkpoints
+from trainer.checkpoint.manager import CheckpointManager
 from trainer.data.augment.preview import take_samples
 from trainer.data.dataset import load
 from trainer.data.pipeline import on_device
 from trainer.distributed import collectives
-from trainer.errors import Stopped, failure_of
+from trainer.distributed.agreement import Decision, agree
+from trainer.distributed.devices.autotune import AutotuneFile
+from trainer.errors import Stopped, catching
 from trainer.plan import make_plan
-from trainer.reporting.run_record import finish
+from trainer.process.tf_import import tf
+from trainer.reporting.reporter import Reporter
+from trainer.reporting.run_record import finish, resolved
 from trainer.train.evaluation import Evaluator
 from trainer.train.inner_loop import Training
+from trainer.train.resume import resume
 from trainer.train.state import TrainState
 
 
@@ -44,16 +52,19 @@ def train_and_evaluate(config, runtime, model_dir, console, wish, deadline):
     Raises:
         LockstepError: a subclass for each way to end other than well.
     """
-    with deadline.phase("looking at the data"):
-        data = collectives.all_do(runtime, lambda: load(config))
+    with deadline.phase("reading the data"):
+        with collectives.all_or_none(runtime):
+            data = load(config)
         collectives.require_same(runtime, {f"data: {name}": value for name, value in data.facts().items()})
-        plan = collectives.all_do(runtime, lambda: make_plan(config, data.train.size, runtime.replicas))
+        with collectives.all_or_none(runtime):
+            plan = make_plan(config, data.train.size, runtime.replicas)
     console.say(f"{runtime.sentence()}; {plan.sentence()}")
     console.say(data.sentence())
     _warn_of_bad(data, console)
-    with deadline.phase("building the model and looking for checkpoints"):
-        run = Run(config, runtime, model_dir, console, wish, deadline, data, plan)
+    run = Run(config, runtime, model_dir, console, wish, deadline, data, plan)
     try:
+        with deadline.phase("building the model and looking for checkpoints"):
+            run.prepare()
         run.train()
         return run.finish_together()
     finally:
@@ -61,81 +72,133 @@ def train_and_evaluate(config, runtime, model_dir, console, wish, deadline):
 
 
 class Run:
-    """One start of a run: everything that `train_and_evaluate` holds together."""
+    """One start of a run: everything that `train_and_evaluate` holds together.
+
+    Attributes:
+        state: The `TrainState`.
+        progress: The `Progress` of the run so far.
+        reporter: The `Reporter`; None on workers that aren't the chief.
+        checkpoints: The `CheckpointManager`.
+        training: The `Training`.
+    """
 
     def __init__(self, config, runtime, model_dir, console, wish, deadline, data, plan):
         self.config, self.runtime, self.model_dir = config, runtime, model_dir
         self.console, self.wish, self.deadline, self.data, self.plan = console, wish, deadline, data, plan
-        self.state = TrainState(config, plan, runtime, len(data.classes), data.image_shape)
-        self.keeper = Keeper(config, runtime, model_dir, console, data, plan, self.state)
-        self.progress, self.reporter = self.keeper.progress, self.keeper.reporter
-        self.training = Training(config, runtime, data, plan, self.state, self.progress, self.reporter,
-                                 self.keeper.saved_at)
-        self.evaluate = Evaluator(self.state.model, data.test, plan.rows, runtime)
-        self.known_bad = data.bad.here  # all workers know of what was bad from the start
+        self.state = self.progress = self.reporter = self.checkpoints = self.training = None
+        self._began, self._known_bad = time.monotonic(), data.bad.here  # all know what was bad from the start
+        self._computed_on, self._autotune = None, AutotuneFile(model_dir.autotune)
 
     @property
     def step(self):
         """Steps done."""
         return self.training.step
 
+    def prepare(self):
+        """Builds the state, resumes it, and opens the reports."""
+        config, runtime, plan = self.config, self.runtime, self.plan
+        self.state = TrainState(config, plan, runtime, len(self.data.classes), self.data.image_shape)
+        checkpoints = Checkpoints(self.model_dir.checkpoints, config.keep_checkpoints, self.model_dir.require_lock)
+        resumed = resume(runtime, self.model_dir, checkpoints, self.data, self.state, self.console)
+        self.progress, step = resumed.progress, int(self.state.step.numpy())
+        with collectives.all_or_none(runtime):
+            if runtime.is_chief:
+                self._open_reports(checkpoints, resumed.report_sizes, step)
+        self.checkpoints = CheckpointManager(
+            checkpoints, self.state, self._describe, self.model_dir.require_lock, step=step, writes=runtime.is_chief,
+            every_steps=plan.checkpoint_every, every_minutes=config.checkpoint_every_minutes)
+        self.training = Training(config, runtime, self.data, plan, self.state, self.progress, self.reporter, step)
+        self.evaluate = Evaluator(self.state.model, self.data.test, plan.rows, runtime)
+
+    def _open_reports(self, checkpoints, sizes, step):
+        """Makes the folder this start's: nothing of later steps is left, and there is room for a checkpoint."""
+        self.model_dir.require_lock()
+        checkpoints.clear_leftovers()
+        checkpoints.forget_after(step)
+        checkpoints.require_room(self.state.variables(), "a checkpoint")
+        self.model_dir.write_config(self.config, resolved(self.config, self.runtime, self.plan, self.data))
+        self.reporter = Reporter(self.model_dir, self.console, sizes, step, self.plan.total_steps, self.config.ledger)
+        if step < self.plan.total_steps:
+            self.model_dir.result.unlink(missing_ok=True)
+
+    def _describe(self, step):
+        """(what a checkpoint's manifest holds besides the state, the reports that must be durable before it counts)."""
+        progress = dataclasses.replace(self.progress, wall_seconds=self.wall_seconds())
+        evaluated = self.progress.evaluation
+        sizes, reports = self.reporter.settle()
+        self._computed_on = self._computed_on or self.runtime.record()  # once: it asks nvidia-smi
+        return {"epoch": self.plan.epoch(step), "data": self.data.fingerprint, "computed_on": self._computed_on,
+                "autotune": self._autotune.keep(), "precision": self.runtime.precision,
+                "bits": self.state.bit_versions, "settings": json.loads(self.config.to_json()),
+                "evaluation": evaluated if evaluated and evaluated["step"] == step else None,
+                "progress": dataclasses.asdict(progress), "reports": sizes}, reports
+
+    def wall_seconds(self):
+        """Time of the run in all, over all starts."""
+        return self.progress.wall_seconds + time.monotonic() - self._began
+
     def train(self):
         """Trains and evaluates until the last step, or until the run ends early."""
         if not self._done():
             self.console.start(self.step, self.plan.total_steps)
         while True:
-            stop, count, save = self._agree()
-            if stop:
-                self._stop()
+            decision = self._agree()  # the same on all workers
+            if decision.stop:
+                self._save_and_stop()  # raises Stopped
             if self._evaluation_due():
                 self._evaluate()
-                continue
-            if save or self._done():
-                self._save()
-            if self._done():
+            elif self._done():
                 break
-            if self.training.is_open:
-                self.training.call(count)
-                continue
-            if self.step == 0:
-                self._introduce()
-            self.training.open()
-            with self._compiling():
-                self.training.call(count)
+            else:
+                if decision.save:
+                    self._save()
+                self._train_steps(decision.num_steps)
+        self._save()
         with self.deadline.phase("waiting for the last save"):
-            collectives.all_do(self.runtime, self.training.finish_reports)
+            with collectives.all_or_none(self.runtime):
+                self.training.finish_reports()
             self.console.stop()
-            collectives.all_do(self.runtime, self.keeper.wait)
+            with collectives.all_or_none(self.runtime):
+                self.checkpoints.wait()
+
+    def _train_steps(self, num_steps):
+        """Calls the device loop once; a start's first call makes it, and compiles."""
+        if self.training.is_open:
+            self.training.call(num_steps)
+            return
+        if self.step == 0:
+            self._introduce()
+        self.training.open()
+        with self._compiling():
+            self.training.call(num_steps)
 
     def _agree(self):
-        """(whether to stop, how many steps come next, whether to save): the same on all workers.
+        """What comes next: the same `Decision` on all workers.
 
         Raises:
             LockstepError: on all workers, if something failed on one.
         """
-        save = self.keeper.due(self.step)
-        count = min(self.training.pace.steps, max(1, self.plan.next_stop(self.step) - self.step))
-        wished = 1 if self.wish.signal else 0
-        failure = failure_of(self._check)
-        bad = self.data.bad.here - self.known_bad
-        stop, count, save, failed, all_bad, *own = collectives.agree(
-            self.runtime, [wished, *([count, int(save)] if self.runtime.is_chief else [0, 0]),
-                           int(failure is not None), bad, *self.training.waits.mine()])
-        self.data.bad.elsewhere = all_bad - bad
-        if failed:
-            collectives.raise_any(self.runtime, failure)
+        training, bad = self.training, self.data.bad.here - self._known_bad
+        # A state in a streak of bad steps must not push the good ones out.
+        due = self.checkpoints.is_due(self.step) and not self.progress.bad_in_row
+        num_steps = min(training.pace.steps, max(1, self.plan.next_stop(self.step) - self.step))
+        with catching() as caught:
+            self._check()
+        decision = agree(self.runtime, Decision(bool(self.wish.signal), num_steps, due, bad, training.waits.mine()),
+                         caught.error)
+        self.data.bad.elsewhere = decision.bad_examples - bad
         _warn_of_bad(self.data, self.console)
         self.deadline.progress()
-        slow = self.training.waits.take(own)
+        slow = training.waits.take(decision.own_microseconds)
         if slow and self.reporter:
             self.console.warn(slow)
-        return stop, count, save
+        return decision
 
     def _check(self):
         """Raises what went wrong beside the training: in a report, in a save, or in reading the data."""
         if self.training.failure:
             raise self.training.failure
-        self.keeper.check()
+        self.checkpoints.check()
         self.data.bad.check()
 
     def _introduce(self):
@@ -164,20 +227,20 @@ class Run:
         with contextlib.nullcontext() if self.evaluate.compiled else self._compiling():
             evaluation = self.evaluate(self._wanted_back)
         if not evaluation:
-            self._stop()
+            self._save_and_stop()
         seconds = time.monotonic() - began
         record, is_best = self.progress.note_evaluation(self.step, evaluation, self.plan)
         record["learning_rate"] = float(self.state.optimizer.learning_rate)
         record["images_per_second"] = round(evaluation.examples / seconds, 1)
         self.training.report(lambda: self.reporter.evaluation(record, is_best))
-        if self.keeper.saved_at == self.step:
-            self.keeper.amend(self.step)
+        if self.checkpoints.saved_at == self.step:
+            self.checkpoints.update_manifest(self.step)
         elif is_best:
             self._save()
         self.training.skip_time()
 
     def _wanted_back(self):
-        (wishes,) = collectives.agree(self.runtime, [int(bool(self.wish.signal))])
+        (wishes,) = collectives.all_reduce_ints(self.runtime, [int(bool(self.wish.signal))])
         self.deadline.progress("evaluating")
         return wishes > 0
 
@@ -186,31 +249,32 @@ class Run:
 
     def nothing_to_save(self, doing):
         """Around what may be cut short by a signal; see `StopWish`."""
-        return self.wish.nothing_to_save(doing, self.keeper.settled)
+        return self.wish.nothing_to_save(doing, self.checkpoints.is_settled)
 
     def _save(self):
         """Begins to save what isn't saved yet, once the save before is through."""
-        if self.keeper.saved_at != self.step:
+        if self.checkpoints.saved_at != self.step:
             with self.deadline.phase("saving"):
                 collectives.require_equal_states(self.runtime, self.state)
-                self.keeper.save(self.step)
+                self.checkpoints.save(self.step)
 
-    def _stop(self):
+    def _save_and_stop(self):
         self.wish.end()  # what follows is short, and shall not be cut short
         with self.deadline.phase("saving"):
             collectives.require_equal_states(self.runtime, self.state)
-            collectives.all_do(self.runtime, self._save_all)
-            collectives.part(self.runtime)
+            with collectives.all_or_none(self.runtime):
+                self._save_all()
+            collectives.final_barrier(self.runtime)
         why = self.wish.signal or "another worker was"
         raise Stopped(f"asked to stop ({why}); step {self.step:,} is saved in {self.model_dir.checkpoints}",
                       "run the same command again; it goes on from there")
 
     def _save_all(self):
         self.training.finish_reports()
-        self.keeper.wait()
-        if self.keeper.saved_at != self.step or self.keeper.is_empty():
-            self.keeper.save(self.step)
-            self.keeper.wait()
+        self.checkpoints.wait()
+        if self.checkpoints.saved_at != self.step or self.checkpoints.is_empty():
+            self.checkpoints.save(self.step)
+            self.checkpoints.wait()
 
     def finish_together(self):
         """Lets the chief finish the run while the other workers wait for it.
@@ -218,22 +282,27 @@ class Run:
         Returns:
             What result.json holds; None on workers that aren't the chief.
         """
-        def finish_alone():
-            return finish(self, self._samples) if self.runtime.is_chief else None
-
+        result = None
         if self.runtime.is_chief:
             patience, waiting = self.deadline.LONGER, contextlib.nullcontext()
         else:  # the chief has a deadline of its own, and TensorFlow tells when it is gone
             patience, waiting = math.inf, self.nothing_to_save("waiting for the exports")
         with self.deadline.phase("exporting", patience), waiting:
-            result = collectives.all_do(self.runtime, finish_alone)
-            collectives.part(self.runtime)
+            with collectives.all_or_none(self.runtime):
+                if self.runtime.is_chief:
+                    result = finish(self, self._samples)
+            collectives.final_barrier(self.runtime)
         return result
 
     def close(self):
         """Ends all output of the run."""
         self.console.stop()
-        self.keeper.close()
+        if self.checkpoints:
+            self.checkpoints.close()
+        if self.reporter:
+            # All that counts is on the disk; what fails here must not hide what the run ends with.
+            with contextlib.suppress(OSError, tf.errors.OpError):
+                self.reporter.close()
 
 
 def _warn_of_bad(data, console):

@@ -6,7 +6,7 @@ from trainer import flags
 from trainer.config import Config
 from trainer.distributed.cluster import read_cluster
 from trainer.distributed.initialize import assemble
-from trainer.errors import failure_of, run_as_process, run_to_exit_code
+from trainer.errors import catching, run_as_process, run_to_exit_code
 from trainer.process.signals import StopWish
 from trainer.process.watchdog import Deadline
 from trainer.reporting.console import Console
@@ -41,9 +41,11 @@ def _train(argv, for_good):
 
 def _run(config, cluster, model_dir, wish, deadline):
     changed, is_chief = [], cluster.worker == 0
-    failure = failure_of(lambda: changed.extend(model_dir.claim(config))) if is_chief else None
+    with catching() as caught:
+        if is_chief:
+            changed = model_dir.claim(config)
     # TensorFlow is imported in here; what a user got wrong has been answered by now.
-    runtime = assemble(config, cluster, model_dir, failure, deadline)
+    runtime = assemble(config, cluster, model_dir, caught.error, deadline)
     wish.listen()
     from trainer.loop import train_and_evaluate
 

@@ -8,12 +8,12 @@ import numpy as np
 import tensorflow as tf
 
 from trainer.distributed.consistency import require_agreement
-from trainer.errors import DeviceError, failure_of, of_code
+from trainer.errors import DeviceError, catching, of_code
 
 _FUNCTIONS = {}  # traced once per process
 
 
-def agree(runtime, values):
+def all_reduce_ints(runtime, values):
     """Adds up whole numbers over all workers.
 
     Args:
@@ -36,16 +36,29 @@ def agree(runtime, values):
     return [int(value) // len(runtime.devices) for value in summed]
 
 
-def each(runtime, value):
+def broadcast(runtime, value):
+    """Tells every worker a whole number of the chief's.
+
+    Args:
+        runtime: The `Runtime`.
+        value: The chief's int; those of other workers don't count.
+
+    Returns:
+        The chief's, on every worker.
+    """
+    return all_reduce_ints(runtime, [value if runtime.is_chief else 0])[0]
+
+
+def all_gather_ints(runtime, value):
     """Tells every worker a whole number of each.
 
     Returns:
         A list of ints, by worker.
     """
-    return agree(runtime, [value if worker == runtime.worker else 0 for worker in range(runtime.workers)])
+    return all_reduce_ints(runtime, [value if worker == runtime.worker else 0 for worker in range(runtime.workers)])
 
 
-def gather(runtime, value):
+def all_gather(runtime, value):
     """Tells every worker a small value of each.
 
     Args:
@@ -58,45 +71,31 @@ def gather(runtime, value):
     if runtime.workers == 1:
         return [value]
     data = json.dumps(value).encode()
-    sizes = each(runtime, len(data))
+    sizes = all_gather_ints(runtime, len(data))
     table = np.zeros((runtime.workers, max(sizes)), np.int64)
     table[runtime.worker, :len(data)] = np.frombuffer(data, np.uint8)
-    summed = np.array(agree(runtime, table.ravel().tolist()), np.uint8).reshape(table.shape)
+    summed = np.array(all_reduce_ints(runtime, table.ravel().tolist()), np.uint8).reshape(table.shape)
     return [json.loads(bytes(row[:size])) for row, size in zip(summed, sizes, strict=True)]
 
 
-def all_do(runtime, action):
-    """Does something on every worker, and ends all of them if it failed on one.
+@contextlib.contextmanager
+def all_or_none(runtime):
+    """Around what every worker does by itself: if it fails on one, all end, each with that one's exit code.
+
+    The block itself enters no collective: the others would wait for the one that failed.
 
     Args:
         runtime: The `Runtime`.
-        action: Without arguments. It enters nothing together with the others: they would wait for who failed.
-
-    Returns:
-        What it returned here.
-
-    Raises:
-        LockstepError: as `end_if_any`.
-    """
-    done = []
-    end_if_any(runtime, failure_of(lambda: done.append(action())))
-    return done[0]
-
-
-def end_if_any(runtime, failure):
-    """Ends all workers if one of them failed, each with that one's exit code.
-
-    Args:
-        runtime: The `Runtime`.
-        failure: This worker's `LockstepError`, or None.
 
     Raises:
         LockstepError: this worker's own failure, or what another one told of its own.
     """
-    with _own_first(failure):
-        (failed,) = agree(runtime, [int(failure is not None)])
+    with catching() as caught:
+        yield
+    with _own_first(caught.error):
+        (failed,) = all_reduce_ints(runtime, [int(caught.error is not None)])
     if failed:
-        raise_any(runtime, failure)
+        raise_any(runtime, caught.error)
 
 
 def require_equal_states(runtime, state):
@@ -111,11 +110,11 @@ def require_equal_states(runtime, state):
     """
     if runtime.replicas == 1:
         return
-    told = [number for numbers in gather(runtime, state.checksums()) for number in numbers]
+    told = [number for numbers in all_gather(runtime, state.checksums()) for number in numbers]
     usual = max(told, key=told.count)
     odd = [str(replica) for replica, number in enumerate(told) if number != usual]
     if odd:
-        part(runtime)
+        final_barrier(runtime)
         raise DeviceError(f"the weights of replica{'s' if len(odd) > 1 else ''} {', '.join(odd)} are not those of the "
                           "rest: a device, or a link between two, computes wrong; this state is not saved",
                           "run the same command again, on other devices if it happens again; it goes on from the last "
@@ -123,10 +122,18 @@ def require_equal_states(runtime, state):
 
 
 def raise_any(runtime, failure):
-    """As `end_if_any`, where all know that one of them did."""
+    """Ends all workers, where all know that one of them failed.
+
+    Args:
+        runtime: The `Runtime`.
+        failure: This worker's `LockstepError`, or None.
+
+    Raises:
+        LockstepError: this worker's own failure, or what another one told of its own.
+    """
     with _own_first(failure):
-        told = gather(runtime, failure and [failure.code, failure.cause, failure.fix])
-    part(runtime)
+        told = all_gather(runtime, failure and [failure.code, failure.cause, failure.fix])
+    final_barrier(runtime)
     if failure:
         raise failure
     worker, (code, cause, fix) = next((worker, said) for worker, said in enumerate(told) if said)
@@ -144,11 +151,13 @@ def _own_first(failure):
         raise
 
 
-def part(runtime):
-    """The last that workers do together. Nobody may leave while another still fetches its share of a sum from it:
-    whoever comes out of this one knows that all are through with everything before it, so it may fail."""
+def final_barrier(runtime):
+    """The barrier before the end: a worker that left early would make a neighbour's last all-reduce fail.
+
+    All that come out of it know that everything before it is through on all, so it may fail itself.
+    """
     with contextlib.suppress(tf.errors.OpError):
-        agree(runtime, [0])
+        all_reduce_ints(runtime, [0])
 
 
 def require_same(runtime, facts):
@@ -162,7 +171,7 @@ def require_same(runtime, facts):
         UsageError: on every worker, with each difference and who has what.
     """
     text = json.dumps(facts, sort_keys=True)
-    if len(set(gather(runtime, hashlib.sha256(text.encode()).hexdigest()))) > 1:
-        told = gather(runtime, facts)
-        part(runtime)
+    if len(set(all_gather(runtime, hashlib.sha256(text.encode()).hexdigest()))) > 1:
+        told = all_gather(runtime, facts)
+        final_barrier(runtime)
         require_agreement(told)

@@ -3,7 +3,7 @@
 from trainer.distributed.consistency import facts_of
 from trainer.distributed.devices.autotune import AutotuneFile
 from trainer.distributed.rendezvous import meet
-from trainer.errors import failure_of
+from trainer.errors import catching
 from trainer.process import gpu_environment
 
 
@@ -27,20 +27,19 @@ def assemble(config, cluster, model_dir, failure, deadline):
         raise failure  # before TensorFlow is imported: that takes seconds
     autotune = AutotuneFile(model_dir.autotune).places(model_dir.newest_manifest(), writes=cluster.worker == 0)
     gpu_environment.prepare(deterministic=config.deterministic, autotune=autotune)
-    chosen = []
+    chosen = None
+    if not failure:
+        with catching() as caught:
+            from trainer.distributed.devices import choice
 
-    def choose():
-        from trainer.distributed.devices import choice
-
-        chosen.append(choice.choose(config))
-
-    failure = failure or failure_of(choose)
+            chosen = choice.choose(config)
+        failure = caught.error
     if cluster.workers > 1:
         with deadline.phase("waiting for the other workers", 1 + config.start_timeout / config.hang_timeout):
-            meet(cluster, facts_of(config, *chosen), failure, config.start_timeout)
+            meet(cluster, facts_of(config, chosen), failure, config.start_timeout)
     elif failure:
         raise failure
     from trainer.distributed import runtime
 
     with deadline.phase("starting the devices"):
-        return runtime.start(config, cluster, *chosen)
+        return runtime.start(config, cluster, chosen)

@@ -1,11 +1,28 @@
-"""The end of a run, on the chief: exports, measured; result.json; the report's pictures."""
+"""What a run says of itself: its resolved settings at the start; at the end exports, result.json and pictures."""
 
 import json
 import math
 
+import keras
+import numpy as np
+import tensorflow as tf
+
+from trainer import __version__
 from trainer.errors import Stopped
 from trainer.export import exporter
 from trainer.storage import durable
+
+
+def resolved(config, runtime, plan, data):
+    """What became of the settings, for config.json: a dict of what JSON can hold."""
+    return {"strategy": type(runtime.strategy).__name__, "devices": list(runtime.devices),
+            "replicas": runtime.replicas, "workers": runtime.workers, "precision": runtime.precision,
+            "xla": "on" if runtime.xla else "off", "total_steps": plan.total_steps,
+            "versions": {"lockstep": __version__, "tensorflow": tf.__version__, "keras": keras.__version__,
+                         "numpy": np.__version__},
+            "data": {"name": data.name, "fingerprint": data.fingerprint, "classes": list(data.classes),
+                     "image_shape": list(data.image_shape), "train_examples": data.train.size,
+                     "test_examples": data.test.size, "parts": data.parts}}
 
 
 def finish(run, samples):
@@ -28,7 +45,7 @@ def finish(run, samples):
     result = {"eval_accuracy": evaluation["accuracy"], "eval_loss": _finite(evaluation["loss"]),
               "step": run.step, "epoch": run.plan.epoch(run.step), "best": best,
               "images_per_second": speed and round(speed, 1), "replicas": run.runtime.replicas,
-              "wall_seconds": round(run.keeper.wall_seconds(), 1),
+              "wall_seconds": round(run.wall_seconds(), 1),
               "skipped_steps": int(run.state.skipped.numpy()), "bad_records": run.data.bad.count,
               "class_accuracy": dict(zip(run.data.classes, evaluation["class_accuracy"], strict=True)),
               "ended_early": early, "exports": exports}

@@ -55,8 +55,7 @@ class Evaluator:
         rows, done = [], 0
         while done < self._steps:
             # The chief's clock decides for all.
-            (count,) = collectives.agree(
-                self._runtime, [min(self._pace.steps, self._steps - done) * self._runtime.is_chief])
+            count = collectives.broadcast(self._runtime, min(self._pace.steps, self._steps - done))
             with self._pace.measure(count):
                 rows.append(self._function(tf.constant(count)).numpy())
             self.compiled, done = True, done + count
