@@ -26,10 +26,24 @@ def pytest_sessionstart(session):
 
 
 def pytest_collection_modifyitems(items):
-    """The longest files first, so that two processes end at about the same time."""
+    """Marks as slow what runs whole commands; puts the longest files first, so that two processes end together."""
+    for item in items:
+        folder = item.path.relative_to(ROOT / "tests").parts[0]
+        if folder in ("system", "launch", "gpu") or "run" in item.fixturenames:
+            item.add_marker(pytest.mark.slow)
     first, then = ("torture", "test_slurm_cluster", "test_network"), ("system", "launch")
     items.sort(key=lambda item: 0 if any(name in item.nodeid for name in first) else
                1 if any(name in item.nodeid for name in then) else 2)
+
+
+@pytest.fixture(autouse=True)
+def no_process(request, monkeypatch):
+    """A test without the mark `slow` starts no process."""
+    if not request.node.get_closest_marker("slow"):
+        def refuse(*_, **__):
+            raise AssertionError("a test that starts a process needs the mark `slow`")
+
+        monkeypatch.setattr(subprocess.Popen, "__init__", refuse)
 
 
 def make_runtime(replicas, precision="float32", xla=False, kind=CPU):

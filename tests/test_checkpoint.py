@@ -30,6 +30,7 @@ def newest(checkpoints):
     return checkpoints.newest_sound(warnings.append), warnings
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("replicas", [1, 2, 4])
 def test_all_of_the_state_comes_back_on_any_replica_count(saved, trainable, replicas):
     _, checkpoints, states = saved
@@ -56,6 +57,7 @@ def every_file(saved):
     return sorted(path.name for path in saved[1].path(6).iterdir())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["manifest.json", "state.index", "state.data-00000-of-00001"])
 @pytest.mark.parametrize("damage", ["flip", "cut", "empty", "remove"])
 def test_a_damaged_checkpoint_is_found_and_the_one_before_is_used(saved, name, damage):
@@ -99,6 +101,7 @@ def test_a_checkpoint_of_another_model(saved, trainable):
             np.testing.assert_array_equal(was, now)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", ['{"step": 6, "files": {}}', "[]", "{}", "3", '{"content_sha256": "x"}'])
 def test_a_manifest_of_something_else_does_not_count(saved, text):
     _, checkpoints, _ = saved

@@ -5,7 +5,10 @@ import subprocess
 import sys
 import time
 
+import pytest
 from conftest import environment
+
+pytestmark = pytest.mark.slow
 
 HEAD = """
 import sys, time

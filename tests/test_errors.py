@@ -18,6 +18,7 @@ run_as_process(program)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("body, code, err", [
     ("return 0", 0, "err\n"), ("return 75", 75, "err\n"), ("sys.exit(69)", 69, "err\n"), ("sys.exit()", 0, "err\n"),
     ("1 / 0", 1, "ZeroDivisionError"), ("sys.stdout = None; return 141", 141, "err\n")])

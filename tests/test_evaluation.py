@@ -4,6 +4,7 @@ import pytest
 from trainer.train.evaluation import Evaluator
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("replicas, rows", [(1, 50), (1, 7), (2, 8), (4, 13), (4, 3)])
 def test_every_example_counts_once(trainable, small, replicas, rows):
     made = trainable(replicas)

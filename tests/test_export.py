@@ -13,6 +13,8 @@ from trainer.errors import Stopped, StorageError
 from trainer.export.exporter import PATHS, export
 from trainer.storage import durable
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory):

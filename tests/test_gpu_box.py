@@ -43,6 +43,7 @@ def test_what_is_said_of_others(tmp_path, monkeypatch):
     assert not compatibility.check(H100, 12050, True)
 
 
+@pytest.mark.slow
 def test_the_drivers_cuda_is_the_drivers_word(tmp_path):
     """Asked of a libcuda of our own, in a process of its own."""
     source = tmp_path / "cuda.c"
@@ -58,6 +59,7 @@ def test_the_drivers_cuda_is_the_drivers_word(tmp_path):
 LISTING = ("0, GPU-aa, NVIDIA H200, 143771, 570.1", "1, GPU-bb, NVIDIA A10, 23028, 570.1")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("visible, names", [
     (None, ["NVIDIA H200", "NVIDIA A10"]), ("1", ["NVIDIA A10"]), ("1,0", ["NVIDIA A10", "NVIDIA H200"]),
     ("GPU-b", ["NVIDIA A10"]), ("7,0", []), ("", []), ("-1", [])])
@@ -67,6 +69,7 @@ def test_the_gpus_that_a_process_may_use(tmp_path, monkeypatch, visible, names):
     assert [gpu.name for gpu in machine.gpus(visible)] == names
 
 
+@pytest.mark.slow
 def test_a_machine_without_nvidia_smi_or_with_one_that_fails(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     assert machine.gpus() == []
@@ -144,6 +147,7 @@ def test_the_environment_that_tensorflow_finds(monkeypatch, tmp_path):
     assert "--xla_gpu_dump_autotune_results_to=" in tuned["XLA_FLAGS"]
 
 
+@pytest.mark.slow
 def test_this_tensorflow_knows_every_flag(tmp_path, monkeypatch):
     """One that it doesn't know would end the process."""
     environ = environment()
@@ -156,6 +160,7 @@ def test_this_tensorflow_knows_every_flag(tmp_path, monkeypatch):
     assert done.stdout.strip() == "2.0" and environ["XLA_FLAGS"].count("--xla") == 4, done.stderr
 
 
+@pytest.mark.slow
 def test_pips_compiler_is_found_where_it_is_installed(tmp_path, monkeypatch):
     program = tmp_path / "nvidia/cuda_nvcc/bin/ptxas"
     program.parent.mkdir(parents=True)
@@ -166,6 +171,7 @@ def test_pips_compiler_is_found_where_it_is_installed(tmp_path, monkeypatch):
     assert done.stdout.strip() == str(tmp_path / "nvidia/cuda_nvcc"), done.stderr
 
 
+@pytest.mark.slow
 def test_what_a_run_computed_on_and_what_is_said_of_a_difference(tmp_path, monkeypatch):
     nvidia_smi(tmp_path, *LISTING)
     maps = tmp_path / "maps"

@@ -18,6 +18,8 @@ from trainer.data.dataset import in_memory
 from trainer.train.evaluation import Evaluator
 from trainer.train.step import make_train_loop
 
+pytestmark = pytest.mark.slow
+
 # Op to why it is on the host.
 ON_THE_HOST = {"Timestamp": "the clock is the host's; of several workers alone"}
 WITHOUT_XLA = {

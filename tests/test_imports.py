@@ -122,6 +122,7 @@ def test_the_launchers_import_no_tensorflow_at_all():
         assert not heads(path) & HEAVY, path
 
 
+@pytest.mark.slow
 def test_entry_points_and_commands_import_no_tensorflow_when_they_are_loaded():
     for path in [ROOT / "trainer/main.py", ROOT / "trainer/__main__.py", *(ROOT / "trainer/commands").glob("*.py")]:
         assert not heads(path, everywhere=False) & HEAVY, path

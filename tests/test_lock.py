@@ -42,6 +42,7 @@ def without_flock(monkeypatch):
     monkeypatch.setattr(fcntl, "flock", lambda *_: None)
 
 
+@pytest.mark.slow
 def test_a_living_owner_is_named(owner, tmp_path):
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / ".lock").rglob("*")}
     owner.send_signal(signal.SIGSTOP)  # it lives, if it doesn't run
@@ -51,11 +52,13 @@ def test_a_living_owner_is_named(owner, tmp_path):
     owner.send_signal(signal.SIGCONT)
 
 
+@pytest.mark.slow
 def test_a_living_owner_without_flock(without_flock, owner, tmp_path):
     with pytest.raises(BusyError, match=f"in use by process {owner.pid} on"):
         FolderLock(tmp_path).take()
 
 
+@pytest.mark.slow
 def test_the_dead_and_those_who_gave_it_back_don_t_keep_it(without_flock, owner, tmp_path):
     owner.kill()  # a zombie first: nobody has waited for it
     time.sleep(0.2)
@@ -88,6 +91,7 @@ def elsewhere(folder, number=1):
     return path
 
 
+@pytest.mark.slow
 def test_an_owner_elsewhere_is_alive_as_long_as_its_heart_beats(tmp_path, capfd):
     path = elsewhere(tmp_path)
     beating = subprocess.Popen([sys.executable, "-c", "import os, sys, time\nwhile True: os.utime(sys.argv[1]);"
@@ -105,6 +109,7 @@ def test_an_owner_elsewhere_is_alive_as_long_as_its_heart_beats(tmp_path, capfd)
     held.give_back()
 
 
+@pytest.mark.slow
 def test_a_clock_that_jumps_doesn_t_make_an_owner_dead(tmp_path):
     path = elsewhere(tmp_path)
     os.utime(path, (0, 0))  # a heartbeat of 1970 is as good as any, if it is followed by another

@@ -95,6 +95,7 @@ def test_all_hear_why_one_can_not_begin(who):
     assert f"worker {who} ({job.addresses[who]}) can't begin: no GPU here" in ends[2].cause
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("who", [0, 1])
 def test_a_port_in_use_is_found_now(who):
     job = Job(2)

@@ -44,6 +44,7 @@ def test_resnet20_shortcuts_take_every_other_pixel_and_pad_channels():
     assert not np.any(padded[..., :8]) and not np.any(padded[..., 24:])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
 @pytest.mark.parametrize("precision", ["bfloat16", "float16"])
 def test_weights_carry_over_between_precisions(name, precision):
@@ -82,6 +83,7 @@ def test_small_images_keep_their_pixels_in_the_stem(name):
     assert "MaxPooling2D" in [type(layer).__name__ for layer in models.build(name, 10, (96, 96, 3)).layers]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["ResNet50", "DenseNet121", "MobileNetV2", "EfficientNetB0"])
 def test_a_network_of_keras_has_its_familys_preprocessing_inside(name):
     """Against the family's own function, in front of the same weights."""
@@ -139,6 +141,7 @@ def test_pooling_by_comparison_has_tensorflows_gradient(dtype, size, strides, pa
                                atol=0 if not overlaps else 1e-6 if dtype == "float32" else 0.05)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [*MODELS, "keras:ResNet50"])
 def test_pools_by_comparison_leave_no_max_pool_gradient_and_the_same_values(name):
     shape = (64, 64, 3) if ":" in name else (32, 32, 3)

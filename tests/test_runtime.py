@@ -10,6 +10,7 @@ from trainer.errors import DeviceError, UsageError, run_to_exit_code
 from trainer.process import tf_import
 
 
+@pytest.mark.slow
 def test_more_gpus_than_there_are_names_what_is_visible(monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "7")
     with pytest.raises(DeviceError) as caught:
@@ -57,6 +58,7 @@ def test_precision_follows_from_the_oldest_gpu(monkeypatch, capabilities, precis
     assert choice.precision_for("float32", [Gpu((9, 0))]) == "float32"
 
 
+@pytest.mark.slow
 def test_memory_for_logical_gpus_needs_nvidia_smi(monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1,2")

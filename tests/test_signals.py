@@ -3,7 +3,10 @@ import subprocess
 import sys
 import time
 
+import pytest
 from conftest import environment
+
+pytestmark = pytest.mark.slow
 
 # The main thread stays in one native call, as it does while TensorFlow compiles.
 PROGRAM = """

@@ -21,6 +21,7 @@ def relative(a, b):
     return np.max(np.abs(a - b) / np.abs(b))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("replicas, settings", [
     (2, {}), (4, {}), (4, {"clip_norm": 0.05}), (2, {"label_smoothing": 0.1, "augment": ("flip", "crop")}),
     (4, {"schedule": "cosine", "warmup_epochs": 1, "weight_decay": 0.01})])
@@ -33,6 +34,7 @@ def test_any_replica_count_has_the_same_losses(trainable, replicas, settings):
     np.testing.assert_array_equal(many.correct, one.correct)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("replicas", [2, 4])
 def test_any_replica_count_has_the_same_losses_on_a_reference_model(trainable, replicas):
     one, many, faster = (trainable(count, optimizer="sgd", learning_rate=rate).train(50)
@@ -41,6 +43,7 @@ def test_any_replica_count_has_the_same_losses_on_a_reference_model(trainable, r
     assert relative(faster.loss, one.loss) > 1e-4  # so a wrong scale would show
 
 
+@pytest.mark.slow
 def test_xla_changes_rounding_only(trainable):
     settings = {"model": "small_models:smooth", "optimizer": "sgd", "learning_rate": 0.05}
     plain, compiled = (trainable(2, xla=xla, **settings).train(20) for xla in (False, True))
@@ -78,6 +81,7 @@ def test_how_many_steps_a_call_takes_changes_nothing_and_compiles_nothing(traina
     assert in_parts.loop.experimental_get_tracing_count() == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("replicas", [1, 2, 4])
 def test_the_ledger_holds_what_the_pipelines_gave(trainable, small, replicas):
     made = trainable(replicas, ledger=True, first_step=5)
@@ -93,6 +97,7 @@ def test_the_ledger_holds_what_the_pipelines_gave(trainable, small, replicas):
     assert trainable(replicas).train(2).ids is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("replicas", [1, 2])
 @pytest.mark.parametrize("xla", [False, True])
 def test_pictures_on_the_device_change_nothing(trainable, replicas, xla):
@@ -104,6 +109,7 @@ def test_pictures_on_the_device_change_nothing(trainable, replicas, xla):
     assert batch.images is None and batch.ids.shape == (24 // replicas,)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("augment", [("mixup",), ("cutmix",),
                                      ("flip", "crop", "cutout", "randaugment", "mixup", "cutmix")])
 def test_augmentation_is_the_same_on_any_replica_count(trainable, augment):
@@ -126,6 +132,7 @@ def test_classes_weigh_as_much_as_each_other(trainable, small):
     assert made.train(1).loss[0] == pytest.approx(np.mean(each * weights[labels[ids]]), rel=1e-5)
 
 
+@pytest.mark.slow
 def test_statistics_are_the_same_on_every_replica_and_their_mean(trainable):
     settings = {"model": "small_models:normalized", "optimizer": "sgd", "learning_rate": 0.01}
     one, many = (trainable(count, **settings) for count in (1, 4))
@@ -148,6 +155,7 @@ def everything(made):
     return [v.numpy() for v in [*made.state.model.variables, *made.state.optimizer.variables]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("replica", [0, 1])
 def test_a_poisoned_example_skips_the_step_on_every_replica(trainable, replica):
     made = trainable(2, model="small_models:normalized", optimizer="adam")
@@ -275,6 +283,7 @@ def test_frozen_weights_do_not_travel_and_keep_every_bit(trainable, replicas, xl
     assert set(sizes) == {trained + 2 * 8 + 3}  # the sums for the metrics are three
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["float32", "bfloat16", "float16"])
 def test_regularizers_and_statistics_of_any_type_train_in_every_precision(trainable, precision):
     settings = {"model": "small_models:penalized", "optimizer": "sgd", "learning_rate": 0.05}

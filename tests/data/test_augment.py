@@ -53,6 +53,7 @@ def test_the_same_under_xla(images, seeds, names):
     np.testing.assert_array_equal(apply(images, seeds, names, xla=True), apply(images, seeds, names))
 
 
+@pytest.mark.slow
 def test_nearly_the_same_under_xla(images, seeds):
     # Sums of floats may be rounded otherwise, and a picture's pixels then be one apart.
     large = np.random.default_rng(1).integers(0, 256, (16, 80, 70, 3), np.uint8)

@@ -192,6 +192,7 @@ def test_a_step_with_pictures_that_are_known_to_be_bad_is_not_done_over(data_dir
     assert not any(step[2][step[4] == 0].any() for step in steps)
 
 
+@pytest.mark.slow
 def test_a_test_split_with_bad_pictures_counts_the_others(data_dir, trainable):
     path = sorted((data_dir / "test").glob("*/*.png"))[3]
     path.write_bytes(path.read_bytes()[:-200])
@@ -268,7 +269,7 @@ def test_a_class_whose_name_is_no_text_is_refused(data_dir):
 @pytest.mark.parametrize("make, words", [
     (lambda root: None, "is not there"), (lambda root: root.write_text("x"), "must be a folder"),
     (lambda root: root.mkdir(), "no pictures in class folders"),
-    (lambda root: class_folders(root / "train", 10) and (root / "test").mkdir(), "no picture to test on"),
+    (lambda root: class_folders(root / "train", 10) and (root / "test").mkdir(), "no image to test on"),
     (lambda root: class_folders(root / "train", 10) and class_folders(root / "test/x"), "that train/ doesn't have")])
 def test_a_folder_that_is_none(tmp_path, make, words):
     make(tmp_path / "d")
@@ -311,6 +312,7 @@ def test_what_is_remembered_may_be_anything(tmp_path_factory, text):
     assert folder_scan.scan(root / "a", root).pictures["1.png"].look.width == 32
 
 
+@pytest.mark.slow
 def test_a_hundred_thousand_files(tmp_path, monkeypatch):
     (tmp_path / "train/a").mkdir(parents=True), (tmp_path / "test/a").mkdir(parents=True)
     content = encode(figures(1)[0][0])

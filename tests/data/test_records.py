@@ -16,7 +16,7 @@ from PIL import Image
 
 from trainer.config import Config
 from trainer.data import order
-from trainer.data.records import external_shards, index
+from trainer.data.records import external_shards, index, shards
 from trainer.data.records.prepare import prepare
 from trainer.data.sources import records
 from trainer.errors import DataError, StorageError, UsageError
@@ -195,18 +195,16 @@ def test_all_that_is_wrong_is_listed_at_once_and_can_be_left_out(tmp_path):
 
 
 def test_finished_shards_are_not_written_again(pictures, made, tmp_path, monkeypatch):
-    from trainer.data.records import prepare
-
     def fails(path, sources, resize_shorter):
         if "00001" in path.name:
             raise StorageError("the disk is full", "make room")
         return write(path, sources, resize_shorter)
 
-    write, written = prepare.shards.write_shard, []
-    monkeypatch.setattr(prepare.shards, "write_shard", fails)
+    write, written = shards.write_shard, []
+    monkeypatch.setattr(shards, "write_shard", fails)
     with pytest.raises(StorageError):
         prepare(pictures, tmp_path / "out", options(shards=3))
-    monkeypatch.setattr(prepare.shards, "write_shard",
+    monkeypatch.setattr(shards, "write_shard",
                         lambda path, *rest: written.append(path.name) or write(path, *rest))
     done = {path.name for path in (tmp_path / "out/.work").glob("*.json")}
     prepare(pictures, tmp_path / "out", options(shards=3))

@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 
 from trainer.data.sources import shapes
 
@@ -23,6 +24,7 @@ def test_classes_are_balanced():
     assert np.bincount(shapes.draw_dataset(0, 1000, 100).train.labels).tolist() == [100] * 10
 
 
+@pytest.mark.slow
 def test_a_linear_model_stays_under_60_percent():
     # Least squares on pixels: the best linear map in closed form, with some ridge against overfitting.
     data = shapes.draw_dataset(0, 6000, 1000)

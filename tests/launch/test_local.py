@@ -16,7 +16,7 @@ import pytest
 from conftest import environment
 from event_files import scalars
 from launch_jobs import FLAGS, end_all, finish, launch, send, wait_for_step, workers_in
-from system.runs import assert_equal_runs
+from runs import assert_equal_runs
 
 from trainer.reporting import jsonl
 

@@ -10,7 +10,7 @@ import time
 import pytest
 from conftest import environment
 from launch_jobs import FLAGS, end_all, wait_for_step
-from system.runs import assert_equal_runs
+from runs import assert_equal_runs
 
 _IP = shutil.which("ip") or shutil.which("ip", path="/usr/sbin:/sbin")
 _ADDRESSES = ("10.213.77.1", "10.213.77.2")

@@ -71,6 +71,7 @@ def rows(ask, wanted):
         time.sleep(0.2)
 
 
+@pytest.mark.slow
 def test_the_table_has_a_row_of_settings_and_figures_for_each_run(swept):
     with tensorboard(swept) as ask:
         found = rows(ask, 2)
@@ -88,6 +89,7 @@ def test_the_table_has_a_row_of_settings_and_figures_for_each_run(swept):
                                                                              "ledger"}
 
 
+@pytest.mark.slow
 def test_the_table_is_there_for_a_single_run_too(swept):
     with tensorboard(swept / "optimizer=sgd/tensorboard") as ask:
         ((name, (settings, figures)),) = rows(ask, 1).items()
