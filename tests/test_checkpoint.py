@@ -1,3 +1,5 @@
+"""Checkpoints: all of the state comes back, damage is found, and the one before is used."""
+
 import json
 import os
 import shutil

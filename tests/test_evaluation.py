@@ -1,3 +1,5 @@
+"""Evaluation: every example once, whatever the batch and the replicas."""
+
 import numpy as np
 import pytest
 

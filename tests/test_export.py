@@ -1,3 +1,5 @@
+"""Exports: what plain Keras and TensorFlow make of them, and that each is measured."""
+
 import dataclasses
 import io
 import json

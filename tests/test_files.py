@@ -1,3 +1,5 @@
+"""Durable files and manifests: nothing counts before it is whole, whatever a file holds."""
+
 import json
 import os
 

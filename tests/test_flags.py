@@ -1,3 +1,5 @@
+"""The command line: every flag reaches the config, and all that is wrong is said at once."""
+
 import dataclasses
 
 import pytest

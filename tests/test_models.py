@@ -1,3 +1,5 @@
+"""The built-in models: parameters, shapes, precisions, preprocessing, pools without a scatter."""
+
 import sys
 
 import keras

@@ -1,3 +1,5 @@
+"""Optimizers held against Keras's own, and schedules against their equations."""
+
 import keras
 import numpy as np
 import pytest

@@ -1,3 +1,5 @@
+"""Epochs and fractions as steps: where a run evaluates, logs, saves and ends."""
+
 from fractions import Fraction
 
 import pytest

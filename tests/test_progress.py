@@ -1,3 +1,5 @@
+"""Metrics summed over windows, independent of where calls end."""
+
 import dataclasses
 import json
 

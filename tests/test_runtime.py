@@ -1,3 +1,5 @@
+"""Devices, TF_CONFIG, and what errors of TensorFlow's are in exit codes."""
+
 import json
 
 import pytest

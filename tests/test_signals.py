@@ -1,3 +1,5 @@
+"""Signals: a wish that is heard in a native call, and a second one that ends at once."""
+
 import signal
 import subprocess
 import sys

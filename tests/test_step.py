@@ -1,3 +1,5 @@
+"""The training step: the same on any number of replicas, held against plain Keras; skips, scales, random layers."""
+
 import dataclasses
 
 import numpy as np

@@ -1,3 +1,5 @@
+"""The loss monitor: jumps and skipped steps, with their examples."""
+
 import numpy as np
 import pytest
 

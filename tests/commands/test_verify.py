@@ -1,3 +1,5 @@
+"""`verify`: sound and damaged checkpoints and exports, told from outside."""
+
 import pytest
 
 from trainer.commands import verify

@@ -1,3 +1,5 @@
+"""Augmentation: what each does to images, that it follows from the seed alone, and RandAugment against Pillow."""
+
 import numpy as np
 import pytest
 import tensorflow as tf

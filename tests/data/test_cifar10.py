@@ -1,3 +1,5 @@
+"""CIFAR-10's binary and Python files: read, damaged, hostile."""
+
 import os
 import pickle
 

@@ -1,3 +1,5 @@
+"""Lanes: every example once an epoch, the same order on any number of replicas."""
+
 import time
 
 import numpy as np

@@ -1,3 +1,5 @@
+"""The order of examples: a permutation, the same for ever, and independent of what draws augmentation."""
+
 import numpy as np
 import pytest
 

@@ -1,3 +1,5 @@
+"""Headers of image files, and the images that the slow reader makes of them."""
+
 import io
 import re
 

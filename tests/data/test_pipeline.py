@@ -1,3 +1,5 @@
+"""Pipelines: the same batches on any number of replicas, after any seek."""
+
 import numpy as np
 import pytest
 from conftest import make_runtime

@@ -1,3 +1,5 @@
+"""The drawn data set: balanced, repeatable, and too hard for a linear model."""
+
 import numpy as np
 import pytest
 

@@ -1,3 +1,5 @@
+"""Which part of an image is seen: random and central boxes, EXIF orientations, halvings."""
+
 import numpy as np
 import pytest
 import tensorflow as tf

@@ -1,3 +1,5 @@
+"""metrics.jsonl, event files and plots: cut back to what a checkpoint knows, no step twice."""
+
 import json
 
 import pytest
