@@ -69,7 +69,8 @@ def test_names_that_would_be_alike_or_too_long_end_with_a_hash():
 
 
 @pytest.mark.parametrize("text, said", [
-    ("batch_size=3", "what is 'batch_size=3'?"), ("--\n", "what is '--'?"), ("--modle=cnn3", "did you mean --model?"),
+    ("batch_size=3", "unexpected argument 'batch_size=3'"), ("--\n", "unexpected argument '--'"),
+    ("--modle=cnn3", "did you mean --model?"),
     ("--epochs\n--seed=1", "--epochs has no value"), ("--help", "--help belongs on the command line"),
     ("--seed=1|1", "--seed has the value 1 2 times"), ("--seed=1\n--seed=2", "--seed stands 2 times in one block"),
     ("--learning_rate=0.1 | 1e-1", "the same run: learning_rate=0.1; learning_rate=1e-1"),

@@ -125,7 +125,16 @@ def test_a_test_loss_that_is_not_finite_is_null(run, tmp_path):
 
 def test_unknown_commands(run):
     ended(run("trainer", "trian"), 64, "there is no command 'trian'")
-    ended(run("trainer", "evaluate", "--model_dir=nowhere"), 65, "is no run")
+    ended(run("trainer", "evaluate", "--model_dir=nowhere"), 65, "is not a run directory")
+
+
+@pytest.mark.parametrize("words", [("evaluate", "--model_dir=nowhere"), ("verify", "--model_dir=nowhere"),
+                                   ("prepare", "--data_dir=nowhere", "--out=there"),
+                                   ("doctor", "--data", "--dataset=folder", "--data_dir=nowhere")])
+def test_commands_say_nothing_of_tensorflows_start(run, words):
+    """Whatever a command imports first, native chatter is kept back."""
+    done = run("trainer", *words)
+    assert done.code in (65, 74) and done.err.startswith("lockstep: "), done.err
     ended(run("trainer", "verify", "--model_dir=nowhere"), 65, "holds no checkpoint")
 
 

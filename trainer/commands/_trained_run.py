@@ -41,6 +41,9 @@ class TrainedRun:
     """
 
     def __init__(self, options, **devices):
+        from trainer.process import tf_import  # noqa: F401  first: it keeps back what TensorFlow says while it is imported
+
+        # isort: split
         from trainer.checkpoint.checkpoints import Checkpoints
         from trainer.distributed import runtime
 

@@ -96,10 +96,12 @@ def _test(name, devices, options):
 def _look_at_data(options):
     from concurrent.futures import ThreadPoolExecutor
 
+    from trainer.process import tf_import  # noqa: F401  first: it keeps back what TensorFlow says while it is imported
+
+    # isort: split
     from trainer.data.dataset import load
     from trainer.data.images.encoded_split import EncodedSplit
     from trainer.data.images.pillow_reader import cores
-    from trainer.distributed import runtime  # noqa: F401  keeps back what TensorFlow says while it is imported
     from trainer.process.progress_bar import bar
 
     data = load(Config(dataset=options.dataset, data_dir=options.data_dir, max_bad_records=2**31,

@@ -32,9 +32,11 @@ def run(options):
     Args:
         options: The `Options`.
     """
+    from trainer.process import tf_import  # noqa: F401  first: it keeps back what TensorFlow says while it is imported
+
+    # isort: split
     from trainer.data.records import external_shards
     from trainer.data.records.prepare import prepare
-    from trainer.distributed import runtime  # noqa: F401  keeps back what TensorFlow says while it is imported
 
     source, out = Path(options.data_dir).expanduser(), Path(options.out).expanduser()
     with StopWish(for_good=True) as wish:
