@@ -37,13 +37,26 @@ def pytest_collection_modifyitems(items):
 
 
 @pytest.fixture(autouse=True)
-def no_process(request, monkeypatch):
-    """A test without the mark `slow` starts no process."""
-    if not request.node.get_closest_marker("slow"):
-        def refuse(*_, **__):
-            raise AssertionError("a test that starts a process needs the mark `slow`")
+def processes(request, monkeypatch):
+    """Ends what a test leaves running, so that its failure stays its own. Without the mark `slow` it may start nothing."""
+    started, real = [], subprocess.Popen.__init__
 
-        monkeypatch.setattr(subprocess.Popen, "__init__", refuse)
+    def refuse(*_, **__):
+        raise AssertionError("a test that starts a process needs the mark `slow`")
+
+    def start(process, *arguments, **options):
+        real(process, *arguments, **options)
+        started.append(process)
+
+    monkeypatch.setattr(subprocess.Popen, "__init__", start if request.node.get_closest_marker("slow") else refuse)
+    yield
+    for process in started:
+        if process.poll() is None:
+            process.kill()
+        process.wait()
+        for pipe in (process.stdin, process.stdout, process.stderr):
+            if pipe:
+                pipe.close()
 
 
 def make_runtime(replicas, precision="float32", xla=False, kind=CPU):

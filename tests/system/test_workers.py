@@ -97,8 +97,9 @@ def test_the_others_end_when_a_worker_is_killed(tmp_path):
     began = time.monotonic()
     out, err = jobs[0].communicate(timeout=100)
     assert jobs[0].returncode == 70 and time.monotonic() - began < 30, out + err
-    assert "another worker is gone: Collective ops is aborted" in err and "Traceback" not in err
-    jobs[1].communicate()
+    # A closed socket tells first, or the coordination service that misses the worker's heartbeats.
+    assert "another worker is gone: Collective ops is aborted" in err or "worker 1 stopped answering" in err, err
+    assert "Traceback (most" not in err
 
 
 def test_four_workers_see_the_same_batches_as_four_replicas(tmp_path, run):
