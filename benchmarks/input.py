@@ -31,9 +31,9 @@ from PIL import Image  # noqa: E402
 from trainer.config import Config  # noqa: E402
 from trainer.data import order  # noqa: E402
 from trainer.data.dataset import load  # noqa: E402
-from trainer.data.images.pillow_reader import cores  # noqa: E402
 from trainer.data.records import external_shards  # noqa: E402
 from trainer.distributed.runtime import tf  # noqa: E402  keeps back what TensorFlow says while it is imported
+from trainer.process.cpu import cores  # noqa: E402
 
 _BATCH = 128
 
@@ -134,13 +134,13 @@ from trainer.distributed.cluster import Cluster
 from trainer.config import Config
 from trainer.data.pipeline import open_feed
 from trainer.data.dataset import load
-from trainer.plan import make_plan
+from trainer.plan import Job, make_plan
 config = Config(dataset="records", data_dir={data!r}, num_gpus=0, epochs=2, image_size=32)
 devices = runtime.start(config, Cluster())
 began = time.perf_counter()
 data = load(config)
 plan = make_plan(config, data.train.size, 1)
-feed = open_feed(data, config, plan, int({share} * data.train.size / config.batch_size), devices)
+feed = open_feed(Job(config, plan, devices, data), first_step=int({share} * data.train.size / config.batch_size))
 next(feed.iterators[0])
 print(time.perf_counter() - began)
 os._exit(sys.stdout.flush() or 0)

@@ -63,7 +63,7 @@ def main():
     from trainer.train import inner_loop
 
     calls, begun, written = [], [], []
-    record(inner_loop.Training, "call", calls)
+    record(inner_loop.InnerLoop, "run", calls)
     record(manager.CheckpointManager, "save", begun)
     record(checkpoints.Checkpoints, "save", written)
     with tempfile.TemporaryDirectory() as scratch:

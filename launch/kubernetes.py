@@ -11,8 +11,9 @@ from pathlib import PurePosixPath
 
 from launch import kubernetes_objects
 from launch.cli import misfits, never_again, parse, require
-from trainer.config import Checked, option
-from trainer.errors import UsageError, run_as_process, run_to_exit_code
+from trainer.errors import UsageError
+from trainer.options import Checked, option
+from trainer.process.exit import run_as_process, run_to_exit_code
 
 _NAME = {"name": (r"[a-z]([-a-z0-9]*[a-z0-9])?", 63, "small letters, digits and hyphens, beginning with a letter"),
          "namespace": (r"[a-z0-9]([-a-z0-9]*[a-z0-9])?", 63, "small letters, digits and hyphens"),

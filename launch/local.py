@@ -8,9 +8,10 @@ from pathlib import Path
 from launch import cli, gpus
 from launch.workers.supervisor import Place, Supervisor
 from launch.workers.worker import agent_command
-from trainer.config import Checked, option
-from trainer.errors import DeviceError, UsageError, run_as_process, run_to_exit_code
-from trainer.process.signals import StopWish
+from trainer.errors import DeviceError, UsageError
+from trainer.options import Checked, option
+from trainer.process.exit import run_as_process, run_to_exit_code
+from trainer.process.signals import StopRequest
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,8 +61,8 @@ def supervise(places, words, config, options):
     """
     # A run that was to be new is its own when it starts again.
     again = [*words, "--resume=auto"] if config.resume == "never" else words
-    with StopWish(for_good=True) as wish:
-        Supervisor(places, words, Path(config.model_dir).expanduser(), options.max_restarts, wish, again).run()
+    with StopRequest(exits_process=True) as stop:
+        Supervisor(places, words, Path(config.model_dir).expanduser(), options.max_restarts, stop, again).run()
 
 
 def _places(options, config, words):

@@ -15,8 +15,9 @@ from pathlib import Path
 
 from launch.cli import misfits, never_again, parse, require
 from launch.slurm_script import make_script
-from trainer.config import Checked, option
-from trainer.errors import UsageError, run_as_process, run_to_exit_code
+from trainer.errors import UsageError
+from trainer.options import Checked, option
+from trainer.process.exit import run_as_process, run_to_exit_code
 
 # Slurm's own: minutes, minutes:seconds, hours:minutes:seconds, days-hours, and so on.
 _TIME = r"(?:(\d+)-)?(\d+)(?::(\d+))?(?::(\d+))?"

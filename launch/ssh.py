@@ -9,8 +9,9 @@ from pathlib import Path
 from launch import cli
 from launch.local import supervise, with_deadline
 from launch.workers.supervisor import Place
-from trainer.config import Checked, option
-from trainer.errors import UsageError, run_as_process, run_to_exit_code
+from trainer.errors import UsageError
+from trainer.options import Checked, option
+from trainer.process.exit import run_as_process, run_to_exit_code
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,7 +12,7 @@ from trainer.config import Config
 from trainer.data.sources import shapes
 from trainer.device_kind import CPU
 from trainer.distributed import runtime as runtime_module
-from trainer.plan import make_plan
+from trainer.plan import Job, make_plan
 
 ROOT = Path(__file__).parent.parent
 CIFAR10 = Path(os.environ.get("LOCKSTEP_TEST_CIFAR10", ROOT / ".test-data"))
@@ -38,7 +38,7 @@ def pytest_collection_modifyitems(items):
 
 @pytest.fixture(autouse=True)
 def processes(request, monkeypatch):
-    """Ends what a test leaves running, so that its failure stays its own. Without the mark `slow` it may start nothing."""
+    """Ends what a test leaves running, so that its failure stays its own; refuses to start any without mark `slow`."""
     started, real = [], subprocess.Popen.__init__
 
     def refuse(*_, **__):
@@ -89,9 +89,10 @@ class Trainable:
         assert not self.config.problems()
         self.runtime = make_runtime(replicas, precision, xla, kind)
         self.data, self.plan = data, make_plan(self.config, data.train.size, replicas)
-        self.state = TrainState(self.config, self.plan, self.runtime, len(data.classes), data.image_shape)
-        self.feed = open_feed(data, self.config, self.plan, first_step, self.runtime)
-        self.loop = make_train_loop(self.state, self.config, self.plan, self.runtime, self.feed)
+        self.job = Job(self.config, self.plan, self.runtime, data)
+        self.state = TrainState(self.job)
+        self.feed = open_feed(self.job, first_step=first_step)
+        self.loop = make_train_loop(self.job, self.state, self.feed)
         self._tf = tf
 
     def train(self, steps):

@@ -85,7 +85,7 @@ def test_a_damaged_checkpoint_is_found_and_the_one_before_is_used(saved, name, d
 def test_what_is_learned_about_a_step_later_is_added_to_it(saved):
     made, checkpoints, _ = saved
     before = (checkpoints.path(6) / "state.index").stat().st_mtime_ns
-    checkpoints.amend(6, {"evaluation": {"accuracy": 0.7}})
+    checkpoints.update_manifest(6, {"evaluation": {"accuracy": 0.7}})
     checkpoints.save(made.state.snapshot(), {"evaluation": {"accuracy": 0.9}})
     manifest, warnings = newest(checkpoints)
     assert not warnings and manifest["evaluation"]["accuracy"] == 0.9 and checkpoints.best_step() == 6

@@ -1,4 +1,4 @@
-"""A deadline on progress, in processes of their own: it ends them."""
+"""A limit on the time without progress, in processes of their own: it ends them."""
 
 import signal
 import subprocess
@@ -12,10 +12,10 @@ pytestmark = pytest.mark.slow
 
 HEAD = """
 import sys, time
-from trainer.process.watchdog import Deadline
+from trainer.process.watchdog import Watchdog
 def forever():
     while True: time.sleep(0.1)
-with Deadline({seconds}) as deadline:
+with Watchdog({seconds}) as watchdog:
     print("ready", flush=True)
 """
 
@@ -26,7 +26,7 @@ def start(body, seconds=1.5):
 
 
 def test_who_makes_no_progress_shows_the_stacks_and_ends():
-    job = start("    deadline.progress('evaluating')\n    forever()\n")
+    job = start("    watchdog.reset('evaluating')\n    forever()\n")
     began = time.monotonic()
     _, err = job.communicate(timeout=30)
     assert job.returncode == 70 and 1.5 < time.monotonic() - began < 15
@@ -35,14 +35,14 @@ def test_who_makes_no_progress_shows_the_stacks_and_ends():
 
 
 def test_progress_and_longer_phases_put_it_off():
-    job = start("    for _ in range(6):\n        time.sleep(0.5)\n        deadline.progress()\n"
-                "    with deadline.phase('compiling', 4):\n        time.sleep(3)\n    print('through')\n")
+    job = start("    for _ in range(6):\n        time.sleep(0.5)\n        watchdog.reset()\n"
+                "    with watchdog.phase('compiling', 4):\n        time.sleep(3)\n    print('through')\n")
     out, err = job.communicate(timeout=60)
     assert job.returncode == 0 and out == "ready\nthrough\n" and not err
 
 
 def test_time_in_which_the_process_was_stopped_does_not_count():
-    job = start("    deadline.progress()\n    time.sleep(1)\n    print('through')\n", 4.0)
+    job = start("    watchdog.reset()\n    time.sleep(1)\n    print('through')\n", 4.0)
     job.stdout.readline()
     job.send_signal(signal.SIGSTOP)
     time.sleep(6)

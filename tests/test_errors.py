@@ -8,7 +8,7 @@ from conftest import environment
 
 PROGRAM = """
 import atexit, sys
-from trainer.errors import run_as_process
+from trainer.process.exit import run_as_process
 atexit.register(lambda: print("the interpreter's own end"))
 def program():
     print("out")

@@ -11,7 +11,7 @@ from trainer.train.evaluation import Evaluator
 def test_every_example_counts_once(trainable, small, replicas, rows):
     made = trainable(replicas)
     made.train(20)
-    evaluator = Evaluator(made.state.model, small.test, rows, made.runtime)
+    evaluator = Evaluator(made.state.model, small.test, made.runtime, per_replica_batch_size=rows)
     logits = made.state.model(small.test.images.astype(np.float32), training=False).numpy()
     log_p = logits - np.log(np.exp(logits).sum(1, keepdims=True))
     for _ in range(2):
@@ -23,8 +23,8 @@ def test_every_example_counts_once(trainable, small, replicas, rows):
 
 def test_it_sees_later_weights_without_compiling_again(trainable, small):
     made = trainable(2)
-    evaluator = Evaluator(made.state.model, small.test, 10, made.runtime)
-    before = evaluator()
+    evaluator = Evaluator(made.state.model, small.test, made.runtime, per_replica_batch_size=10)
+    before = evaluator.run()
     made.train(30)
-    assert evaluator().loss != before.loss
+    assert evaluator.run().loss != before.loss
     assert evaluator._function.experimental_get_tracing_count() == 1

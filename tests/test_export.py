@@ -13,7 +13,7 @@ from PIL import Image
 
 from trainer.errors import Stopped, StorageError
 from trainer.export.exporter import PATHS, export
-from trainer.storage import durable
+from trainer.storage.manifest import read_manifest
 
 pytestmark = pytest.mark.slow
 
@@ -85,17 +85,17 @@ def test_each_export_is_measured_and_sealed(exported):
     accuracy = np.mean(logits(made).argmax(1) == made.data.test.labels)
     assert accuracy > 0.15
     assert {name: entry["accuracy"] for name, entry in result.items()} == dict.fromkeys(PATHS, accuracy)
-    manifest, fault = durable.read_manifest(folder)
+    manifest, fault = read_manifest(folder)
     assert not fault and manifest["exports"] == json.loads(json.dumps(result))
     assert {"model.h5", "model.keras", "saved_model/1/saved_model.pb"} <= set(manifest["files"])
 
 
 def test_an_export_that_differs_fails_and_leaves_the_old_one(exported):
     made, folder, _ = exported
-    before = durable.read_manifest(folder)[0]
+    before = read_manifest(folder)[0]
     with pytest.raises(StorageError, match="exports differ from the model's test accuracy of 99.0000%: h5"):
         export(made.config, made.data, made.state.model, 0.99, folder)
-    assert durable.read_manifest(folder) == (before, None)
+    assert read_manifest(folder) == (before, None)
     assert [path.name for path in folder.parent.iterdir()] == ["export"]
 
 

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from trainer.errors import StorageError
 from trainer.storage import durable
+from trainer.storage.manifest import read_manifest, seal, write_manifest
 
 ANY_JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
@@ -23,12 +24,12 @@ def sealed(tmp_path):
     folder = tmp_path / "sealed"
     folder.mkdir()
     (folder / "a").write_bytes(b"abc")
-    durable.seal(folder, {"step": 3})
+    seal(folder, {"step": 3})
     return folder
 
 
 def test_what_was_sealed_is_read(sealed):
-    manifest, fault = durable.read_manifest(sealed)
+    manifest, fault = read_manifest(sealed)
     assert not fault and manifest["step"] == 3 and manifest["files"]["a"]["bytes"] == 3
 
 
@@ -38,7 +39,7 @@ def test_what_was_sealed_is_read(sealed):
 def test_no_other_bytes_are_a_manifest(tmp_path_factory, text):
     folder = tmp_path_factory.mktemp("any")
     (folder / "manifest.json").write_bytes(text)
-    manifest, fault = durable.read_manifest(folder)
+    manifest, fault = read_manifest(folder)
     assert manifest is None and fault
 
 
@@ -49,10 +50,10 @@ def test_a_manifest_that_hashes_right_and_lists_anything(tmp_path_factory, liste
     folder = tmp_path_factory.mktemp("any")
     (folder / "a").write_bytes(b"abc")
     try:
-        durable.write_manifest(folder, {**more, "files": listed})
+        write_manifest(folder, {**more, "files": listed})
     except (ValueError, TypeError):  # what JSON can't hold can't be there
         return
-    manifest, fault = durable.read_manifest(folder)
+    manifest, fault = read_manifest(folder)
     assert bool(manifest) != bool(fault)
     if manifest:
         assert listed == {} or set(listed) <= {"a"}
@@ -63,14 +64,14 @@ def test_a_manifest_that_hashes_right_and_lists_anything(tmp_path_factory, liste
 def test_any_flipped_bit_and_any_cut_is_found(tmp_path_factory, place, bit, length):
     folder = tmp_path_factory.mktemp("flip")
     (folder / "a").write_bytes(bytes(range(256)))
-    durable.seal(folder, {"step": 3, "evaluation": {"accuracy": 0.5}})
+    seal(folder, {"step": 3, "evaluation": {"accuracy": 0.5}})
     for name in ("a", "manifest.json"):
         whole = (folder / name).read_bytes()
         damaged = bytearray(whole)
         damaged[place % len(whole)] ^= 1 << bit
         for content in (bytes(damaged), whole[:length] if length is not None and length < len(whole) else b""):
             (folder / name).write_bytes(content)
-            manifest, fault = durable.read_manifest(folder)
+            manifest, fault = read_manifest(folder)
             # JSON has spaces between its words that may turn into other spaces: then it says the same.
             assert fault or (name == "manifest.json" and json.loads(content) == json.loads(whole))
         (folder / name).write_bytes(whole)

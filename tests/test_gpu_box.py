@@ -118,14 +118,14 @@ def test_a_gpus_failure_is_named_with_its_fix_and_what_was_said_before(monkeypat
     said = "I0000 oneDNN custom operations are on\nE0000 cuda_dnn.cc: an old library\n"
     monkeypatch.setattr(tf_import, "_kept", [said])
     error = getattr(tf_import.tf.errors, kind)(None, None, f"Graph execution error:\n\n{text}\n\t [[{{{{node a}}}}]]")
-    found = tf_import.as_ours(error)
+    found = tf_import.translate(error)
     assert found.code == code and says in found.cause and text.split(":")[0].split(".")[0] in found.cause
     assert found.fix and found.details == "E0000 cuda_dnn.cc: an old library"
 
 
 def test_on_one_machine_nobody_else_is_gone():
     """An `Unavailable` that no worker can have caused is a defect, with its traceback, and nothing to start again."""
-    assert tf_import.as_ours(tf_import.tf.errors.UnavailableError(None, None, "shapes differ")) is None
+    assert tf_import.translate(tf_import.tf.errors.UnavailableError(None, None, "shapes differ")) is None
     assert gpu_failures.name("shapes differ", "shapes differ") is None
 
 

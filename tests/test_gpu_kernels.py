@@ -51,7 +51,7 @@ def traced(small, replicas=2, workers=1, **settings):
     made = Trainable(small, replicas, **settings)
     if workers > 1:
         runtime = dataclasses.replace(made.runtime, workers=workers)
-        made.loop = make_train_loop(made.state, made.config, made.plan, runtime, made.feed)
+        made.loop = make_train_loop(dataclasses.replace(made.job, runtime=runtime), made.state, made.feed)
     return made
 
 
@@ -97,7 +97,7 @@ def test_the_step_of_several_workers(small):
 @pytest.mark.parametrize("xla", [True, False])
 def test_evaluation(small, xla):
     made = traced(small, model="small_models:regularized", xla=xla)
-    evaluator = Evaluator(made.state.model, small.test, 12, made.runtime)
+    evaluator = Evaluator(made.state.model, small.test, made.runtime, per_replica_batch_size=12)
     require_kernels(evaluator._function.get_concrete_function(COUNT))
 
 

@@ -10,7 +10,7 @@ from conftest import make_runtime
 
 from trainer.config import Config
 from trainer.data.pipeline import open_feed
-from trainer.plan import make_plan
+from trainer.plan import Job, make_plan
 from trainer.train.evaluation import Evaluator
 
 pytestmark = pytest.mark.slow
@@ -67,14 +67,14 @@ def test_images_lie_on_the_device_where_xla_can_gather_them(trainable, xla, wher
 def test_evaluation_and_snapshots_take_the_same_way(trainable, small, replicas):
     made = [trainable(replicas, kind=kind, model="small_models:normalized", **SETTINGS)
             for kind in (gpu_like.KIND, make_runtime(1).kind)]
-    answers = [Evaluator(each.state.model, small.test, 12, each.runtime)() for each in made]
+    answers = [Evaluator(each.state.model, small.test, each.runtime, per_replica_batch_size=12).run() for each in made]
     assert answers[0] == answers[1]
 
 
 def test_every_feed_gives_the_batches_of_the_cpu(small):
     config = Config(batch_size=24, epochs=1)
     plan = make_plan(config, small.train.size, 2)
-    ours, theirs = (open_feed(small, config, plan, 0, make_runtime(2, kind=kind, xla=True)).iterators
+    ours, theirs = (open_feed(Job(config, plan, make_runtime(2, kind=kind, xla=True), small), first_step=0).iterators
                     for kind in (make_runtime(1).kind, gpu_like.KIND))
     for mine, other in zip(ours, theirs, strict=True):
         for batch, resident in zip(mine, other, strict=True):

@@ -9,8 +9,8 @@ import pytest
 from trainer.config import Config
 from trainer.distributed import consistency
 from trainer.distributed.cluster import Cluster
-from trainer.distributed.consistency import differences, facts_of
-from trainer.distributed.rendezvous import meet, split_address
+from trainer.distributed.consistency import differences, fingerprint_of
+from trainer.distributed.rendezvous import rendezvous, split_address
 from trainer.errors import BusyError, DeviceError, LockstepError, UsageError, WorkerError
 
 
@@ -33,7 +33,8 @@ class Job:
     def start(self, worker, facts=None, failure=None, seconds=20.0):
         def act():
             try:
-                meet(Cluster(worker, len(self.addresses), True, self.addresses), facts or {"x": 1}, failure, seconds)
+                cluster = Cluster(worker, len(self.addresses), True, self.addresses)
+                rendezvous(cluster, facts or {"x": 1}, failure, seconds)
                 self.ends[worker] = None
             except LockstepError as error:
                 self.ends[worker] = error
@@ -165,7 +166,8 @@ def test_a_worker_that_goes_away_is_waited_for():
 
 
 def test_facts():
-    mine, other = facts_of(Config(model="small_models:smooth")), facts_of(Config(learning_rate=1.0, data_dir="x"))
+    mine = fingerprint_of(Config(model="small_models:smooth"))
+    other = fingerprint_of(Config(learning_rate=1.0, data_dir="x"))
     assert len(mine["Lockstep's code"]) == 16 and mine["tensorflow"].startswith("2.")
     assert len(mine["the code of small_models:smooth"]) == 16
     lines = differences([mine, mine, other])

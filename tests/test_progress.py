@@ -8,8 +8,8 @@ import numpy as np
 from trainer.config import Config
 from trainer.plan import make_plan
 from trainer.train.evaluation import Evaluation
-from trainer.train.loss_monitor import LossWatch
-from trainer.train.metrics import Progress
+from trainer.train.loss_monitor import LossMonitor
+from trainer.train.metrics import RunMetrics
 from trainer.train.step import StepRecords
 
 
@@ -22,13 +22,13 @@ def records(first, last):
 
 def lines(cuts, through_json=False):
     plan = make_plan(Config(batch_size=10, epochs=2.3, log_every_steps=5), 100, 1)
-    progress, found = Progress(), []
-    watch = LossWatch(Config(spike_factor=2.0), "float32", lambda step: [step])
+    progress, found = RunMetrics(), []
+    monitor = LossMonitor(Config(spike_factor=2.0), "float32", lambda step: [step])
     for first, last in zip((0, *cuts), (*cuts, plan.total_steps), strict=True):
-        found += progress.absorb(records(first, last), first, plan, watch)
+        found += progress.update(records(first, last), first, plan, monitor)
         if through_json:
-            progress = Progress.from_json(json.loads(json.dumps(dataclasses.asdict(progress))))
-            watch = LossWatch(Config(spike_factor=2.0), "float32", lambda step: [step], progress.recent)
+            progress = RunMetrics.from_json(json.loads(json.dumps(dataclasses.asdict(progress))))
+            monitor = LossMonitor(Config(spike_factor=2.0), "float32", lambda step: [step], progress.recent)
     return found
 
 
@@ -46,7 +46,7 @@ def test_a_step_without_a_finite_loss_is_counted_and_left_out_of_the_mean():
 
 
 def test_best_and_patience():
-    plan, progress = make_plan(Config(), 1000, 1), Progress()
+    plan, progress = make_plan(Config(), 1000, 1), RunMetrics()
     config = Config(patience=2, target_accuracy=0.9)
     best = [progress.note_evaluation(step, Evaluation(1.0, accuracy, 10, ()), plan)[1]
             for step, accuracy in enumerate((0.5, 0.5, 0.6, 0.4))]

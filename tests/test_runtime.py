@@ -8,8 +8,9 @@ from trainer.config import Config
 from trainer.distributed import runtime
 from trainer.distributed.cluster import Cluster, read_cluster
 from trainer.distributed.devices import choice
-from trainer.errors import DeviceError, UsageError, run_to_exit_code
+from trainer.errors import DeviceError, UsageError
 from trainer.process import tf_import
+from trainer.process.exit import run_to_exit_code
 
 
 @pytest.mark.slow
@@ -102,7 +103,7 @@ def test_device_errors_become_ours(monkeypatch):
     ("Collective ops is aborted by: Socket closed", "another worker is gone: Collective ops is aborted by: Socket")])
 def test_lost_workers_are_named_where_tensorflow_knows(message, says, monkeypatch):
     monkeypatch.setattr(tf_import, "several_workers", True)
-    assert tf_import.as_ours(runtime.tf.errors.UnavailableError(None, None, message)).cause.startswith(says)
+    assert tf_import.translate(runtime.tf.errors.UnavailableError(None, None, message)).cause.startswith(says)
 
 
 def raising(error):

@@ -1,4 +1,4 @@
-"""Signals: a wish that is heard in a native call, and a second one that ends at once."""
+"""Signals: a stop that is heard in a native call, and a second one that ends at once."""
 
 import signal
 import subprocess
@@ -13,8 +13,8 @@ pytestmark = pytest.mark.slow
 # The main thread stays in one native call, as it does while TensorFlow compiles.
 PROGRAM = """
 import time
-from trainer.process.signals import StopWish
-with StopWish() as wish:
+from trainer.process.signals import StopRequest
+with StopRequest() as stop:
     print("ready", flush=True)
     time.sleep(60)
 """
@@ -22,12 +22,12 @@ with StopWish() as wish:
 # The same in a section where nothing would be lost, once a save that is under way is over.
 STUCK = """
 import sys, time
-from trainer.process.signals import StopWish
+from trainer.process.signals import StopRequest
 def settled():
     time.sleep(1)
     print("settled", flush=True)
     return sys.argv[1] == "well"
-with StopWish() as wish, wish.nothing_to_save("compiling", settled):
+with StopRequest() as stop, stop.nothing_to_save("compiling", settled):
     print("ready", flush=True)
     time.sleep(60)
 """
@@ -36,9 +36,9 @@ with StopWish() as wish, wish.nothing_to_save("compiling", settled):
 # All is done; what is left is the end of the interpreter, which takes a while with TensorFlow in it.
 DONE = """
 import atexit, sys, time
-from trainer.process.signals import StopWish
+from trainer.process.signals import StopRequest
 atexit.register(lambda: (print("ready", flush=True), time.sleep(1), print(open("/proc/self/status").read())))
-with StopWish(for_good=True) as wish:
+with StopRequest(exits_process=True) as stop:
     pass
 """
 

@@ -14,9 +14,10 @@ from trainer.data.pipeline import open_feed
 from trainer.distributed import collectives
 from trainer.errors import DeviceError, DivergedError
 from trainer.train import step
-from trainer.train.loss_monitor import LossWatch
-from trainer.train.metrics import Progress
-from trainer.train.step import cross_entropy, make_train_loop
+from trainer.train.loss_monitor import LossMonitor
+from trainer.train.losses import cross_entropy
+from trainer.train.metrics import RunMetrics
+from trainer.train.step import make_train_loop
 
 
 def relative(a, b):
@@ -93,8 +94,8 @@ def test_the_ledger_holds_what_the_pipelines_gave(trainable, small, replicas):
         assert sorted(ids[epoch - 5:epoch + 5].ravel()) == list(range(240))
     # Not worked out from the seed: other pipelines, other ids.
     other = trainable(replicas, ledger=True)
-    feed = open_feed(small, dataclasses.replace(other.config, seed=7), other.plan, 0, other.runtime)
-    other.loop = make_train_loop(other.state, other.config, other.plan, other.runtime, feed)
+    feed = open_feed(dataclasses.replace(other.job, config=dataclasses.replace(other.config, seed=7)), first_step=0)
+    other.loop = make_train_loop(other.job, other.state, feed)
     np.testing.assert_array_equal(other.train(3).ids.ravel(), order.Shuffle(7, 240).stream(0, 3 * 24)[0])
     assert trainable(replicas).train(2).ids is None
 
@@ -196,7 +197,7 @@ def call_model_by(made, function):
 
     try:
         state.model = Replaced()
-        made.loop = make_train_loop(state, made.config, made.plan, made.runtime, made.feed)
+        made.loop = make_train_loop(made.job, state, made.feed)
     finally:
         state.model = model
 
@@ -217,7 +218,7 @@ def test_the_loss_scale_doubles_after_long_peace(trainable, monkeypatch):
     made = trainable(1, precision="float16", optimizer="sgd", learning_rate=0.01)
     made.state.loss_scale.assign(8.0)
     assert made.train(11).finite.all()
-    assert made.state.loss_scale.numpy() == 32.0 and made.state.good_in_row.numpy() == 1
+    assert made.state.loss_scale.numpy() == 32.0 and made.state.finite_steps.numpy() == 1
 
 
 def test_bfloat16_computes_otherwise_and_about_the_same(trainable):
@@ -304,12 +305,13 @@ def test_a_sudden_change_of_range_brings_the_loss_scale_down_and_ends_no_healthy
     call_model_by(made, lambda model, images, step: model(images, training=True) * tf.where(step < 2.5, 1.0, 2.0**16))
     records = made.train(40)
     assert records.finite[-1] and np.isfinite(records.loss).all()
-    progress, monitor = Progress(), LossWatch(Config(max_bad_steps=4, spike_factor=0.0), "float16", lambda step: [step])
-    list(progress.absorb(records, 0, made.plan, monitor))
-    found = monitor.take_found()
+    progress = RunMetrics()
+    monitor = LossMonitor(Config(max_bad_steps=4, spike_factor=0.0), "float16", lambda step: [step])
+    list(progress.update(records, 0, made.plan, monitor))
+    found = monitor.pop_events()
     assert max(event["in_row"] for event in found) > 4
     for event in found:
-        monitor.require_bearable(event)
+        monitor.raise_if_diverged(event)
 
 
 def test_a_float16_run_without_a_way_out_still_ends(trainable):
@@ -318,11 +320,11 @@ def test_a_float16_run_without_a_way_out_still_ends(trainable):
     call_model_by(made, lambda model, images, step: model(images, training=True) * 2.0**60)
     records = made.train(10)
     assert not records.finite.any()
-    progress, monitor = Progress(), LossWatch(Config(max_bad_steps=4), "float16", lambda step: [step])
-    list(progress.absorb(records, 0, made.plan, monitor))
+    progress, monitor = RunMetrics(), LossMonitor(Config(max_bad_steps=4), "float16", lambda step: [step])
+    list(progress.update(records, 0, made.plan, monitor))
     with pytest.raises(DivergedError, match="6 steps in a row"):  # two of them halved the scale to 1
-        for event in monitor.take_found():
-            monitor.require_bearable(event)
+        for event in monitor.pop_events():
+            monitor.raise_if_diverged(event)
 
 
 @pytest.mark.parametrize("replicas", [1, 2, 4])

@@ -4,7 +4,8 @@ import importlib
 import sys
 
 from trainer import flags
-from trainer.errors import UsageError, run_as_process, run_to_exit_code
+from trainer.errors import UsageError
+from trainer.process.exit import run_as_process, run_to_exit_code
 
 COMMANDS = {
     "train": "train, or go on training (the same as python -m trainer.main)",
@@ -27,7 +28,7 @@ def main(argv=None):
     Returns:
         The exit code; see errors.py.
     """
-    for_good, argv = argv is None, sys.argv[1:] if argv is None else list(argv)
+    exits_process, argv = argv is None, sys.argv[1:] if argv is None else list(argv)
     if not argv or argv[0] in ("-h", "--help", "help"):
         print("lockstep COMMAND --flags      (COMMAND --help lists its flags)\n")
         print("\n".join(f"  {name:<10} {does}" for name, does in COMMANDS.items()))
@@ -35,7 +36,7 @@ def main(argv=None):
     if argv[0] == "train":
         from trainer import main as trainer_main
 
-        return trainer_main.main(argv[1:], for_good)
+        return trainer_main.main(argv[1:], exits_process)
     return run_to_exit_code(_run, argv[0], argv[1:])
 
 

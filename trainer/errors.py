@@ -3,12 +3,7 @@
 Imports no TensorFlow, so that a wrong flag is answered at once.
 """
 
-import contextlib
 import errno
-import os
-import signal
-import sys
-import traceback
 
 
 class LockstepError(Exception):
@@ -96,22 +91,11 @@ class DivergedError(LockstepError):
     code = 76
 
 
-def failure_of(action):
-    """The `LockstepError` that an action ends with, or None; see `as_ours`. Whatever is none passes through."""
-    try:
-        action()
-    except Exception as error:
-        ours = as_ours(error)
-        if not ours:
-            raise
-        return ours
-
-
 class catching:  # noqa: N801  a context manager, used as contextlib's are
     """Keeps the failure of a block in place of raising it; what is no `LockstepError` passes through.
 
     Attributes:
-        error: The `LockstepError` that the block ended with (see `as_ours`), or None.
+        error: The `LockstepError` that the block ended with (see `translate`), or None.
     """
 
     error = None
@@ -120,8 +104,33 @@ class catching:  # noqa: N801  a context manager, used as contextlib's are
         return self
 
     def __exit__(self, kind, error, _):
-        self.error = as_ours(error) if isinstance(error, Exception) else None
+        self.error = translate(error) if isinstance(error, Exception) else None
         return self.error is not None
+
+
+class FirstFailure:
+    """Keeps the first failure of what runs beside the training, until the workers agree on how to end.
+
+    Entered again and again: `with failures: …`. What is no `LockstepError` passes through.
+
+    Attributes:
+        error: The first `LockstepError`, or None.
+    """
+
+    error = None
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, error, _):
+        ours = translate(error) if isinstance(error, Exception) else None
+        self.error = self.error or ours
+        return ours is not None
+
+    def check(self):
+        """Raises the first failure, if there is one."""
+        if self.error:
+            raise self.error
 
 
 def of_code(code):
@@ -146,7 +155,7 @@ def from_os_error(error):
     return StorageError(f"{error.strerror or error}{where}", fix)
 
 
-def as_ours(error):
+def translate(error):
     """What an exception is in terms of exit codes.
 
     Args:
@@ -161,83 +170,16 @@ def as_ours(error):
         return from_os_error(error)
     if isinstance(error, MemoryError):
         return UsageError("out of memory on the host", "lower --batch_size, or free some memory")
-    # TensorFlow's own errors, if it got as far as that; this module must not import it.
-    native = sys.modules.get("trainer.process.tf_import")
-    return native and native.as_ours(error)
+    return next((ours for translator in _TRANSLATORS if (ours := translator(error))), None)
 
 
-def run_to_exit_code(program, *arguments):
-    """Calls `program` and turns how it ends into an exit code and, where not 0, words on stderr.
-
-    Args:
-        program: A callable; what it returns is ignored.
-        *arguments: Passed on to it.
-
-    Returns:
-        0, or the code of the `LockstepError`. Anything else that was raised is a defect of this
-        program and passes through with its traceback.
-    """
-    try:
-        program(*arguments)
-        return 0
-    except LockstepError as error:
-        return _say(error)
-    except KeyboardInterrupt:
-        return _say(Stopped("stopped by Ctrl-C before there was anything to save", "run the same command again"))
-    except BrokenPipeError:
-        # The reader of our output left (`| head`): not an error, and nobody is there to tell.
-        with contextlib.suppress(OSError):
-            sys.stdout = None
-        return 128 + signal.SIGPIPE
-    except Exception as error:
-        ours = as_ours(error)
-        if not ours:
-            raise
-        return _say(ours)
+_TRANSLATORS = []
 
 
-def run_as_process(program):
-    """Calls `program` and ends the process with the code that it returns, without the interpreter's own end.
-
-    TensorFlow's pipelines read ahead in threads that call Python. One that is in the middle of that when the
-    interpreter ends never comes back, and TensorFlow would wait for it for ever.
+def register_translator(translator):
+    """Adds a library's errors to those that `translate` knows; called by the module that imports the library.
 
     Args:
-        program: A callable that returns an exit code.
+        translator: A function of an exception to a `LockstepError`, or to None if it isn't the library's.
     """
-    code = 1
-    try:
-        code = program()
-    except SystemExit as ending:
-        code = ending.code or 0
-    except BaseException:
-        traceback.print_exc()
-    finally:
-        for stream in (sys.stdout, sys.stderr):
-            with contextlib.suppress(OSError, ValueError, AttributeError):
-                stream.flush()
-        os._exit(code)
-
-
-def _say(error):
-    if isinstance(error, WorkerError) and error.stood_at:
-        _tell_stack(error.stood_at)
-    if error.details:
-        tell(f"lockstep: TensorFlow's libraries said:\n{error.details}")
-    tell(f"lockstep: {error}")
-    return error.code
-
-
-def _tell_stack(stood_at):
-    """Whoever looks for what hung needs to know where each of those stood that waited for it."""
-    tell("lockstep: where this worker stood:")
-    with contextlib.suppress(OSError, AttributeError):  # nobody may be there to hear it
-        traceback.print_tb(stood_at, file=sys.stderr)
-
-
-def tell(words):
-    """Prints to stderr; if its reader has left, to nobody: the exit code says it, too."""
-    try:
-        print(words, file=sys.stderr, flush=True)
-    except OSError:
-        sys.stderr = None
+    _TRANSLATORS.append(translator)

@@ -1,50 +1,43 @@
 """A run from its first step to its exports: the page to read first.
 
     data, plan, state ← configuration
-    go on from the newest sound checkpoint, if there is one
+    resume from the newest sound checkpoint, if there is one
     until the last step:
+        agree with all workers on what comes next
+        evaluate, where an epoch ends   keep the best
+        save, when it is time           or when a user wants the run to stop
         N steps on the device           N so that a call takes about a second
         report them
-        evaluate, where an epoch ends   keep the best
-        save, when it is time           or when somebody wants the run to stop
     export, and measure what was exported
 """
 
 import contextlib
-import dataclasses
 import json
 import math
 import time
 
-from trainer.checkpoint.checkpoints import Checkpoints
-from trainer.checkpoint.manager import CheckpointManager
 from trainer.data.augment.preview import take_samples
 from trainer.data.dataset import load
-from trainer.data.pipeline import on_device
 from trainer.distributed import collectives
 from trainer.distributed.agreement import Decision, agree
-from trainer.distributed.devices.autotune import AutotuneFile
 from trainer.errors import Stopped, catching
-from trainer.plan import make_plan
-from trainer.process.tf_import import tf
-from trainer.reporting.reporter import Reporter
-from trainer.reporting.run_record import finish, resolved
-from trainer.train.evaluation import Evaluator
-from trainer.train.inner_loop import Training
-from trainer.train.resume import resume
-from trainer.train.state import TrainState
+from trainer.export import exporter
+from trainer.plan import Job, make_plan
+from trainer.reporting.run_record import make_result
+from trainer.run import Run
+from trainer.storage import durable
 
 
-def train_and_evaluate(config, runtime, model_dir, console, wish, deadline):
-    """Trains as configured, going on where an earlier start stopped.
+def train_and_evaluate(config, runtime, *, model_dir, console, stop, watchdog):
+    """Trains as configured, and resumes where an earlier start stopped.
 
     Args:
         config: The run's `Config`.
         runtime: The `Runtime`.
         model_dir: The run's `ModelDir`, claimed.
         console: The `Console`.
-        wish: The `StopWish`.
-        deadline: The `Deadline`.
+        stop: The `StopRequest`.
+        watchdog: The `Watchdog`.
 
     Returns:
         What result.json holds; None on workers that aren't the chief.
@@ -52,257 +45,187 @@ def train_and_evaluate(config, runtime, model_dir, console, wish, deadline):
     Raises:
         LockstepError: a subclass for each way to end other than well.
     """
-    with deadline.phase("reading the data"):
+    with stop.nothing_to_save("starting"):
+        job = _read_data(config, runtime, console, watchdog)
+        run = Run(job, model_dir=model_dir, console=console, stop=stop, watchdog=watchdog)
+    with contextlib.closing(run):
+        _train(run)
+        return _finish_together(run)
+
+
+def _read_data(config, runtime, console, watchdog):
+    with watchdog.phase("reading the data"):
         with collectives.all_or_none(runtime):
             data = load(config)
-        collectives.require_same(runtime, {f"data: {name}": value for name, value in data.facts().items()})
+        collectives.require_same(runtime, {f"data: {name}": value for name, value in data.fingerprints().items()})
         with collectives.all_or_none(runtime):
             plan = make_plan(config, data.train.size, runtime.replicas)
     console.say(f"{runtime.sentence()}; {plan.sentence()}")
     console.say(data.sentence())
     _warn_of_bad(data, console)
-    run = Run(config, runtime, model_dir, console, wish, deadline, data, plan)
-    try:
-        with deadline.phase("building the model and looking for checkpoints"):
-            run.prepare()
-        run.train()
-        return run.finish_together()
-    finally:
-        run.close()
+    return Job(config, plan, runtime, data)
 
 
-class Run:
-    """One start of a run: everything that `train_and_evaluate` holds together.
+def _train(run):
+    """Trains and evaluates until the last step, or until the run ends early."""
+    if not run.is_done:
+        run.console.start(run.step, run.job.plan.total_steps)
+    known_bad = run.job.data.bad.here  # all workers know what was bad from the start
+    while True:
+        decision = _agree(run, known_bad)  # the same on all workers
+        if decision.stop:
+            _save_and_stop(run)  # raises Stopped
+        if run.evaluation_due:
+            _evaluate(run)
+        elif run.is_done:
+            break
+        else:
+            if decision.save:
+                run.save()
+            _train_steps(run, decision.num_steps)
+    run.save()
+    with run.watchdog.phase("waiting for the last save"):
+        with collectives.all_or_none(run.job.runtime):
+            run.finish_reports()
+        run.console.stop()
+        with collectives.all_or_none(run.job.runtime):
+            run.checkpoints.wait()
 
-    Attributes:
-        state: The `TrainState`.
-        progress: The `Progress` of the run so far.
-        reporter: The `Reporter`; None on workers that aren't the chief.
-        checkpoints: The `CheckpointManager`.
-        training: The `Training`.
+
+def _agree(run, known_bad):
+    """What comes next: the same `Decision` on all workers.
+
+    Raises:
+        LockstepError: on all workers, if something failed on one.
     """
+    data, timer, stragglers = run.job.data, run.inner_loop.timer, run.inner_loop.stragglers
+    bad = data.bad.here - known_bad
+    # A state in a streak of bad steps must not push the good ones out.
+    due = run.checkpoints.is_due(run.step) and not run.metrics.skipped_in_a_row
+    num_steps = min(timer.steps, max(1, run.job.plan.next_stop(run.step) - run.step))
+    with catching() as caught:
+        run.checkpoints.check()  # and all else that failed beside the training
+        data.bad.check()
+    local = Decision(bool(run.stop.signal), num_steps, due, bad, stragglers.local())
+    decision = agree(run.job.runtime, local, caught.error)
+    data.bad.elsewhere = decision.bad_examples - bad
+    _warn_of_bad(data, run.console)
+    run.watchdog.reset()
+    slow = stragglers.update(decision.own_microseconds)
+    if slow and run.reporter:
+        run.console.warn(slow)
+    return decision
 
-    def __init__(self, config, runtime, model_dir, console, wish, deadline, data, plan):
-        self.config, self.runtime, self.model_dir = config, runtime, model_dir
-        self.console, self.wish, self.deadline, self.data, self.plan = console, wish, deadline, data, plan
-        self.state = self.progress = self.reporter = self.checkpoints = self.training = None
-        self._began, self._known_bad = time.monotonic(), data.bad.here  # all know what was bad from the start
-        self._computed_on, self._autotune = None, AutotuneFile(model_dir.autotune)
 
-    @property
-    def step(self):
-        """Steps done."""
-        return self.training.step
+def _train_steps(run, num_steps):
+    """Calls the device loop once; a start's first call makes it, and compiles."""
+    if run.inner_loop.is_compiled:
+        report = run.inner_loop.run(num_steps)
+    else:
+        if run.step == 0 and run.reporter:
+            with run.failures:
+                run.reporter.introduce(run.job.config, take_samples(run.job))
+        run.inner_loop.compile()
+        with run.compiling():
+            report = run.inner_loop.run(num_steps)
+    if run.reporter:
+        with run.failures:
+            run.reporter.begin(report)  # the next call may begin meanwhile
 
-    def prepare(self):
-        """Builds the state, resumes it, and opens the reports."""
-        config, runtime, plan = self.config, self.runtime, self.plan
-        self.state = TrainState(config, plan, runtime, len(self.data.classes), self.data.image_shape)
-        checkpoints = Checkpoints(self.model_dir.checkpoints, config.keep_checkpoints, self.model_dir.require_lock)
-        resumed = resume(runtime, self.model_dir, checkpoints, self.data, self.state, self.console)
-        self.progress, step = resumed.progress, int(self.state.step.numpy())
+
+def _evaluate(run):
+    began = time.monotonic()
+    with contextlib.nullcontext() if run.evaluator.is_compiled else run.compiling():
+        evaluation = run.evaluator.run(should_stop=_any_stop_request(run))
+    if not evaluation:
+        _save_and_stop(run)
+    seconds = time.monotonic() - began
+    record, is_best = run.metrics.note_evaluation(run.step, evaluation, run.job.plan)
+    record["learning_rate"] = float(run.state.optimizer.learning_rate)
+    record["images_per_second"] = round(evaluation.examples / seconds, 1)
+    if run.reporter:
+        with run.failures:
+            run.reporter.evaluation(record, is_best)
+    if run.checkpoints.saved_at == run.step:
+        run.checkpoints.update_manifest(run.step)
+    elif is_best:
+        run.save()
+    run.inner_loop.skip_time()
+
+
+def _any_stop_request(run):
+    """A function that all workers call together: whether a stop was requested on any of them."""
+    def should_stop():
+        (requests,) = collectives.all_reduce_ints(run.job.runtime, [int(bool(run.stop.signal))])
+        run.watchdog.reset("evaluating")
+        return requests > 0
+
+    return should_stop
+
+
+def _save_and_stop(run):
+    """Saves what is there.
+
+    Raises:
+        Stopped: once it is saved.
+    """
+    with run.watchdog.phase("saving"):
+        collectives.require_equal_states(run.job.runtime, run.state)
+        with collectives.all_or_none(run.job.runtime):
+            run.finish_reports()
+            run.checkpoints.wait()
+            if run.checkpoints.saved_at != run.step or run.checkpoints.is_empty():
+                run.checkpoints.save(run.step)
+                run.checkpoints.wait()
+        collectives.final_barrier(run.job.runtime)
+    why = run.stop.signal or "another worker was"
+    raise Stopped(f"asked to stop ({why}); step {run.step:,} is saved in {run.model_dir.checkpoints}",
+                  "run the same command again; it goes on from there")
+
+
+def _finish_together(run):
+    """Lets the chief finish the run while the other workers wait for it; the result, or None on those."""
+    result, runtime = None, run.job.runtime
+    if runtime.is_chief:
+        patience, waiting = run.watchdog.LONGER, contextlib.nullcontext()
+    else:  # the chief has a watchdog of its own, and TensorFlow tells when it is gone
+        patience, waiting = math.inf, run.nothing_to_save("waiting for the exports")
+    with run.watchdog.phase("exporting", patience), waiting:
         with collectives.all_or_none(runtime):
             if runtime.is_chief:
-                self._open_reports(checkpoints, resumed.report_sizes, step)
-        self.checkpoints = CheckpointManager(
-            checkpoints, self.state, self._describe, self.model_dir.require_lock, step=step, writes=runtime.is_chief,
-            every_steps=plan.checkpoint_every, every_minutes=config.checkpoint_every_minutes)
-        self.training = Training(config, runtime, self.data, plan, self.state, self.progress, self.reporter, step)
-        self.evaluate = Evaluator(self.state.model, self.data.test, plan.rows, runtime)
+                result = _finish(run)
+        collectives.final_barrier(runtime)
+    return result
 
-    def _open_reports(self, checkpoints, sizes, step):
-        """Makes the folder this start's: nothing of later steps is left, and there is room for a checkpoint."""
-        self.model_dir.require_lock()
-        checkpoints.clear_leftovers()
-        checkpoints.forget_after(step)
-        checkpoints.require_room(self.state.variables(), "a checkpoint")
-        self.model_dir.write_config(self.config, resolved(self.config, self.runtime, self.plan, self.data))
-        self.reporter = Reporter(self.model_dir, self.console, sizes, step, self.plan.total_steps, self.config.ledger)
-        if step < self.plan.total_steps:
-            self.model_dir.result.unlink(missing_ok=True)
 
-    def _describe(self, step):
-        """(what a checkpoint's manifest holds besides the state, the reports that must be durable before it counts)."""
-        progress = dataclasses.replace(self.progress, wall_seconds=self.wall_seconds())
-        evaluated = self.progress.evaluation
-        sizes, reports = self.reporter.settle()
-        self._computed_on = self._computed_on or self.runtime.record()  # once: it asks nvidia-smi
-        return {"epoch": self.plan.epoch(step), "data": self.data.fingerprint, "computed_on": self._computed_on,
-                "autotune": self._autotune.keep(), "precision": self.runtime.precision,
-                "bits": self.state.bit_versions, "settings": json.loads(self.config.to_json()),
-                "evaluation": evaluated if evaluated and evaluated["step"] == step else None,
-                "progress": dataclasses.asdict(progress), "reports": sizes}, reports
+def _finish(run):
+    """Exports the model, measures the exports, writes result.json and the report."""
+    exports, formats = {}, run.job.config.export
+    if run.ended_early:
+        run.console.say(f"ended at step {run.step:,}: {run.ended_early}")
+    if formats != ("none",):
+        run.console.say(f"exporting {', '.join(formats)}, and measuring what was exported")
+        run.model_dir.require_lock()
+        with run.nothing_to_save("exporting"):
+            exports = exporter.export(run.job, run.state.model, run.metrics.evaluation["accuracy"],
+                                      folder=run.model_dir.export, between_pieces=_stop_of_exports(run))
+    result = make_result(run.job, run.metrics, step=run.step, skipped_steps=int(run.state.skipped.numpy()),
+                         wall_seconds=run.wall_seconds, exports=exports)
+    durable.write_durably(run.model_dir.result, json.dumps(result, indent=2))
+    with run.nothing_to_save("drawing the curves"):
+        run.reporter.draw(take_samples(run.job))
+    return result
 
-    def wall_seconds(self):
-        """Time of the run in all, over all starts."""
-        return self.progress.wall_seconds + time.monotonic() - self._began
 
-    def train(self):
-        """Trains and evaluates until the last step, or until the run ends early."""
-        if not self._done():
-            self.console.start(self.step, self.plan.total_steps)
-        while True:
-            decision = self._agree()  # the same on all workers
-            if decision.stop:
-                self._save_and_stop()  # raises Stopped
-            if self._evaluation_due():
-                self._evaluate()
-            elif self._done():
-                break
-            else:
-                if decision.save:
-                    self._save()
-                self._train_steps(decision.num_steps)
-        self._save()
-        with self.deadline.phase("waiting for the last save"):
-            with collectives.all_or_none(self.runtime):
-                self.training.finish_reports()
-            self.console.stop()
-            with collectives.all_or_none(self.runtime):
-                self.checkpoints.wait()
+def _stop_of_exports(run):
+    """A function that tells the watchdog of progress, and ends the exports if a stop was requested."""
+    def check():
+        run.watchdog.reset("exporting", run.watchdog.LONGER)
+        if run.stop.signal:
+            raise Stopped(f"asked to stop ({run.stop.signal}) while exporting; the training is done and saved",
+                          "run the same command again; it exports then") from None
 
-    def _train_steps(self, num_steps):
-        """Calls the device loop once; a start's first call makes it, and compiles."""
-        if self.training.is_open:
-            self.training.call(num_steps)
-            return
-        if self.step == 0:
-            self._introduce()
-        self.training.open()
-        with self._compiling():
-            self.training.call(num_steps)
-
-    def _agree(self):
-        """What comes next: the same `Decision` on all workers.
-
-        Raises:
-            LockstepError: on all workers, if something failed on one.
-        """
-        training, bad = self.training, self.data.bad.here - self._known_bad
-        # A state in a streak of bad steps must not push the good ones out.
-        due = self.checkpoints.is_due(self.step) and not self.progress.bad_in_row
-        num_steps = min(training.pace.steps, max(1, self.plan.next_stop(self.step) - self.step))
-        with catching() as caught:
-            self._check()
-        decision = agree(self.runtime, Decision(bool(self.wish.signal), num_steps, due, bad, training.waits.mine()),
-                         caught.error)
-        self.data.bad.elsewhere = decision.bad_examples - bad
-        _warn_of_bad(self.data, self.console)
-        self.deadline.progress()
-        slow = training.waits.take(decision.own_microseconds)
-        if slow and self.reporter:
-            self.console.warn(slow)
-        return decision
-
-    def _check(self):
-        """Raises what went wrong beside the training: in a report, in a save, or in reading the data."""
-        if self.training.failure:
-            raise self.training.failure
-        self.checkpoints.check()
-        self.data.bad.check()
-
-    def _introduce(self):
-        """Tells in TensorBoard what a run is, before its first step."""
-        self.training.report(lambda: self.reporter.settings(self.config))
-        self.training.report(lambda: self.reporter.samples(self._samples()))
-
-    def _samples(self):
-        return take_samples(self.data, self.config, self.plan.batch_size,
-                            on_device(self.config.augment, self.data.train))
-
-    @contextlib.contextmanager
-    def _compiling(self):
-        """Around what compiles, which may take longer than who wants the run to stop may wait."""
-        self._save()
-        with self.deadline.phase("compiling"), self.nothing_to_save("compiling"):
-            yield
-
-    def _evaluation_due(self):
-        evaluated = self.progress.evaluation and self.progress.evaluation["step"]
-        # A run that ends elsewhere than planned (resumed with fewer steps, say) is evaluated where it ends.
-        return (self.plan.evaluates_at(self.step) or self._done()) and evaluated != self.step
-
-    def _evaluate(self):
-        began = time.monotonic()
-        with contextlib.nullcontext() if self.evaluate.compiled else self._compiling():
-            evaluation = self.evaluate(self._wanted_back)
-        if not evaluation:
-            self._save_and_stop()
-        seconds = time.monotonic() - began
-        record, is_best = self.progress.note_evaluation(self.step, evaluation, self.plan)
-        record["learning_rate"] = float(self.state.optimizer.learning_rate)
-        record["images_per_second"] = round(evaluation.examples / seconds, 1)
-        self.training.report(lambda: self.reporter.evaluation(record, is_best))
-        if self.checkpoints.saved_at == self.step:
-            self.checkpoints.update_manifest(self.step)
-        elif is_best:
-            self._save()
-        self.training.skip_time()
-
-    def _wanted_back(self):
-        (wishes,) = collectives.all_reduce_ints(self.runtime, [int(bool(self.wish.signal))])
-        self.deadline.progress("evaluating")
-        return wishes > 0
-
-    def _done(self):
-        return self.step >= self.plan.total_steps or self.progress.ended_early(self.config, self.step) is not None
-
-    def nothing_to_save(self, doing):
-        """Around what may be cut short by a signal; see `StopWish`."""
-        return self.wish.nothing_to_save(doing, self.checkpoints.is_settled)
-
-    def _save(self):
-        """Begins to save what isn't saved yet, once the save before is through."""
-        if self.checkpoints.saved_at != self.step:
-            with self.deadline.phase("saving"):
-                collectives.require_equal_states(self.runtime, self.state)
-                self.checkpoints.save(self.step)
-
-    def _save_and_stop(self):
-        self.wish.end()  # what follows is short, and shall not be cut short
-        with self.deadline.phase("saving"):
-            collectives.require_equal_states(self.runtime, self.state)
-            with collectives.all_or_none(self.runtime):
-                self._save_all()
-            collectives.final_barrier(self.runtime)
-        why = self.wish.signal or "another worker was"
-        raise Stopped(f"asked to stop ({why}); step {self.step:,} is saved in {self.model_dir.checkpoints}",
-                      "run the same command again; it goes on from there")
-
-    def _save_all(self):
-        self.training.finish_reports()
-        self.checkpoints.wait()
-        if self.checkpoints.saved_at != self.step or self.checkpoints.is_empty():
-            self.checkpoints.save(self.step)
-            self.checkpoints.wait()
-
-    def finish_together(self):
-        """Lets the chief finish the run while the other workers wait for it.
-
-        Returns:
-            What result.json holds; None on workers that aren't the chief.
-        """
-        result = None
-        if self.runtime.is_chief:
-            patience, waiting = self.deadline.LONGER, contextlib.nullcontext()
-        else:  # the chief has a deadline of its own, and TensorFlow tells when it is gone
-            patience, waiting = math.inf, self.nothing_to_save("waiting for the exports")
-        with self.deadline.phase("exporting", patience), waiting:
-            with collectives.all_or_none(self.runtime):
-                if self.runtime.is_chief:
-                    result = finish(self, self._samples)
-            collectives.final_barrier(self.runtime)
-        return result
-
-    def close(self):
-        """Ends all output of the run."""
-        self.console.stop()
-        if self.checkpoints:
-            self.checkpoints.close()
-        if self.reporter:
-            # All that counts is on the disk; what fails here must not hide what the run ends with.
-            with contextlib.suppress(OSError, tf.errors.OpError):
-                self.reporter.close()
+    return check
 
 
 def _warn_of_bad(data, console):

@@ -1,15 +1,23 @@
-"""Epochs, fractions and replicas as whole steps. Integers only; no TensorFlow.
+"""What a run is: epochs, fractions and replicas as whole steps. Integers only; no TensorFlow.
 
 The examples of a run are one stream: the first epoch's in its order, the second's in its own, and so
 on. A step takes the next `batch_size` of the stream, so none is skipped and every batch is full,
 also where an epoch ends inside a batch. Epoch e is over at the first step that has seen all of it.
 """
 
+from __future__ import annotations
+
 import dataclasses
 from fractions import Fraction
+from typing import TYPE_CHECKING
 
 from trainer.config import indivisible, mixes
 from trainer.errors import DataError, UsageError
+
+if TYPE_CHECKING:
+    from trainer.config import Config
+    from trainer.data.dataset import Dataset
+    from trainer.distributed.runtime import Runtime
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,7 +45,7 @@ class Plan:
     checkpoint_every: int
 
     @property
-    def rows(self):
+    def per_replica_batch_size(self):
         """Examples per step and replica."""
         return self.batch_size // self.replicas
 
@@ -71,10 +79,27 @@ class Plan:
 
     def sentence(self):
         """The arithmetic of the batch, for people."""
-        share = f" = {self.replicas} replicas × {self.rows}" if self.replicas > 1 else ""
+        share = f" = {self.replicas} replicas × {self.per_replica_batch_size}" if self.replicas > 1 else ""
         per_epoch = self.examples / self.batch_size
         return (f"global batch {self.batch_size:,}{share}; {self.examples:,} examples make {per_epoch:,.6g} steps an "
                 f"epoch; {self.epoch(self.total_steps):.3g} epochs are {self.total_steps:,} steps")
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """What a run trains, on what, and how far: the same from a start's first step to its last.
+
+    Args:
+        config: What the user decided.
+        plan: What happens at which step.
+        runtime: The devices.
+        data: The data set.
+    """
+
+    config: Config
+    plan: Plan
+    runtime: Runtime
+    data: Dataset
 
 
 def make_plan(config, examples, replicas):

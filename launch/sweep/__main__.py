@@ -9,9 +9,10 @@ from launch import gpus
 from launch.sweep import grid, results, runner
 from launch.sweep.display import Board
 from trainer import flags
-from trainer.config import Checked, option
-from trainer.errors import BusyError, LockstepError, Stopped, UsageError, run_as_process, run_to_exit_code
-from trainer.process.signals import StopWish
+from trainer.errors import BusyError, LockstepError, Stopped, UsageError
+from trainer.options import Checked, option
+from trainer.process.exit import run_as_process, run_to_exit_code
+from trainer.process.signals import StopRequest
 from trainer.storage.folder_lock import FolderLock
 
 
@@ -66,9 +67,9 @@ def _sweep(argv):
     if (out / "config.json").exists():
         raise UsageError(f"{out} is the folder of a run", "use another --out for the sweep")
     out.mkdir(parents=True, exist_ok=True)
-    with StopWish(for_good=True) as wish, _locked(out):
-        jobs = _run_all(options, out, planned, slots, wish)
-    _end(jobs, wish)
+    with StopRequest(exits_process=True) as stop, _locked(out):
+        jobs = _run_all(options, out, planned, slots, stop)
+    _end(jobs, stop)
 
 
 @contextlib.contextmanager
@@ -84,7 +85,7 @@ def _locked(out):
         lock.give_back()
 
 
-def _run_all(options, out, planned, slots, wish):
+def _run_all(options, out, planned, slots, stop):
     """Runs what isn't done yet; returns the `Job`s."""
     jobs = [runner.Job(run, "done" if results.figures(run) else "waiting") for run in planned]
     board = Board(out / "log.txt", jobs)
@@ -97,7 +98,7 @@ def _run_all(options, out, planned, slots, wish):
 
     write()
     with board:
-        runner.Sweep(jobs, slots, options.max_restarts, board, write).run(wish)
+        runner.Sweep(jobs, slots, options.max_restarts, board, write).run(stop)
     board.results(results.rows(planned, _codes(jobs)))
     board.say(f"  {out / 'sweep.csv'!s:<50} this table, for programs (sweep.json, too)")
     board.say(f"  {f'tensorboard --logdir={out}':<50} all runs; HParams has this table")
@@ -109,12 +110,12 @@ def _codes(jobs):
     return {job.run.name: job.code for job in jobs if job.code is not None}
 
 
-def _end(jobs, wish):
+def _end(jobs, stop):
     """Raises what the exit code is to say."""
     failed = [job for job in jobs if job.state == "failed"]
     unfinished = sum(job.state != "done" for job in jobs) - len(failed)
-    if wish.signal and unfinished:
-        raise Stopped(f"asked to stop ({wish.signal}); {unfinished} of {len(jobs)} runs aren't done",
+    if stop.signal and unfinished:
+        raise Stopped(f"asked to stop ({stop.signal}); {unfinished} of {len(jobs)} runs aren't done",
                       "run the same command again; it goes on from there")
     if failed:
         lines = [f"{job.run.name} {job.ending()}; see {job.log}" for job in failed]

@@ -66,7 +66,7 @@ class Board(Console):
     def asked(self, signal):
         """Says that the sweep was asked to stop."""
         if self._live:
-            # `StopWish` wrote a line below the table, past this module.
+            # `StopRequest` wrote a line below the table, past this module.
             self._rich.control(Control.move(0, -_LINES_OF_A_WISH))
         self.say(f"{signal}: the runs save, then stop; a second signal ends them at once")
 

@@ -128,11 +128,11 @@ class Sweep:
         self._jobs, self._slots, self._max_restarts = jobs, slots, max_restarts
         self._board, self._changed = board, changed
 
-    def run(self, wish):
+    def run(self, stop):
         """Starts and watches the runs.
 
         Args:
-            wish: The `StopWish`. Once it is uttered, the runs are asked to stop, and saved.
+            stop: The `StopRequest`. Once it is uttered, the runs are asked to stop, and saved.
         """
         asked = False
         try:
@@ -140,9 +140,9 @@ class Sweep:
                 for job in self._running():
                     if (code := job.process.poll()) is not None:
                         self._ended(job, code, asked)
-                if wish.signal and not asked:
+                if stop.signal and not asked:
                     asked = True
-                    self._board.asked(wish.signal)
+                    self._board.asked(stop.signal)
                     self._stop()
                 if not asked:
                     self._start()

@@ -19,7 +19,8 @@ import time
 from launch.workers.child_process import raise_file_limit
 from launch.workers.exit_cause import Verdict, judge
 from launch.workers.worker import Worker
-from trainer.errors import BusyError, Stopped, WorkerError, tell
+from trainer.errors import BusyError, Stopped, WorkerError
+from trainer.process.exit import tell
 from trainer.storage.folder_lock import FolderLock
 
 _PORT_SECONDS = 60.0  # for the agents to come up and find ports
@@ -65,12 +66,12 @@ class Supervisor:
         words: The trainer's.
         model_dir: The run's folder, a `Path`; logs go into its `workers/`.
         max_restarts: How often the job is started again.
-        wish: A `StopWish`.
+        stop: A `StopRequest`.
         words_again: The trainer's from the second start on; None for the same.
     """
 
-    def __init__(self, places, words, model_dir, max_restarts, wish, words_again=None):
-        self._places, self._words, self._max_restarts, self._wish = places, words, max_restarts, wish
+    def __init__(self, places, words, model_dir, max_restarts, stop, words_again=None):
+        self._places, self._words, self._max_restarts, self._wish = places, words, max_restarts, stop
         self._words_again = words if words_again is None else words_again
         self._logs = model_dir / "workers"
         # On a terminal the chief draws its progress itself, if it is on this machine.

@@ -4,7 +4,7 @@ import pytest
 
 from trainer.commands import verify
 from trainer.errors import StorageError
-from trainer.storage import durable
+from trainer.storage.manifest import seal
 
 
 @pytest.fixture
@@ -13,7 +13,7 @@ def folder(tmp_path):
         checkpoint = tmp_path / f"checkpoints/step-{step:08d}"
         checkpoint.mkdir(parents=True)
         (checkpoint / "state").write_bytes(b"abc")
-        durable.seal(checkpoint, {"step": step})
+        seal(checkpoint, {"step": step})
     return tmp_path
 
 

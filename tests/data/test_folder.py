@@ -17,7 +17,7 @@ from trainer.data.images import folder_scan
 from trainer.data.pipeline import evaluation_iterators, open_feed
 from trainer.data.sources import folder
 from trainer.errors import DataError
-from trainer.plan import make_plan
+from trainer.plan import Job, make_plan
 from trainer.train.evaluation import Evaluator
 
 
@@ -55,9 +55,9 @@ def test_shapes_are_known_beforehand(data_dir):
     """A shape that isn't would be compiled again and again."""
     data = load(data_dir)
     plan = make_plan(Config(batch_size=8), data.train.size, 2)
-    feed = open_feed(data, Config(batch_size=8), plan, 0, make_runtime(2))
+    feed = open_feed(Job(Config(batch_size=8), plan, make_runtime(2), data), first_step=0)
     assert feed.iterators[0].element_spec.images.shape == (4, 32, 32, 3)
-    evaluation, _ = evaluation_iterators(data.test, 6, make_runtime(1))
+    evaluation, _ = evaluation_iterators(data.test, make_runtime(1), per_replica_batch_size=6)
     assert evaluation[0].element_spec.images.shape == (6, 32, 32, 3)
 
 
@@ -169,11 +169,11 @@ def test_what_is_borne_weighs_nothing_and_moves_nothing(data_dir, replicas):
     whole = batches(load(data_dir), replicas)
     names = damage(data_dir)
     data = load(data_dir, max_bad_records=4)
-    for step, sound in zip(batches(data, replicas), whole, strict=True):
+    for step, mask in zip(batches(data, replicas), whole, strict=True):
         bad = np.array([data.train.name_of(example) in names for example in step[0]])
-        np.testing.assert_array_equal(step[0], sound[0])
-        np.testing.assert_array_equal(step[3], sound[3])
-        np.testing.assert_array_equal(step[2][~bad], sound[2][~bad])
+        np.testing.assert_array_equal(step[0], mask[0])
+        np.testing.assert_array_equal(step[3], mask[3])
+        np.testing.assert_array_equal(step[2][~bad], mask[2][~bad])
         np.testing.assert_array_equal(step[4], ~bad)
         assert not step[2][bad].any()
     data.bad.check()
@@ -197,10 +197,10 @@ def test_a_test_split_with_bad_pictures_counts_the_others(data_dir, trainable):
     path = sorted((data_dir / "test").glob("*/*.png"))[3]
     path.write_bytes(path.read_bytes()[:-200])
     data = load(data_dir, max_bad_records=1)
-    result = Evaluator(trainable(2).state.model, data.test, 7, make_runtime(2))()
+    result = Evaluator(trainable(2).state.model, data.test, make_runtime(2), per_replica_batch_size=7).run()
     assert result.examples == 19 and len(result.class_accuracy) == 10
     assert sum(len(labels) for _, labels in data.test.chunks(6)) == 19
-    iterators, steps = evaluation_iterators(data.test, 6, make_runtime(1))
+    iterators, steps = evaluation_iterators(data.test, make_runtime(1), per_replica_batch_size=6)
     assert sum(next(iterators[0]).missing.numpy().sum() for _ in range(steps)) == 1
 
 
@@ -242,10 +242,10 @@ def test_links_to_pictures_and_classes_are_followed(data_dir, tmp_path):
 def test_names_of_all_kinds(tmp_path):
     classes = [".net", "größe", "two words", "日本", "-rf", "it's"]
     images, _ = figures(6)
-    for half in ("train", "test"):
+    for split_name in ("train", "test"):
         for name, image in zip(classes, images, strict=True):
-            (tmp_path / half / name).mkdir(parents=True)
-            (tmp_path / half / name / "a 1.png").write_bytes(encode(image))
+            (tmp_path / split_name / name).mkdir(parents=True)
+            (tmp_path / split_name / name / "a 1.png").write_bytes(encode(image))
     undecodable = os.fsencode(tmp_path / "train/.net") + b"/\xff\xfe.png"
     with open(undecodable, "wb") as file:
         file.write(encode(images[0]))

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from picture_files import encode, photo, png_header, turned
 from PIL import Image
 
-from trainer.data.images import pillow_reader
-from trainer.data.images.pillow_reader import JPEG, OTHER, PNG, decode, fault_of, look
+from trainer.data.images.pillow_reader import JPEG, OTHER, PNG, decode, look, validate
+from trainer.process import cpu
 
 
 def looked(data):
@@ -28,7 +28,7 @@ def test_a_header_says_what_a_picture_is(kind, mode, way):
     image = deep if mode == "I;16" else image.convert(mode)
     data = encode(image, kind)
     assert looked(data) == (way, 50, 30, 1, None)
-    assert fault_of(data) is None
+    assert validate(data) is None
     assert decode(data).shape == (30, 50, 3)
 
 
@@ -70,7 +70,7 @@ def test_what_is_wrong_is_said_without_decoding(data, words, monkeypatch):
 @pytest.mark.parametrize("kind", ["PNG", "WEBP", "BMP", "GIF"])
 def test_other_kinds_are_known_to_be_truncated_when_all_of_them_is_read(kind):
     data = encode(photo(64, 64), kind)
-    assert fault_of(data) is None and fault_of(data[:len(data) // 2])
+    assert validate(data) is None and validate(data[:len(data) // 2])
 
 
 def test_what_a_camera_writes_behind_a_jpeg_does_no_harm():
@@ -84,10 +84,10 @@ def test_any_bytes_are_a_picture_or_have_a_problem(junk, kind, at):
     data = data[:at] + junk + data[at + len(junk):]
     found = looked(data)
     assert found.problem or (found.width >= 1 and found.height >= 1)
-    if not fault_of(data):
+    if not validate(data):
         assert decode(data).shape[2] == 3
 
 
 def test_a_file_that_is_not_there_is_a_problem(tmp_path):
     assert "can't be read" in look(tmp_path / "none.jpg").problem
-    assert pillow_reader.cores() >= 1
+    assert cpu.cores() >= 1

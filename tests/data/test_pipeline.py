@@ -7,14 +7,14 @@ from conftest import make_runtime
 from trainer.config import Config
 from trainer.data import order
 from trainer.data.pipeline import evaluation_iterators, open_feed
-from trainer.plan import make_plan
+from trainer.plan import Job, make_plan
 
 
 def global_batches(data, replicas, first_step=0, **settings):
     """What the replicas' iterators give, put together again: a list of (ids, images, labels) a step."""
     config = Config(batch_size=24, epochs=2.5, **settings)
     plan = make_plan(config, data.train.size, replicas)
-    iterators = open_feed(data, config, plan, first_step, make_runtime(replicas)).iterators
+    iterators = open_feed(Job(config, plan, make_runtime(replicas), data), first_step=first_step).iterators
     steps = zip(*iterators, strict=True)  # also fails if one replica has more steps than another
     return plan, [[np.concatenate([part.numpy() for part in parts]) for parts in list(zip(*batches, strict=True))[:4]]
                   for batches in steps]
@@ -47,7 +47,7 @@ def test_blocks_join_without_a_seam(small, monkeypatch):
 
 @pytest.mark.parametrize("replicas, rows", [(1, 50), (1, 7), (2, 8), (4, 13), (4, 50), (4, 12)])
 def test_evaluation_weighs_every_example_once_pass_after_pass(small, replicas, rows):
-    iterators, steps = evaluation_iterators(small.test, rows, make_runtime(replicas))
+    iterators, steps = evaluation_iterators(small.test, make_runtime(replicas), per_replica_batch_size=rows)
     for _ in range(2):
         seen = []
         for _ in range(steps):

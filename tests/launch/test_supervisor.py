@@ -9,7 +9,7 @@ from conftest import ROOT
 from launch.workers.supervisor import Place, Supervisor
 from launch.workers.worker import agent_command
 from trainer.errors import LockstepError
-from trainer.process.signals import StopWish
+from trainer.process.signals import StopRequest
 
 WORKER = """
 import json, os, signal, sys, time
@@ -36,7 +36,7 @@ def job(tmp_path, monkeypatch):
     def run(script, workers=2, restarts=0, again=None):
         places = [Place("127.0.0.1", "here", tuple(agent_command()), {"PYTHONPATH": str(tmp_path)}, str(tmp_path))
                   for _ in range(workers)]
-        with StopWish() as wish:
+        with StopRequest() as wish:
             try:
                 Supervisor(places, [script], tmp_path / "run", restarts, wish, again and [again]).run()
             except LockstepError as error:

@@ -10,11 +10,10 @@ import time
 import urllib.request
 
 import pytest
-import tensorflow as tf
 from conftest import environment
 
 from trainer.config import Config
-from trainer.reporting import hparams
+from trainer.reporting.tensorboard import TensorBoardWriter
 
 RUNS = {"optimizer=sgd": (Config(optimizer="sgd", learning_rate=0.5, augment=("flip", "crop"), ledger=True), 0.25),
         "optimizer=adam": (Config(optimizer="adam", max_steps=7), 0.75)}
@@ -25,15 +24,13 @@ def swept(tmp_path_factory):
     """A folder of runs, each with the event files that a run leaves."""
     out = tmp_path_factory.mktemp("swept")
     for name, (config, accuracy) in RUNS.items():
+        events = TensorBoardWriter(out / name / "tensorboard", {})
+        events.write_settings(dataclasses.asdict(config))
         for split in ("train", "eval"):
-            events = tf.summary.create_file_writer(str(out / name / "tensorboard" / split))
-            with events.as_default():
-                if split == hparams.SPLIT:
-                    hparams.write(dataclasses.asdict(config))
-                for step in (5, 10):
-                    tf.summary.scalar("accuracy", accuracy * step / 10 if split == "eval" else 0.0, step=step)
-                    tf.summary.scalar("loss", 1 / step, step=step)
-            events.close()
+            for step in (5, 10):
+                events.write(split, step, {"accuracy": accuracy * step / 10 if split == "eval" else 0.0,
+                                           "loss": 1 / step})
+        events.close()
     return out
 
 

@@ -20,7 +20,7 @@ def test_metrics_are_cut_back_to_what_a_checkpoint_knows(tmp_path):
     path = tmp_path / "metrics.jsonl"
     file = LinesFile(path, 0)
     file.write({**record(1), "split": "train"})
-    size = file.settle()
+    size = file.flush()
     file.write({**record(2), "split": "train"})
     file.close()
     again = LinesFile(path, size)
@@ -74,17 +74,17 @@ def test_event_files_hold_no_step_twice(tmp_path):
     writer = TensorBoardWriter(tmp_path, {})
     for step in (1, 2):
         writer.write("train", step, {"loss": 1.0, "accuracy": None})
-    sizes = writer.settle()
+    sizes = writer.flush()
     for step in (3, 4):
         writer.write("train", step, {"loss": 1.0})
-    writer.settle()
+    writer.flush()
     writer.close()
     # A run that was killed after step 4 goes on from 2, is killed again, and goes on from 2 again.
     for steps in ((3,), (3, 4, 5)):
         again = TensorBoardWriter(tmp_path, sizes)
         for step in steps:
             again.write("train", step, {"loss": 2.0})
-        again.settle()
+        again.flush()
         again.close()
     assert scalars(tmp_path, "train") == [1, 2, 3, 4, 5]
 

@@ -10,7 +10,7 @@ from PIL import Image
 from trainer.config import Config
 from trainer.data.pipeline import open_feed
 from trainer.data.sources import shapes
-from trainer.plan import make_plan
+from trainer.plan import Job, make_plan
 
 CLASSES = shapes.CLASSES
 
@@ -77,6 +77,6 @@ def batches(data, replicas=1, batch_size=8, epochs=1.0):
     """What training sees: a list of (ids, seeds, images, labels, sound) a step."""
     config = Config(batch_size=batch_size, epochs=epochs)
     plan = make_plan(config, data.train.size, replicas)
-    iterators = open_feed(data, config, plan, 0, make_runtime(replicas)).iterators
+    iterators = open_feed(Job(config, plan, make_runtime(replicas), data), first_step=0).iterators
     return [[np.concatenate([part.numpy() for part in parts]) for parts in zip(*step, strict=True)]
             for step in zip(*iterators, strict=True)]

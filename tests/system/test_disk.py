@@ -11,8 +11,8 @@ import runs
 from conftest import environment
 from runs import assert_equal_runs, finish
 
-from trainer.storage import durable
 from trainer.storage.folder_lock import FolderLock
+from trainer.storage.manifest import read_manifest, seal
 
 FLAGS = ("--dataset=shapes", "--model=small_models:normalized", "--batch_size=16", "--eval_every_epochs=0.02",
          "--log_every_steps=4", "--checkpoint_every_steps=20", "--num_gpus=0", "--ledger")
@@ -63,7 +63,7 @@ def test_a_disk_that_fills_up_keeps_the_old_checkpoint(disk, tmp_path):
     _, err = finish(process, 74)
     assert "fix: " in err and ("No space left" in err or "no room" in err)
     sound = [path.parent for path in manifests.glob("step-*/manifest.json")]
-    assert sound and all(durable.read_manifest(path)[0] for path in sound)
+    assert sound and all(read_manifest(path)[0] for path in sound)
     (folder / "filler").unlink()
     out, _ = finish(runs.start(folder, *NO_EXPORT), 0)
     assert "resuming from step" in out
@@ -106,7 +106,7 @@ def test_a_checkpoint_that_may_not_be_read_is_not_taken_for_damaged(tmp_path):
     folder = tmp_path / "checkpoints/step-00000007"
     folder.mkdir(parents=True)
     (folder / "state").write_bytes(b"abc")
-    durable.seal(folder, {"step": 7})
+    seal(folder, {"step": 7})
     os.chmod(folder / "state", 0)
     done = subprocess.run([sys.executable, "-m", "trainer", "verify", f"--model_dir={tmp_path}"], env=environment(),
                           text=True, capture_output=True, timeout=100, preexec_fn=give_up_overriding_permissions)

@@ -27,7 +27,7 @@ sys.path[:0] = [str(HERE), str(HERE.parent), str(HERE.parent / "support"), str(H
 
 from runs import assert_equal_runs, finish, start  # noqa: E402
 
-from trainer.storage import durable  # noqa: E402
+from trainer.storage.manifest import read_manifest  # noqa: E402
 
 FLAGS = ("--dataset=shapes", "--model=small_models:normalized", "--batch_size=16", "--max_steps=24", "--optimizer=sgd",
          "--learning_rate=0.05", "--augment=flip,crop", "--eval_every_epochs=0.02", "--log_every_steps=5",
@@ -77,7 +77,7 @@ def states(folder):
     """Step to the hash of what a sound checkpoint holds."""
     found = {}
     for path in (folder / "run/checkpoints").glob("step-*/manifest.json"):
-        manifest, fault = durable.read_manifest(path.parent)
+        manifest, fault = read_manifest(path.parent)
         assert manifest, fault
         found[manifest["step"]] = manifest["files"]["state.data-00000-of-00001"]["sha256"]
     return found
@@ -128,7 +128,7 @@ def sweep_export(killer, scratch, trained, numbers):
     for at in [*numbers, 0]:
         code = killer.run(scratch, flags, at)
         kills += code != 0
-        manifest, fault = durable.read_manifest(scratch / "run/export")
+        manifest, fault = read_manifest(scratch / "run/export")
         assert manifest or not (scratch / "run/export").exists(), f"operation {at}: {fault}"
         assert manifest or not exported, f"operation {at}: the export was lost"
         exported = bool(manifest)
@@ -169,7 +169,7 @@ def random_stops(scratch, truth, stops, seed, longest):
             continue
         finish(process, 0)
         assert_equal_runs(scratch, truth)
-        manifest, fault = durable.read_manifest(scratch / "run/export")
+        manifest, fault = read_manifest(scratch / "run/export")
         assert manifest, fault
         shutil.rmtree(scratch)
         ends += 1

@@ -8,7 +8,7 @@ import threading
 _NICENESS = 10
 
 
-class Saver:
+class AsyncWriter:
     """Saves in the background.
 
     An error of a save is raised by the next call of any method but `close`.
@@ -22,13 +22,13 @@ class Saver:
         self._thread = concurrent.futures.ThreadPoolExecutor(1, "saver", initializer=_give_way)
         self._running = []
 
-    def save(self, values, facts, reports):
+    def save(self, values, metadata, reports):
         """Begins what `Checkpoints.save` does. Call `wait` before making the copy, so that there is one at most."""
-        self._begin(self._checkpoints.save, values, facts, reports)
+        self._begin(self._checkpoints.save, values, metadata, reports)
 
-    def amend(self, step, facts, reports):
-        """Begins what `Checkpoints.amend` does, after the saves that are under way."""
-        self._begin(self._checkpoints.amend, step, facts, reports)
+    def update_manifest(self, step, metadata, reports):
+        """Begins what `Checkpoints.update_manifest` does, after the saves that are under way."""
+        self._begin(self._checkpoints.update_manifest, step, metadata, reports)
 
     def check(self):
         """Raises what went wrong in a save that is over."""
@@ -41,7 +41,7 @@ class Saver:
             self._running[0].result()
             self._running.pop(0)
 
-    def settled(self):
+    def wait_until_finished(self):
         """Waits until nothing is under way; whether all went well. Raises nothing; from any thread."""
         return all(save.exception() is None for save in tuple(self._running))
 

@@ -11,11 +11,10 @@ import re
 import shutil
 from pathlib import Path
 
-import tensorflow as tf
-
 from trainer.errors import DataError, StorageError, UsageError
-from trainer.process.tf_import import reason
+from trainer.process.tf_import import reason, tf
 from trainer.storage import durable
+from trainer.storage.manifest import peek_manifest, read_manifest, remove_sealed, seal, write_manifest
 
 _NAME = re.compile(r"step-(\d{8,})")
 _MARGIN = 2**20  # bytes that manifests, metrics and folders may need besides
@@ -41,13 +40,13 @@ class Checkpoints:
         """The folder of a step's checkpoint."""
         return self.folder / f"step-{step:08d}"
 
-    def save(self, values, facts, reports=()):
+    def save(self, values, metadata, reports=()):
         """Writes a checkpoint, and removes those that are no longer kept.
 
         Args:
             values: A dict of name to tensor on the host, as `TrainState.snapshot` returns it.
-            facts: What the manifest holds besides, a JSON object.
-            reports: Files that the facts speak of; they are made durable first.
+            metadata: What the manifest holds besides, a JSON object.
+            reports: Files that the metadata speak of; they are made durable first.
 
         Raises:
             StorageError: if there is no room for it, or it can't be written.
@@ -55,9 +54,9 @@ class Checkpoints:
         step = int(values["step"])
         path = self.path(step)
         if self._read(step)[0]:
-            self.amend(step, facts, reports)  # the state of a step is what it is
+            self.update_manifest(step, metadata, reports)  # the state of a step is what it is
             return
-        durable.remove_sealed(path)
+        remove_sealed(path)
         self.require_room(values, f"the checkpoint of step {step:,}")
         path.mkdir(parents=True)
         try:
@@ -67,7 +66,7 @@ class Checkpoints:
                                   tensors=[values[name] for name in names])
             durable.flush_all(reports)
             self._guard()
-            durable.seal(path, {"step": step, **facts})
+            seal(path, {"step": step, **metadata})
         except (tf.errors.OpError, OSError) as error:
             shutil.rmtree(path, ignore_errors=True)
             said = reason(error) if isinstance(error, tf.errors.OpError) else error.strerror
@@ -75,22 +74,22 @@ class Checkpoints:
                                "make room or repair the folder; the checkpoint before it is kept") from None
         self._remove_old()
 
-    def amend(self, step, facts, reports=()):
+    def update_manifest(self, step, metadata, reports=()):
         """Adds to a checkpoint what was learned about its step later, such as its evaluation.
 
         Args:
             step: Which.
-            facts, reports: As in `save`.
+            metadata, reports: As in `save`.
 
         Raises:
             StorageError: if its manifest is damaged by now.
         """
-        manifest, fault = durable.peek_manifest(self.path(step))
+        manifest, fault = peek_manifest(self.path(step))
         if fault:
             raise StorageError(f"checkpoint of step {step:,} was damaged while the run was going on: {fault}",
                                "check what else writes into the folder, then run the same command again")
         durable.flush_all(reports)
-        durable.write_manifest(self.path(step), {**manifest, **facts})
+        write_manifest(self.path(step), {**manifest, **metadata})
         self._remove_old()
 
     def require_room(self, values, what):
@@ -207,7 +206,7 @@ class Checkpoints:
         """Removes checkpoints of later steps: damaged ones that the run fell back from."""
         for later in self.steps():
             if later > step:
-                durable.remove_sealed(self.path(later))
+                remove_sealed(self.path(later))
 
     def _folders(self):
         """(step, folder) of all checkpoints, finished or not. What users put beside them is theirs."""
@@ -217,13 +216,13 @@ class Checkpoints:
 
     def _read(self, step):
         """As `files.read_manifest`, of a step's checkpoint."""
-        manifest, fault = durable.read_manifest(self.path(step))
+        manifest, fault = read_manifest(self.path(step))
         if manifest and manifest.get("step") != step:
             return None, f"its manifest is of step {manifest.get('step')!r}"
         return manifest, fault
 
     def _accuracy(self, step):
-        manifest, _ = durable.peek_manifest(self.path(step))
+        manifest, _ = peek_manifest(self.path(step))
         evaluation = (manifest or {}).get("evaluation")
         accuracy = evaluation.get("accuracy") if isinstance(evaluation, dict) else None
         return accuracy if isinstance(accuracy, float | int) else None
@@ -232,7 +231,7 @@ class Checkpoints:
         kept = set(self.steps()[-self._keep:]) | {self.best_step()}
         for step in self.steps():
             if step not in kept:
-                durable.remove_sealed(self.path(step))
+                remove_sealed(self.path(step))
 
 
 def _bytes(value):

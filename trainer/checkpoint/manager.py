@@ -2,8 +2,7 @@
 
 import time
 
-from trainer.checkpoint.async_writer import Saver
-from trainer.errors import failure_of
+from trainer.checkpoint.async_writer import AsyncWriter
 
 
 class CheckpointManager:
@@ -13,20 +12,23 @@ class CheckpointManager:
         checkpoints: The run's `Checkpoints`.
         state: The `TrainState`.
         describe: A function of a step to (what the manifest holds besides, the files that must be durable before).
-        require_lock: Raises if the folder is another run's by now; takes closely=False for a look that costs nothing.
+        require_lock: Raises if the folder belongs to another run by now; closely=False for a check that costs nothing.
+        failures: The `FirstFailure` that hears of what goes wrong when a save begins.
         step: The step whose state is saved already, or 0.
         writes: Whether this worker writes.
-        every_steps, every_minutes: From one checkpoint to the next; 0 for none.
+        every_steps: Steps from one checkpoint to the next; 0 for none by steps.
+        every_minutes: Minutes from one checkpoint to the next; 0 for none by time.
 
     Attributes:
         saved_at: The step whose state is saved, or is being saved.
     """
 
-    def __init__(self, checkpoints, state, describe, require_lock, *, step, writes, every_steps, every_minutes):
+    def __init__(self, checkpoints, state, describe, require_lock, *, failures, step, writes, every_steps,
+                 every_minutes):
         self._checkpoints, self._state, self._describe = checkpoints, state, describe
         self._require_lock, self._writes = require_lock, writes
         self._every_steps, self._every_minutes = every_steps, every_minutes
-        self._saver, self._failure = Saver(checkpoints), None
+        self._writer, self._failures = AsyncWriter(checkpoints), failures
         self.saved_at, self._saved_time = step, time.monotonic()
 
     def is_due(self, step):
@@ -38,50 +40,44 @@ class CheckpointManager:
         return bool(by_steps or by_time)
 
     def save(self, step):
-        """Begins to save what the state is now. What goes wrong, `check` and `wait` raise.
+        """Begins to save what the state is now. `check` and `wait` raise what goes wrong.
 
         Args:
-            step: Which step that is.
+            step: The number of steps done.
         """
-        if self._writes:
-            self._failure = self._failure or failure_of(lambda: self._begin_to_save(step))
+        if self._writes and not self._failures.error:
+            with self._failures:
+                self._require_lock()
+                self._writer.wait()
+                self._writer.save(self._state.snapshot(), *self._describe(step))
         self.saved_at, self._saved_time = step, time.monotonic()
 
-    def _begin_to_save(self, step):
-        self._require_lock()
-        self._saver.wait()
-        self._saver.save(self._state.snapshot(), *self._describe(step))
-
     def update_manifest(self, step):
-        """Adds to the checkpoint of a step what is known about it by now."""
-        def update():
-            self._require_lock()
-            self._saver.amend(step, *self._describe(step))
-
-        if self._writes:
-            self._failure = self._failure or failure_of(update)
+        """Writes the checkpoint's manifest again, with what is known about its step by now."""
+        if self._writes and not self._failures.error:
+            with self._failures:
+                self._require_lock()
+                self._writer.update_manifest(step, *self._describe(step))
 
     def check(self):
         """Raises what went wrong in a save that is over, or that another run has the folder now."""
-        if self._failure:
-            raise self._failure
+        self._failures.check()
         self._require_lock(closely=False)
-        self._saver.check()
+        self._writer.check()
 
     def wait(self):
         """Waits until everything is saved; raises what went wrong."""
-        if self._failure:
-            raise self._failure
-        self._saver.wait()
+        self._failures.check()
+        self._writer.wait()
 
-    def is_settled(self):
-        """Waits until nothing is being saved; whether all went well. From any thread."""
-        return self._failure is None and self._saver.settled()
+    def wait_until_finished(self):
+        """Waits until nothing is being saved; returns whether all went well. From any thread."""
+        return self._failures.error is None and self._writer.wait_until_finished()
 
     def is_empty(self):
         """Whether nothing is saved yet."""
         return not self._checkpoints.steps()
 
     def close(self):
-        """Waits for what is being saved, however it ends."""
-        self._saver.close()
+        """Waits for what is being saved; raises nothing."""
+        self._writer.close()

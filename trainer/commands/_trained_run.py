@@ -2,9 +2,10 @@
 
 import dataclasses
 
-from trainer.config import Checked, Config, option
+from trainer.config import Config
 from trainer.distributed.cluster import Cluster
-from trainer.errors import tell
+from trainer.options import Checked, option
+from trainer.process.exit import tell
 from trainer.storage.model_dir import ModelDir
 
 
@@ -77,6 +78,13 @@ class TrainedRun:
                                  precision or self.runtime.precision)
         self.checkpoints.restore(model_variables(model), self.manifest)
         return model
+
+    def job(self, **settings):
+        """The `Job` of the run, with other settings where they are given."""
+        from trainer.plan import Job, make_plan
+
+        config, data = dataclasses.replace(self.config, **settings), self.data()
+        return Job(config, make_plan(config, data.train.size, 1), self.runtime, data)
 
     def data(self):
         """The `Dataset` that the run trained on.

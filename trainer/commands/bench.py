@@ -7,9 +7,10 @@ import subprocess
 import sys
 import time
 
-from trainer.config import Checked, Config, option
+from trainer.config import Config
 from trainer.distributed.cluster import Cluster
 from trainer.errors import DeviceError
+from trainer.options import Checked, option
 
 _NOT_MEASURED = ("replicas", "seconds", "repeats", "json")
 
@@ -82,32 +83,32 @@ def _measure(options, count):
     return _measure_on(runtime.start(config, Cluster()), config, options)
 
 
-def _measure_on(devices, config, options):
+def _measure_on(runtime, config, options):
     """Times the step on real input, on one batch again and again, and the input alone.
 
     Args:
-        devices: The `Runtime`.
+        runtime: The `Runtime`.
         config: The `Config`.
         options: The `Options`.
 
     Returns:
         A dict of what was measured.
     """
-    import tensorflow as tf
-
     from trainer.data.dataset import load
     from trainer.data.pipeline import iterate, open_feed
-    from trainer.plan import make_plan
+    from trainer.plan import Job, make_plan
+    from trainer.process.tf_import import tf
     from trainer.train.state import TrainState
     from trainer.train.step import make_train_loop
 
     data = load(config)
-    plan = make_plan(config, data.train.size, devices.replicas)
-    state = TrainState(config, plan, devices, len(data.classes), data.image_shape)
-    real, by_host = (open_feed(data, dataclasses.replace(config, input=way), plan, 0, devices)
+    plan = make_plan(config, data.train.size, runtime.replicas)
+    job = Job(config, plan, runtime, data)
+    state = TrainState(job)
+    real, by_host = (open_feed(dataclasses.replace(job, config=dataclasses.replace(config, input=way)), first_step=0)
                      for way in (config.input, "host"))
-    same = [iterate(tf.data.Dataset.from_tensors(next(iterator)).repeat(), 1, device, devices.kind)
-            for iterator, device in zip(by_host.iterators, devices.devices, strict=True)]
+    same = [iterate(tf.data.Dataset.from_tensors(next(iterator)).repeat(), 1, device, runtime.kind)
+            for iterator, device in zip(by_host.iterators, runtime.devices, strict=True)]
     synthetic = by_host._replace(iterators=same)
 
     @tf.function
@@ -118,11 +119,11 @@ def _measure_on(devices, config, options):
         return steps
 
     began = time.perf_counter()
-    steps = {name: make_train_loop(state, config, plan, devices, feed)
+    steps = {name: make_train_loop(job, state, feed)
              for name, feed in (("real", real), ("synthetic", synthetic))}
     steps["input_alone"] = draw
     times = {name: _time(function, options) for name, function in steps.items()}
-    result = {"replicas": devices.replicas, "devices": devices.sentence(), "model": config.model,
+    result = {"replicas": runtime.replicas, "devices": runtime.sentence(), "model": config.model,
               "batch_size": config.batch_size, "dataset": config.dataset}
     for name, seconds in times.items():
         result[f"{name}_step_ms"] = [round(1e3 * value, 4) for value in sorted(seconds)]
@@ -132,7 +133,7 @@ def _measure_on(devices, config, options):
 
 def _time(function, options):
     """Seconds per step of several stretches, after one that compiles and one that finds their length."""
-    import tensorflow as tf
+    from trainer.process.tf_import import tf
 
     def stretch(count):
         began = time.perf_counter()

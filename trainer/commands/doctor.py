@@ -4,9 +4,10 @@ import dataclasses
 import subprocess
 import sys
 
-from trainer.config import Checked, Config, option
+from trainer.config import Config
 from trainer.distributed.cluster import Cluster
 from trainer.errors import DataError, DeviceError
+from trainer.options import Checked, option
 
 _SHOWN_LINES = 20
 
@@ -101,7 +102,7 @@ def _look_at_data(options):
     # isort: split
     from trainer.data.dataset import load
     from trainer.data.images.encoded_split import EncodedSplit
-    from trainer.data.images.pillow_reader import cores
+    from trainer.process.cpu import cores
     from trainer.process.progress_bar import bar
 
     data = load(Config(dataset=options.dataset, data_dir=options.data_dir, max_bad_records=2**31,

@@ -4,7 +4,7 @@ import dataclasses
 import json
 
 from trainer.commands._trained_run import TrainedOptions, TrainedRun
-from trainer.config import option
+from trainer.options import option
 
 _LISTED = 12  # classes
 
@@ -28,7 +28,7 @@ def run(options):
 
     data, runtime = trained.data(), trained.runtime
     rows = max(1, trained.config.batch_size // runtime.replicas)
-    result = Evaluator(trained.model(), data.test, rows, runtime)()
+    result = Evaluator(trained.model(), data.test, runtime, per_replica_batch_size=rows).run()
     step = trained.manifest["step"]
     if options.json:
         print(json.dumps({"step": step, "epoch": trained.manifest["epoch"], "eval_accuracy": result.accuracy,

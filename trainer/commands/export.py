@@ -3,7 +3,8 @@
 import dataclasses
 
 from trainer.commands._trained_run import TrainedOptions, TrainedRun
-from trainer.config import EXPORTS, option
+from trainer.config import EXPORTS
+from trainer.options import option
 from trainer.storage.model_dir import ModelDir
 
 
@@ -37,9 +38,8 @@ def _export(options):
     trained = TrainedRun(options, strategy="one_device" if options.num_gpus < 0 else "auto")
     from trainer.export.exporter import export
 
-    config = dataclasses.replace(trained.config, export=options.export)
-    results = export(config, trained.data(), trained.model("float32"), None, trained.model_dir.export,
-                     trained.runtime.devices[0], trained.runtime.kind)
+    results = export(trained.job(export=options.export), trained.model("float32"), None,
+                     folder=trained.model_dir.export)
     for name, result in results.items():
         print(f"{name:<12} {trained.model_dir.root / result['path']}   accuracy {result['accuracy']:.2%}, "
               f"{result['bytes'] / 1e6:.2f} MB")

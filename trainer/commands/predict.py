@@ -6,8 +6,8 @@ import json
 import sys
 
 from trainer.commands._trained_run import TrainedOptions, TrainedRun
-from trainer.config import option
 from trainer.errors import DataError
+from trainer.options import option
 
 POSITIONAL = "files"
 _ROWS = 64
@@ -53,11 +53,11 @@ def _pictures(names, image_shape):
 
     from trainer.data.bad_examples import BadExamples
     from trainer.data.images import pillow_reader
-    from trainer.data.images.encoded_split import Looks
+    from trainer.data.images.encoded_split import HeaderTable
     from trainer.data.sources.folder import FolderSplit
     from trainer.export.exporter import resize
 
-    bad, looks = BadExamples(len(names)), Looks.join([pillow_reader.look(name) for name in names])
+    bad, looks = BadExamples(len(names)), HeaderTable.join([pillow_reader.look(name) for name in names])
     split = FolderSplit("", names, np.zeros(len(names)), looks, image_shape[0], (), bad)
     problems = [problem for problem in bad.names()] or [
         f"{name}: {problem}" for number, name in enumerate(names) if (problem := split.problem_of(number))]

@@ -3,8 +3,9 @@
 import dataclasses
 from pathlib import Path
 
-from trainer.config import Checked, Config, option
-from trainer.process.signals import StopWish
+from trainer.config import Config
+from trainer.options import Checked, option
+from trainer.process.signals import StopRequest
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,7 +40,7 @@ def run(options):
     from trainer.data.records.prepare import prepare
 
     source, out = Path(options.data_dir).expanduser(), Path(options.out).expanduser()
-    with StopWish(for_good=True) as wish:
-        wish.begin("preparing records")  # what is finished stays so, wherever a signal ends it
+    with StopRequest(exits_process=True) as stop:
+        stop.begin("preparing records")  # what is finished stays so, wherever a signal ends it
         print(external_shards.make_index(source, out) if external_shards.shards_in(source) else
               prepare(source, out, options))

@@ -2,9 +2,9 @@
 
 import dataclasses
 
-from trainer.config import Checked, option
 from trainer.errors import DataError, StorageError
-from trainer.storage import durable
+from trainer.options import Checked, option
+from trainer.storage.manifest import read_manifest
 from trainer.storage.model_dir import ModelDir
 
 
@@ -35,7 +35,7 @@ def run(options):
         raise DataError(f"{model_dir.root} holds no checkpoint and no export", "name the --model_dir of a run")
     damaged = []
     for folder in folders:
-        manifest, fault = durable.read_manifest(folder)
+        manifest, fault = read_manifest(folder)
         # What a kill left of a save never was a checkpoint; what a run removes while we look isn't one any more.
         unfinished = fault and folder != model_dir.export and not (folder / "manifest.json").exists()
         print(f"{'unfinished' if unfinished else 'damaged' if fault else 'sound':<10} {folder}   "

@@ -3,10 +3,9 @@
 import functools
 
 import numpy as np
-import tensorflow as tf
 
-from trainer.data.batch import Batch
-from trainer.data.split import Split
+from trainer.data.split import Batch, Split
+from trainer.process.tf_import import tf
 
 
 class ArraySplit(Split):
@@ -32,14 +31,14 @@ class ArraySplit(Split):
         with tf.device("CPU:0"):
             return tf.constant(self.images), tf.constant(self.labels)
 
-    def read(self, places, threads, training=True):
+    def read(self, positions, threads, training=True):
         """See `Split.read`."""
         images, labels = self._on_host
 
         def gather(ids, seeds):
             return Batch(ids, seeds, tf.gather(images, ids), tf.gather(labels, ids))
 
-        return places.map(gather)
+        return positions.map(gather)
 
     def resident(self, device):
         """See `Split.resident`."""

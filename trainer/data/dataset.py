@@ -43,7 +43,7 @@ class Dataset:
         text = json.dumps([self.classes, self.image_shape, sorted(self.parts.items())])
         return f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
 
-    def facts(self):
+    def fingerprints(self):
         """What must be the same wherever a job reads the data: fingerprint and parts, a dict."""
         return {"fingerprint": self.fingerprint, "classes": list(self.classes), **self.parts}
 

@@ -9,12 +9,13 @@ import threading
 from typing import NamedTuple
 
 import numpy as np
-import tensorflow as tf
 
 from trainer.data import order
-from trainer.data.batch import Batch, WeighedBatch
-from trainer.data.images import pillow_reader
+from trainer.data.augment.apply import left_for_device
+from trainer.data.split import Batch, EvalBatch
 from trainer.errors import UsageError
+from trainer.process import cpu
+from trainer.process.tf_import import tf
 
 _PREFETCH = 4
 _MOST_BYTES = 2**30  # of pictures that go on a GPU unasked
@@ -35,63 +36,56 @@ class Feed(NamedTuple):
     class_weights: np.ndarray | None
 
 
-def open_feed(data, config, plan, first_step, runtime):
+def open_feed(job, *, first_step):
     """Opens the pipelines of this process's replicas.
 
     Args:
-        data: The `Dataset`.
-        config: The run's `Config`.
-        plan: The run's `Plan`.
+        job: The `Job`.
         first_step: Where the run goes on: a seek, nothing is replayed.
-        runtime: The `Runtime`.
 
     Returns:
         The `Feed`, whose iterators go from `first_step` to the end of the run.
     """
-    split = data.train
+    config, plan, runtime, split = job.config, job.plan, job.runtime, job.data.train
     stream, threads = split.order(config.seed, plan.batch_size), _threads(split, runtime)
     blocks = _Blocks(stream, plan, first_step)
     lie_there = _lie_on_device(split, config.input, runtime)
     resident = [split.resident(device) if lie_there else None for device in runtime.devices]
 
-    def batches(places):
+    def batches(rows):
         if lie_there:
-            return places.map(lambda ids, seeds: Batch(ids, seeds, None, None))
-        return split.read(places, threads)
+            return rows.map(lambda ids, seeds: Batch(ids, seeds, None, None))
+        return split.read(rows, threads)
 
-    iterators = [iterate(batches(blocks.places(replica)), threads, device, runtime.kind)
+    iterators = [iterate(batches(blocks.rows_of(replica)), threads, device, runtime.kind)
                  for replica, device in zip(runtime.replica_numbers, runtime.devices, strict=True)]
-    return Feed(iterators, resident, on_device(config.augment, split),
-                data.balanced_weights() if config.class_weights == "balanced" else None)
+    return Feed(iterators, resident, left_for_device(config.augment, split),
+                job.data.balanced_weights() if config.class_weights == "balanced" else None)
 
 
-def on_device(augment, split):
-    """What is left of `--augment` once a split's pictures have been read."""
-    return tuple(name for name in augment if name not in split.done)
-
-
-def evaluation_iterators(split, rows, runtime):
+def evaluation_iterators(split, runtime, *, per_replica_batch_size):
     """Opens pipelines that go over a split again and again, padded so that every batch is full.
 
     Args:
         split: The `Split`.
-        rows: Rows of a replica's batch.
         runtime: The `Runtime`.
+        per_replica_batch_size: Rows of a replica's batch.
 
     Returns:
-        (one iterator over `WeighedBatch` for each local replica, steps in one pass over the split).
+        (one iterator over `EvalBatch` for each local replica, steps in one pass over the split).
     """
-    steps = -(-split.size // (rows * runtime.replicas))
-    places = np.arange(steps * rows * runtime.replicas).reshape(steps, runtime.replicas, rows)
+    steps = -(-split.size // (per_replica_batch_size * runtime.replicas))
+    positions = np.arange(steps * per_replica_batch_size * runtime.replicas)
+    positions = positions.reshape(steps, runtime.replicas, per_replica_batch_size)
     threads = _threads(split, runtime)
 
     def weigh(batch, weights):
-        sound = weights if batch.sound is None else weights * batch.sound
-        return WeighedBatch(batch.images, batch.labels, sound, weights - sound)
+        readable = weights if batch.mask is None else weights * batch.mask
+        return EvalBatch(batch.images, batch.labels, readable, weights - readable)
 
     def data_of(replica):
-        mine = places[:, replica]
-        ids, weights = np.minimum(mine, split.size - 1), (mine < split.size).astype(np.float32)
+        own = positions[:, replica]
+        ids, weights = np.minimum(own, split.size - 1), (own < split.size).astype(np.float32)
         data = split.read(tf.data.Dataset.from_tensor_slices((ids, np.zeros(ids.shape, np.uint32))).repeat(), threads,
                           training=False)
         return tf.data.Dataset.zip(data, tf.data.Dataset.from_tensor_slices(weights).repeat()).map(weigh)
@@ -115,15 +109,15 @@ class _Blocks:
         self._steps = max(1, _BLOCK // plan.batch_size)
         self._lock, self._kept = threading.Lock(), {}
 
-    def places(self, replica):
+    def rows_of(self, replica):
         """A data set of a replica's (ids int64 [rows], seeds uint32 [rows]), an element a step."""
         plan = self._plan
 
         def slices(number):
             ids, seeds = tf.numpy_function(lambda number: self._rows(int(number), replica), [number],
                                            (tf.int64, tf.uint32))
-            return tf.data.Dataset.from_tensor_slices((tf.ensure_shape(ids, [None, plan.rows]),
-                                                       tf.ensure_shape(seeds, [None, plan.rows])))
+            return tf.data.Dataset.from_tensor_slices((tf.ensure_shape(ids, [None, plan.per_replica_batch_size]),
+                                                       tf.ensure_shape(seeds, [None, plan.per_replica_batch_size])))
 
         blocks = -(-(plan.total_steps - self._first_step) // self._steps)
         return tf.data.Dataset.range(blocks).flat_map(slices)
@@ -155,7 +149,7 @@ def _lie_on_device(split, wanted, runtime):
 def _threads(split, runtime):
     """How many threads each of this process's pipelines gets."""
     # Gathering from memory is cheap: more threads would only take cores from the training step.
-    return max(1, pillow_reader.cores() // len(runtime.devices)) if split.decodes else 1
+    return max(1, cpu.cores() // len(runtime.devices)) if split.decodes else 1
 
 
 def iterate(data, threads, device, kind):

@@ -1,10 +1,39 @@
-"""What every half of a data set can do, wherever its pictures lie."""
+"""What every split of a data set can do, wherever its images lie, and the batches that it gives."""
 
 import abc
+from typing import NamedTuple
 
 import numpy as np
 
 from trainer.data.order import Shuffle
+from trainer.process.tf_import import tf
+
+
+class Batch(NamedTuple):
+    """A replica's rows of a training step.
+
+    ids int64 [n], seeds uint32 [n], images uint8 [n, height, width, channels], labels int32 [n]; sound
+    float32 [n], 0 for pictures that can't be read, or None where all can. Where the pictures are on the device
+    already, images and labels are None.
+    """
+
+    ids: tf.Tensor
+    seeds: tf.Tensor
+    images: tf.Tensor | None
+    labels: tf.Tensor | None
+    mask: tf.Tensor | None = None
+
+
+class EvalBatch(NamedTuple):
+    """A replica's rows of an evaluation step: as in `Batch`.
+
+    weights float32 [n], 0 for padding and for pictures that can't be read; unreadable float32 [n], 1 for the latter.
+    """
+
+    images: tf.Tensor
+    labels: tf.Tensor
+    weights: tf.Tensor
+    unreadable: tf.Tensor
 
 
 class Split(abc.ABC):
@@ -45,16 +74,16 @@ class Split(abc.ABC):
         return Shuffle(seed, self.size)
 
     @abc.abstractmethod
-    def read(self, places, threads, training=True):
+    def read(self, positions, threads, training=True):
         """Puts a pipeline's pictures beside its ids.
 
         Args:
-            places: A `tf.data.Dataset` of (ids int64 [rows], seeds uint32 [rows]).
+            positions: A `tf.data.Dataset` of (ids int64 [rows], seeds uint32 [rows]).
             threads: How many may read and decode at once.
             training: Whether pictures are seen as training or as evaluation sees them.
 
         Returns:
-            A `tf.data.Dataset` of `pipeline.Batch`.
+            A `tf.data.Dataset` of `Batch`.
         """
 
     def resident(self, device):

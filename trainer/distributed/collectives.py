@@ -5,10 +5,10 @@ import hashlib
 import json
 
 import numpy as np
-import tensorflow as tf
 
-from trainer.distributed.consistency import require_agreement
+from trainer.distributed.consistency import require_equal
 from trainer.errors import DeviceError, catching, of_code
+from trainer.process.tf_import import tf
 
 _FUNCTIONS = {}  # traced once per process
 
@@ -174,4 +174,4 @@ def require_same(runtime, facts):
     if len(set(all_gather(runtime, hashlib.sha256(text.encode()).hexdigest()))) > 1:
         told = all_gather(runtime, facts)
         final_barrier(runtime)
-        require_agreement(told)
+        require_equal(told)

@@ -9,7 +9,7 @@ import json
 from pathlib import Path
 
 from trainer.errors import UsageError
-from trainer.process.user_code import find_from_here
+from trainer.process.user_code import add_cwd_to_path
 
 # Where things lie may differ from machine to machine.
 _PLACES = ("model_dir", "data_dir")
@@ -18,7 +18,7 @@ _SHOWN = 20
 _PACKAGE = Path(__file__).parents[1]
 
 
-def facts_of(config, devices=None):
+def fingerprint_of(config, devices=None):
     """What this worker would train with.
 
     Args:
@@ -40,7 +40,7 @@ def facts_of(config, devices=None):
     return facts
 
 
-def require_agreement(told):
+def require_equal(told):
     """Makes sure that all workers have the same facts.
 
     Args:
@@ -86,7 +86,7 @@ def _hash(folder):
 
 
 def _hash_module(name):
-    find_from_here()
+    add_cwd_to_path()
     try:
         spec = importlib.util.find_spec(name)
         return hashlib.sha256(Path(spec.origin).read_bytes()).hexdigest()[:16]

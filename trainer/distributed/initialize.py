@@ -1,13 +1,13 @@
 """From flags to devices that work together: this process's, and those of the job's other workers."""
 
-from trainer.distributed.consistency import facts_of
+from trainer.distributed.consistency import fingerprint_of
 from trainer.distributed.devices.autotune import AutotuneFile
-from trainer.distributed.rendezvous import meet
+from trainer.distributed.rendezvous import rendezvous
 from trainer.errors import catching
 from trainer.process import gpu_environment
 
 
-def assemble(config, cluster, model_dir, failure, deadline):
+def initialize(config, cluster, model_dir, *, failure, watchdog):
     """Makes the devices ready, with all workers of the job or with none.
 
     Args:
@@ -15,7 +15,7 @@ def assemble(config, cluster, model_dir, failure, deadline):
         cluster: The `Cluster`.
         model_dir: The run's `ModelDir`; of the chief, claimed.
         failure: The `LockstepError` that keeps this worker from beginning, or None; the others hear of it.
-        deadline: The process's `Deadline`.
+        watchdog: The process's `Watchdog`.
 
     Returns:
         The `Runtime`.
@@ -35,11 +35,11 @@ def assemble(config, cluster, model_dir, failure, deadline):
             chosen = choice.choose(config)
         failure = caught.error
     if cluster.workers > 1:
-        with deadline.phase("waiting for the other workers", 1 + config.start_timeout / config.hang_timeout):
-            meet(cluster, facts_of(config, chosen), failure, config.start_timeout)
+        with watchdog.phase("waiting for the other workers", 1 + config.start_timeout / config.hang_timeout):
+            rendezvous(cluster, fingerprint_of(config, chosen), failure, config.start_timeout)
     elif failure:
         raise failure
     from trainer.distributed import runtime
 
-    with deadline.phase("starting the devices"):
+    with watchdog.phase("starting the devices"):
         return runtime.start(config, cluster, chosen)

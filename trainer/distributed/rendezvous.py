@@ -17,7 +17,7 @@ import socket
 import time
 from multiprocessing.connection import wait
 
-from trainer.distributed.consistency import require_agreement
+from trainer.distributed.consistency import require_equal
 from trainer.errors import BusyError, LockstepError, WorkerError, of_code
 
 _GREETING = b"lockstep "
@@ -27,12 +27,12 @@ _AFTER_FAILURE_SECONDS = 20.0  # that the chief waits for the rest, so that they
 _GRACE_SECONDS = 5.0  # that the others wait longer than the chief, so that they hear its answer
 
 
-def meet(cluster, facts, failure, seconds):
+def rendezvous(cluster, facts, failure, seconds):
     """Meets the other workers of the job, and ends if one of them can't begin or isn't like the rest.
 
     Args:
         cluster: The `Cluster`.
-        facts: As `facts.facts_of` gives them.
+        facts: As `facts.fingerprint_of` gives them.
         failure: The `LockstepError` that keeps this worker from beginning, or None.
         seconds: How long to wait for the others.
 
@@ -52,21 +52,21 @@ def meet(cluster, facts, failure, seconds):
     deadline = time.monotonic() + seconds
     try:
         if cluster.worker:
-            told = _ask_chief(cluster, mine, deadline + _GRACE_SECONDS)
+            messages = _ask_chief(cluster, mine, deadline + _GRACE_SECONDS)
         elif port:
-            told = _gather(cluster, port, mine, deadline)
+            messages = _gather(cluster, port, mine, deadline)
         else:
-            told = [mine]  # nowhere to meet: the others will say that they can't reach it
+            messages = [mine]  # nowhere to meet: the others will say that they can't reach it
     finally:
         if port:
             port.close()
     if failure:
         raise failure
-    for said in told:
-        if said.get("failure"):
-            worker, (code, cause, fix) = said["worker"], said["failure"]
+    for message in messages:
+        if message.get("failure"):
+            worker, (code, cause, fix) = message["worker"], message["failure"]
             raise of_code(code)(f"worker {worker} ({cluster.addresses[worker]}) can't begin: {cause}", fix)
-    require_agreement([said["facts"] for said in told])
+    require_equal([message["facts"] for message in messages])
 
 
 def _bind(cluster):
@@ -92,73 +92,73 @@ def split_address(address):
 
 def _gather(cluster, server, mine, deadline):
     """The chief's part: what all workers said, which it tells all of them."""
-    told, guests, pending, patience = {0: mine}, {}, {}, _AFTER_FAILURE_SECONDS
+    messages, peers, pending, patience = {0: mine}, {}, {}, _AFTER_FAILURE_SECONDS
     try:
-        while len(told) < cluster.workers:
-            if any(said.get("failure") for said in told.values()):
+        while len(messages) < cluster.workers:
+            if any(message.get("failure") for message in messages.values()):
                 deadline = min(deadline, time.monotonic() + patience)
                 patience = math.inf
             left = deadline - time.monotonic()
             if left <= 0 and patience == math.inf:
                 break  # there will be no job; who has come by now shall know why
             if left <= 0:
-                raise _missing(cluster, told)
-            for ready in wait([server, *pending, *guests.values()], min(left, 1.0)):
+                raise _missing(cluster, messages)
+            for ready in wait([server, *pending, *peers.values()], min(left, 1.0)):
                 if ready is server:
                     pending[server.accept()[0]] = b""
                 elif ready in pending:
-                    _hear(ready, pending, told, guests, cluster)
+                    _receive(ready, pending, messages, peers, cluster)
                 else:
-                    _forget(ready, told, guests)
-        answer = [told[worker] for worker in sorted(told)]
-        _tell(guests.values(), answer)
+                    _drop(ready, messages, peers)
+        answer = [messages[worker] for worker in sorted(messages)]
+        _send(peers.values(), answer)
         return answer
     except WorkerError as error:
-        _tell(guests.values(), {"failure": [error.code, error.cause, error.fix]})
+        _send(peers.values(), {"failure": [error.code, error.cause, error.fix]})
         raise
     finally:
-        for guest in [*guests.values(), *pending]:
-            guest.close()
+        for peer in [*peers.values(), *pending]:
+            peer.close()
 
 
-def _hear(guest, pending, told, guests, cluster):
+def _receive(peer, pending, messages, peers, cluster):
     """Takes what one guest sends; whoever isn't a worker of this job is sent away."""
     try:
-        data = guest.recv(2**16)
+        data = peer.recv(2**16)
     except OSError:
         data = b""
-    pending[guest] += data
-    if data and not pending[guest].endswith(b"\n") and len(pending[guest]) < _LONGEST:
+    pending[peer] += data
+    if data and not pending[peer].endswith(b"\n") and len(pending[peer]) < _LONGEST:
         return
-    line = pending.pop(guest)
-    said = _read(line)
-    worker = said.get("worker") if isinstance(said, dict) else None
-    if not isinstance(worker, int) or not 0 < worker < cluster.workers or said.get("workers") != cluster.workers \
-            or not isinstance(said.get("facts"), dict) or not _is_failure(said.get("failure")):
-        guest.close()
+    line = pending.pop(peer)
+    message = _read(line)
+    worker = message.get("worker") if isinstance(message, dict) else None
+    if not isinstance(worker, int) or not 0 < worker < cluster.workers or message.get("workers") != cluster.workers \
+            or not isinstance(message.get("facts"), dict) or not _is_failure(message.get("failure")):
+        peer.close()
         return
-    if worker in guests:
-        guests[worker].close()  # it was started again
-    told[worker], guests[worker] = said, guest
+    if worker in peers:
+        peers[worker].close()  # it was started again
+    messages[worker], peers[worker] = message, peer
 
 
-def _forget(guest, told, guests):
+def _drop(peer, messages, peers):
     """Whoever waits has nothing more to say: this one is gone, and may come again."""
-    for worker in [worker for worker, known in guests.items() if known is guest]:
-        del told[worker], guests[worker]
-    guest.close()
+    for worker in [worker for worker, known in peers.items() if known is peer]:
+        del messages[worker], peers[worker]
+    peer.close()
 
 
-def _tell(guests, answer):
-    for guest in guests:
+def _send(peers, answer):
+    for peer in peers:
         with contextlib.suppress(OSError):
-            guest.settimeout(_GRACE_SECONDS)
-            guest.sendall(_GREETING + json.dumps(answer).encode() + b"\n")
+            peer.settimeout(_GRACE_SECONDS)
+            peer.sendall(_GREETING + json.dumps(answer).encode() + b"\n")
 
 
 def _ask_chief(cluster, mine, deadline):
     """The others' part: says who this is, until somebody answers as the chief does."""
-    address, said = cluster.addresses[0], "nobody answered"
+    address, message = cluster.addresses[0], "nobody answered"
     while (left := deadline - time.monotonic()) > 0:
         try:
             with socket.create_connection(split_address(address), timeout=min(left, 10.0)) as chief:
@@ -166,7 +166,7 @@ def _ask_chief(cluster, mine, deadline):
                 chief.settimeout(max(0.1, deadline - time.monotonic()))
                 answer = _read(_line(chief))
         except OSError as error:
-            said = f"{error.strerror or error}"
+            message = f"{error.strerror or error}"
             answer = None
         if isinstance(answer, list):
             return answer
@@ -174,7 +174,7 @@ def _ask_chief(cluster, mine, deadline):
             code, cause, fix = answer["failure"]
             raise of_code(code)(cause, fix)
         time.sleep(min(_TRY_AGAIN_SECONDS, max(0.0, deadline - time.monotonic())))
-    raise WorkerError(f"worker 0, the chief, can't be reached at {address}: {said}",
+    raise WorkerError(f"worker 0, the chief, can't be reached at {address}: {message}",
                       "check whether it was started, and whether the network lets its port through")
 
 
@@ -196,14 +196,14 @@ def _read(line):
     return None
 
 
-def _is_failure(said):
+def _is_failure(message):
     """Whether something from outside is None or an exit code, a cause and a fix."""
     codes = {kind.code for kind in LockstepError.__subclasses__()}
-    return said is None or (isinstance(said, list) and len(said) == 3 and said[0] in codes)
+    return message is None or (isinstance(message, list) and len(message) == 3 and message[0] in codes)
 
 
-def _missing(cluster, told):
-    absent = [worker for worker in range(cluster.workers) if worker not in told]
+def _missing(cluster, messages):
+    absent = [worker for worker in range(cluster.workers) if worker not in messages]
     names = ", ".join(f"worker {worker} ({cluster.addresses[worker]})" for worker in absent)
     return WorkerError(f"{len(absent)} of {cluster.workers} workers did not come within --start_timeout: {names}",
                        "check how they ended, or start them; then start all again")

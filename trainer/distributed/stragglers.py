@@ -9,7 +9,7 @@ _SLOWER = 1.3  # times the others' median
 _IN_A_ROW = 5  # calls of the device loop, of about a second
 
 
-class Waits:
+class StragglerMonitor:
     """Learns from when each worker's own part of a step was done, and when the all-reduce was.
 
     What a step takes is the slowest worker's own part, and the all-reduce. So a worker waits for others as long as its
@@ -45,18 +45,18 @@ class Waits:
         self._own = float(np.sum(own_done - np.concatenate([[self._began], reduced[:-1]])))
         self._seconds, self._steps = float(reduced[-1] - self._began), len(times)
 
-    def mine(self):
+    def local(self):
         """What the others are to be told: microseconds in each worker's place; nothing if there are no others."""
         if self._runtime.workers == 1:
             return []
         own = max(0, int(1e6 * self._own))
         return [own if worker == self._runtime.worker else 0 for worker in range(self._runtime.workers)]
 
-    def take(self, all_own):
+    def update(self, all_own):
         """Takes what all told.
 
         Args:
-            all_own: The sums of `mine` over the workers.
+            all_own: The sums of `local` over the workers.
 
         Returns:
             A sentence if it turned out that one worker is slow; else None.

@@ -9,92 +9,18 @@ import shutil
 from pathlib import Path
 
 import absl.logging
-import tensorflow as tf
 
 from trainer import models
-from trainer.data.images.crops import LARGE
-from trainer.device_kind import CPU
 from trainer.errors import StorageError
 from trainer.export.measure import Measurement
+from trainer.export.serving import Serving
+from trainer.process.tf_import import tf
 from trainer.storage import durable
+from trainer.storage.manifest import seal
 
 PATHS = {"h5": "model.h5", "keras": "model.keras", "saved_model": "saved_model/1"}
 TOLERANCE = 0.001  # a tenth of a point
 _BESIDES = 2**19  # bytes of an export that aren't weights, about
-
-
-class Serving(tf.Module):
-    """What TensorFlow Serving calls: pictures in, probabilities, classes and class names out.
-
-    Args:
-        model: A float32 `keras.Model` from pixels to logits.
-        classes: Names, in the order of the logits.
-    """
-
-    def __init__(self, model, classes):
-        super().__init__()
-        self._shape = model.input_shape[1:]
-        # The variables alone: a tracked Keras model would be stored with all weights twice.
-        self._variables = [variable.value for variable in model.variables]
-        self._call = tf.function(lambda images: model(tf.cast(images, tf.float32), training=False))
-        self._names = tf.constant(classes)
-
-    def signatures(self):
-        """The signatures, by name: serving_default (uint8 pictures) and serve_bytes (JPEG or PNG files)."""
-        pictures = tf.TensorSpec([None, *self._shape], tf.uint8, name="images")
-        encoded = tf.TensorSpec([None], tf.string, name="image_bytes")
-        return {"serving_default": tf.function(self._classify).get_concrete_function(pictures),
-                "serve_bytes": tf.function(self._classify_bytes).get_concrete_function(encoded)}
-
-    def _classify(self, images):
-        probabilities = tf.nn.softmax(self._call(images))
-        best = tf.argmax(probabilities, -1)
-        return {"probabilities": probabilities, "class": best, "class_name": tf.gather(self._names, best)}
-
-    def _classify_bytes(self, image_bytes):
-        height, width, channels = self._shape
-
-        def decode(data):
-            image = tf.io.decode_image(data, channels=channels, expand_animations=False)
-            image.set_shape([None, None, channels])
-            return view(image, height, width)
-
-        return self._classify(tf.map_fn(decode, image_bytes, fn_output_signature=tf.uint8))
-
-
-def view(image, height, width):
-    """The part of a picture that evaluation sees (`data.views.central_boxes`), in the model's size.
-
-    Args:
-        image: uint8 [h, w, c].
-        height, width: What the model takes. Only squares are cut out; other models see all of a picture.
-
-    Returns:
-        uint8 [height, width, c].
-    """
-    if height == width:
-        shape = tf.shape(image)
-        shorter = tf.minimum(shape[0], shape[1])
-        if height > LARGE:
-            part = tf.cast(tf.round(tf.cast(shorter, tf.float32) * 7 / 8), tf.int32)
-            shorter = tf.where(tf.reduce_all(shape[:2] == height), shorter, tf.maximum(1, part))
-        top, left = (shape[0] - shorter) // 2, (shape[1] - shorter) // 2
-        image = image[top:top + shorter, left:left + shorter]
-    return resize(image, height, width)
-
-
-def resize(image, height, width):
-    """Brings a picture to the model's size; one that has it already stays as it is, to the last bit.
-
-    Args:
-        image: uint8 [h, w, c].
-        height, width: What the model takes.
-
-    Returns:
-        uint8 [height, width, c], bilinear with anti-aliasing.
-    """
-    resized = tf.image.resize(image, [height, width], antialias=True)
-    return tf.saturate_cast(tf.round(tf.ensure_shape(resized, [height, width, image.shape[-1]])), tf.uint8)
 
 
 def float32_copy(config, classes, image_shape, model):
@@ -104,17 +30,17 @@ def float32_copy(config, classes, image_shape, model):
     return copy
 
 
-def export(config, data, model, accuracy, folder, device="/device:CPU:0", kind=CPU, heed=lambda: None):
+def export(job, model, accuracy, *, folder, between_pieces=None):
     """Exports a model in the formats of `--export`.
 
     Args:
-        config: The run's `Config`.
-        data: The `Dataset`.
+        job: The `Job`.
         model: The trained `keras.Model`.
-        accuracy: What it reached on the test split in float32; None if that isn't known.
+        accuracy: What training's own evaluation reached on the test split, or None. It is compared with the exports'
+            where it was computed in float32 on a CPU; GPUs and lower precisions answer a few images differently,
+            and there the float32 copy is measured instead.
         folder: The run's `export/`; put in place whole.
-        device, kind: Name and `DeviceKind` of the device that exports are measured on.
-        heed: Called between pieces of work; tells that there is progress, and may raise what ends it.
+        between_pieces: Called between pieces of work; tells that there is progress, and may raise what ends it.
 
     Returns:
         Format to a dict: path (relative to the model_dir), accuracy, examples, bytes.
@@ -122,29 +48,33 @@ def export(config, data, model, accuracy, folder, device="/device:CPU:0", kind=C
     Raises:
         StorageError: if an export can't be loaded, or is not as good as what was exported.
     """
-    folder = Path(folder)
+    config, data, runtime, folder = job.config, job.data, job.runtime, Path(folder)
     staged = folder.with_name(f".{folder.name}.new")
     shutil.rmtree(staged, ignore_errors=True)
     exported = float32_copy(config, len(data.classes), data.image_shape, model)
     weights = sum(4 * variable.shape.num_elements() for variable in model.weights)
     durable.require_room(folder, len(config.export) * int(1.1 * weights + _BESIDES), "the exports")
     staged.mkdir(parents=True)
-    measurement = Measurement(data.test, device, kind, heed)
-    if accuracy is None:
+    measurement = Measurement(data.test, runtime.devices[0], runtime.kind, between_pieces or _nothing)
+    if accuracy is None or runtime.precision != "float32" or not runtime.kind.exact_float32:
         accuracy = measurement.accuracy(exported)
     try:
         for name in config.export:
-            heed()
+            measurement.between_pieces()
             _write(name, exported, data.classes, staged / PATHS[name])
         measured = measurement.of_exports({name: staged / PATHS[name] for name in config.export})
         _check(measured, accuracy)
         result = {name: {"path": f"{folder.name}/{PATHS[name]}", **measured[name],
                          "bytes": _size(staged / PATHS[name])} for name in config.export}
-        durable.seal(staged, {"classes": list(data.classes), "image_shape": list(data.image_shape), "exports": result})
+        seal(staged, {"classes": list(data.classes), "image_shape": list(data.image_shape), "exports": result})
         durable.replace_folder(staged, folder)
     finally:
         shutil.rmtree(staged, ignore_errors=True)
     return result
+
+
+def _nothing():
+    pass
 
 
 def _write(name, model, classes, path):

@@ -11,9 +11,9 @@ import time
 from pathlib import Path
 
 import numpy as np
-import tensorflow as tf
 
 from trainer.errors import StorageError
+from trainer.process.tf_import import tf
 
 _LAST_SECONDS = 3600.0  # for what is on the way to a process when all pictures have been given to it
 _ROWS = 500  # pictures that are evaluated at once
@@ -29,11 +29,11 @@ class Measurement:
         split: The `Split`.
         device: Name of the device.
         kind: Its `DeviceKind`.
-        heed: Called between pieces of work; may raise what ends it.
+        between_pieces: Called between pieces of work; may raise what ends it.
     """
 
-    def __init__(self, split, device, kind, heed):
-        self._split, self._device, self._kind, self._heed = split, device, kind, heed
+    def __init__(self, split, device, kind, between_pieces):
+        self._split, self._device, self._kind, self.between_pieces = split, device, kind, between_pieces
 
     def accuracy(self, model):
         """The accuracy of a `keras.Model` in this process."""
@@ -42,7 +42,7 @@ class Measurement:
         right = examples = 0
         with _exact_products(), tf.device(self._device):
             for images, labels in self._split.chunks(_ROWS):
-                self._heed()
+                self.between_pieces()
                 right += int(np.sum(predict(tf.constant(images)).numpy() == labels))
                 examples += len(labels)
         return right / examples
@@ -97,7 +97,7 @@ class Measurement:
         """Gives a split's pictures to all processes as fast as they take them; one that died is asked why later."""
         for images, labels in self._split.chunks(_ROWS):
             for process in processes:
-                self._heed()
+                self.between_pieces()
                 with contextlib.suppress(BrokenPipeError):
                     for array in (np.array(images.shape, np.int64), images, labels):
                         process.stdin.write(np.ascontiguousarray(array))
@@ -112,7 +112,7 @@ class Measurement:
                 process.wait(timeout=0.2)
                 break
             except subprocess.TimeoutExpired:
-                self._heed()
+                self.between_pieces()
                 if time.monotonic() > deadline:
                     raise StorageError(f"the {name} export was given all pictures and did not end in "
                                        f"{_LAST_SECONDS:.0f} s", f"leave {name} out of --export, or look why its "

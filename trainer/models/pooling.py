@@ -6,8 +6,9 @@ row-major order that equals it gets the gradient, as TensorFlow's own kernel has
 together by padding, adding and interleaving.
 """
 
-import tensorflow as tf
 from keras import layers
+
+from trainer.process.tf_import import tf
 
 
 class MaxPooling2DByComparison(layers.MaxPooling2D):

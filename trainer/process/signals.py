@@ -1,4 +1,4 @@
-"""SIGTERM, SIGUSR1 and Ctrl-C as a wish that the loop looks for, not as the end of the process."""
+"""SIGTERM, SIGUSR1 and Ctrl-C as a request that the loop asks for, not as the end of the process."""
 
 import contextlib
 import os
@@ -7,30 +7,34 @@ import threading
 import time
 
 _SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
-_SAME_WISH_SECONDS = 1.0
+_SAME_REQUEST_SECONDS = 1.0
 _PATIENCE_SECONDS = 4.0
 
 
-class StopWish:
+def _nothing_under_way():
+    return True
+
+
+class StopRequest:
     """While it is entered, the first signal is remembered and a second one ends the process at once.
 
-    Signals within a second are one wish: `timeout`, launchers and terminals often send to the process and
+    Signals within a second are one request: `timeout`, launchers and terminals often send to the process and
     to its group.
 
-    A thread hears them: Python's own handlers wait until the main thread comes back from TensorFlow, which
+    A thread reads them: Python's own handlers wait until the main thread comes back from TensorFlow, which
     may be compiling for minutes. Where nothing would be lost (see `nothing_to_save`), that thread ends the
     process itself if the main thread doesn't come back within seconds.
 
     Args:
-        for_good: Whether the process ends after it. Signals stay without effect then: how it ends is decided.
+        exits_process: Whether the process ends after it. Signals stay without effect then: how it ends is decided.
 
     Attributes:
         signal: The name of the signal that came, or None.
     """
 
-    def __init__(self, for_good=False):
-        self.signal, self._for_good = None, for_good
-        self._section = None  # (what the process is doing, how to settle what is under way)
+    def __init__(self, exits_process=False):
+        self.signal, self._for_good = None, exits_process
+        self._section = None  # (what the process is doing, how to wait for what is under way)
         self._section_changes = threading.Condition()
 
     def __enter__(self):
@@ -41,7 +45,7 @@ class StopWish:
         os.set_blocking(self._writer, False)
         self._outer = signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
         self.listen()
-        threading.Thread(target=self._hear, daemon=True, name="signals").start()
+        threading.Thread(target=self._read_signals, daemon=True, name="signals").start()
         return self
 
     def listen(self):
@@ -56,32 +60,30 @@ class StopWish:
         signal.set_wakeup_fd(self._outer)
         os.close(self._writer)  # ends the thread
 
-    def begin(self, doing, settled=lambda: True):
-        """From now on nothing is there that must be saved: after a signal the process may end anywhere.
+    @contextlib.contextmanager
+    def nothing_to_save(self, doing, wait_until_finished=_nothing_under_way):
+        """Declares that a block has nothing that must be saved: after a signal the process may end anywhere in it.
+
+        Sections may be nested. The end of one doesn't return if the process is ending.
 
         Args:
-            doing: What the process does, for people: "compiling".
-            settled: Waits for writing that is under way, and tells whether all went well.
+            doing: What the process does, as a user reads it: "compiling".
+            wait_until_finished: Waits for writing that is under way, and returns whether all of it succeeded.
         """
-        with self._section_changes:
-            self._section = (doing, settled)
-            self._section_changes.notify_all()
-
-    def end(self):
-        """From now on there is something to save. Doesn't come back if the process is ending."""
-        with self._section_changes:
-            self._section = None
-
-    @contextlib.contextmanager
-    def nothing_to_save(self, doing, settled=lambda: True):
-        """`begin` and `end` around a block."""
-        self.begin(doing, settled)
+        outer = self._enter_section((doing, wait_until_finished))
         try:
             yield
         finally:
-            self.end()
+            self._enter_section(outer)
 
-    def _hear(self):
+    def _enter_section(self, section):
+        """Makes a section the current one, and returns the one before."""
+        with self._section_changes:
+            before, self._section = self._section, section
+            self._section_changes.notify_all()
+            return before
+
+    def _read_signals(self):
         with os.fdopen(self._reader, "rb", buffering=0) as pipe:
             while byte := pipe.read(1):
                 if byte[0] in _SIGNALS:
@@ -89,7 +91,7 @@ class StopWish:
 
     def _receive(self, name):
         now = time.monotonic()
-        if self.signal and now - self._first < _SAME_WISH_SECONDS:
+        if self.signal and now - self._first < _SAME_REQUEST_SECONDS:
             return
         if self.signal:
             self._tell(f"\nlockstep: a second signal ({name}): stopping at once\n"
@@ -104,8 +106,8 @@ class StopWish:
         time.sleep(_PATIENCE_SECONDS)
         with self._section_changes:
             self._section_changes.wait_for(lambda: self._section)
-            doing, settled = self._section
-            if settled():
+            doing, wait_until_finished = self._section
+            if wait_until_finished():
                 self._tell(f"lockstep: asked to stop ({self.signal}) while {doing}; nothing was left to save\n"
                            "  fix: run the same command again; it goes on from there\n")
                 self._leave()

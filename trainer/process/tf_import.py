@@ -6,7 +6,7 @@ import re
 import sys
 import tempfile
 
-from trainer.errors import BusyError, StorageError, UsageError, WorkerError
+from trainer.errors import BusyError, StorageError, UsageError, WorkerError, register_translator
 from trainer.process import gpu_environment, gpu_failures
 
 _SHOWN_LINES = 30
@@ -64,7 +64,7 @@ with _native_chatter_kept():
     tf.config.list_physical_devices()
 
 
-def as_ours(error):
+def translate(error):
     """What an error of TensorFlow's is in our terms, if a user or the world can cause it.
 
     Args:
@@ -107,6 +107,9 @@ def _of_workers(error, said, text):
         found.stood_at = error.__traceback__ if silent else None
         return found
     return None
+
+
+register_translator(translate)
 
 
 def _who_is_gone(text):

@@ -21,7 +21,7 @@ def function_of(flag, name):
         UsageError: if it cannot be imported.
     """
     module, function = name.split(":")
-    find_from_here()
+    add_cwd_to_path()
     try:
         return getattr(importlib.import_module(module), function)
     except (ImportError, AttributeError) as error:
@@ -29,7 +29,7 @@ def function_of(flag, name):
                          "name a function of a module that lies in this folder or is installed") from None
 
 
-def find_from_here():
+def add_cwd_to_path():
     """Lets modules of the current folder be found, as `python -m` does; the `lockstep` command doesn't."""
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())

@@ -13,8 +13,8 @@ _TICK_SECONDS = 0.5
 _FOR_THE_OTHERS_SECONDS = 3.0
 
 
-class Deadline:
-    """A deadline on progress, not on life: whoever is stuck may still answer. It runs while it is entered.
+class Watchdog:
+    """A limit on the time without progress: a thread that is stuck may still be alive. It runs while it is entered.
 
     Time in which the process itself is stopped (Ctrl-Z, a debugger, a machine that sleeps) doesn't count.
 
@@ -25,32 +25,32 @@ class Deadline:
     LONGER = 6  # times the seconds, for what compiles or waits for a disk
 
     def __init__(self, seconds):
-        self._seconds, self._times, self._doing = seconds, self.LONGER, "starting"
+        self._seconds, self._patience, self._doing = seconds, self.LONGER, "starting"
         self._idle, self._ended = 0.0, threading.Event()
 
     def __enter__(self):
         self._stderr = os.dup(2)  # while TensorFlow is imported, what goes to the usual one is kept back
         faulthandler.enable(self._stderr)  # a crash in native code, and SIGABRT from a launcher, show the stacks
-        threading.Thread(target=self._watch, daemon=True, name="deadline").start()
+        threading.Thread(target=self._watch, daemon=True, name="watchdog").start()
         return self
 
     def __exit__(self, *_):
         self._ended.set()
 
-    def progress(self, doing="training", times=1):
-        """Says that something was done, and what comes next, which may take `times` the seconds."""
-        self._idle, self._times, self._doing = 0.0, times, doing
+    def reset(self, doing="training", patience=1):
+        """Counts from 0 again: something was done, and what comes next may take `patience` times the seconds."""
+        self._idle, self._patience, self._doing = 0.0, patience, doing
 
     @contextlib.contextmanager
-    def phase(self, doing, times=LONGER):
-        """Declares that a block may take `times` as long as a call of the device loop."""
-        before = self._doing, self._times
-        self._idle, self._doing, self._times = 0.0, doing, times
+    def phase(self, doing, patience=LONGER):
+        """Declares that a block may take `patience` times as long as a call of the device loop."""
+        before = self._doing, self._patience
+        self._idle, self._doing, self._patience = 0.0, doing, patience
         try:
             yield
         finally:
             self._idle = 0.0
-            self._doing, self._times = before
+            self._doing, self._patience = before
 
     def _watch(self):
         last = time.monotonic()
@@ -58,11 +58,11 @@ class Deadline:
             now = time.monotonic()
             self._idle += min(now - last, 2 * _TICK_SECONDS)
             last = now
-            if self._idle > self._seconds * self._times:
+            if self._idle > self._seconds * self._patience:
                 self._end()
 
     def _end(self):
-        limit = self._seconds * self._times
+        limit = self._seconds * self._patience
         self._tell(f"\nlockstep: no progress for {limit:.0f} s while {self._doing}; where every thread stands:\n")
         faulthandler.dump_traceback(self._stderr, all_threads=True)
         time.sleep(_FOR_THE_OTHERS_SECONDS)

@@ -13,15 +13,16 @@ class Background:
         self._thread = concurrent.futures.ThreadPoolExecutor(1, "reports")
         self._running = []
 
-    def begin(self, action):
+    def begin(self, action, *arguments):
         """Does something after all that was begun before it.
 
         Args:
-            action: Without arguments.
+            action: A callable.
+            *arguments: Its arguments.
         """
         while self._running and self._running[0].done():
             self._running.pop(0).result()
-        self._running.append(self._thread.submit(action))
+        self._running.append(self._thread.submit(action, *arguments))
 
     def wait(self):
         """Waits until all is done."""
@@ -29,5 +30,5 @@ class Background:
             self._running.pop(0).result()
 
     def close(self):
-        """Waits likewise, however it ends."""
+        """Waits until all is done, and raises nothing."""
         self._thread.shutdown(wait=True)

@@ -9,7 +9,7 @@ from rich.console import Console as RichConsole
 from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn
 from rich.text import Text
 
-from trainer.errors import tell
+from trainer.process.exit import tell
 
 _PLAIN_EVERY_SECONDS = 5.0
 

@@ -33,7 +33,7 @@ class LinesFile:
                   for name, value in line.items()}
         self._file.write(json.dumps(values).encode() + b"\n")
 
-    def settle(self):
+    def flush(self):
         """Hands all to the operating system. Returns the size in bytes."""
         self._file.flush()
         return self._file.tell()

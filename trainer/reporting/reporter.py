@@ -17,14 +17,14 @@ class Reporter:
     Args:
         model_dir: The run's `ModelDir`.
         console: The `Console`.
-        valid: What `settle` returned when the checkpoint was made that the run goes on from; None for a
+        valid: What `flush` returned when the checkpoint was made that the run goes on from; None for a
             new run.
         first_step: Where this start begins.
         total_steps: Where the run ends.
         ledger: Whether to write ledger.jsonl.
     """
 
-    def __init__(self, model_dir, console, valid, first_step, total_steps, ledger):
+    def __init__(self, model_dir, console, *, valid, first_step, total_steps, ledger):
         valid = valid or {"metrics": 0, "tensorboard": {}, "ledger": 0}
         self._metrics = LinesFile(model_dir.metrics, valid["metrics"])
         self._ledger = LinesFile(model_dir.ledger, valid["ledger"]) if ledger else None
@@ -41,13 +41,32 @@ class Reporter:
                 console.warn(f"{name} has {missing:,} bytes less than when the checkpoint was made; "
                              "what it said of earlier steps is lost")
 
-    def begin(self, action):
-        """Reports beside the training, after all that was begun before; `wait` waits for it.
+    def begin(self, call):
+        """Reports a call of the device loop beside the training, after all that was begun before.
 
         Args:
-            action: Without arguments; calls this reporter's methods.
+            call: A `CallReport`.
         """
-        self._background.begin(action)
+        self._background.begin(self._report, call)
+
+    def _report(self, call):
+        for record in call.windows:
+            self.train(record, call.images_per_second)
+        if self._ledger:
+            self.ledger(call.step - len(call.ids), call.ids)
+        self.progress(call.step, call.epoch, call.images_per_second)
+        for event in call.events:
+            self.event(event)
+
+    def introduce(self, config, samples):
+        """Shows in TensorBoard what the run is, and its first examples as they are and as training sees them.
+
+        Args:
+            config: The run's `Config`.
+            samples: Its `Samples`.
+        """
+        self._tensorboard.write_settings(dataclasses.asdict(config))
+        self._tensorboard.write_images("train", 0, {"samples/before": samples.before, "samples/after": samples.after})
 
     def wait(self):
         """Waits until all is reported that was begun; raises what went wrong in it."""
@@ -57,7 +76,7 @@ class Reporter:
         """Reports a window of training steps.
 
         Args:
-            record: As `Progress.absorb` yields it.
+            record: As `RunMetrics.update` yields it.
             images_per_second: Training speed, or None if it isn't known.
         """
         record = {**record, "images_per_second": images_per_second and round(images_per_second, 1)}
@@ -71,9 +90,10 @@ class Reporter:
         """Reports an evaluation.
 
         Args:
-            record: As `Progress.note_evaluation` returns it, with images_per_second.
+            record: As `RunMetrics.note_evaluation` returns it, with images_per_second.
             is_best: Whether it is the best one so far.
         """
+        self.wait()  # for the steps before it
         self._write_metrics("eval", record)
         self._tensorboard.write("eval", record["step"], {name: record[name] for name in (
             "loss", "accuracy", "learning_rate", "images_per_second")})
@@ -91,10 +111,10 @@ class Reporter:
                                self._last.get("accuracy"), left)
 
     def event(self, event):
-        """Warns of a step that `LossWatch` found, unless it warned of many already.
+        """Warns of a step that `LossMonitor` found, unless it warned of many already.
 
         Args:
-            event: As `LossWatch.look` returns it.
+            event: As `LossMonitor.check` returns it.
         """
         self._warned += 1
         if self._warned > _MOST_WARNINGS:
@@ -117,7 +137,7 @@ class Reporter:
         for number, used in enumerate(ids.tolist()):
             self._ledger.write({"step": first_step + number + 1, "ids": used})
 
-    def settle(self):
+    def flush(self):
         """Hands all that was reported to the operating system.
 
         Returns:
@@ -125,21 +145,13 @@ class Reporter:
             durable before it counts).
         """
         self.wait()
-        events = self._tensorboard.settle()
+        events = self._tensorboard.flush()
         paths = [self._model_dir.metrics, *(self._model_dir.tensorboard / name for name in events)]
-        sizes = {"metrics": self._metrics.settle(), "tensorboard": events, "ledger": 0}
+        sizes = {"metrics": self._metrics.flush(), "tensorboard": events, "ledger": 0}
         if self._ledger:
-            sizes["ledger"] = self._ledger.settle()
+            sizes["ledger"] = self._ledger.flush()
             paths.append(self._model_dir.ledger)
         return sizes, paths
-
-    def settings(self, config):
-        """Shows in TensorBoard's HParams table what the run is."""
-        self._tensorboard.write_settings(dataclasses.asdict(config))
-
-    def samples(self, samples):
-        """Shows in TensorBoard how the first examples look, as they are and as training sees them."""
-        self._tensorboard.write_images("train", 0, {"samples/before": samples.before, "samples/after": samples.after})
 
     def draw(self, samples):
         """Draws the report's pictures: from metrics.jsonl, and of `Samples`."""
@@ -157,4 +169,4 @@ class Reporter:
     def _write_metrics(self, split, record):
         self._metrics.write({"time": round(time.time(), 3), "step": record["step"], "epoch": record["epoch"],
                              "split": split, **record})
-        self._metrics.settle()
+        self._metrics.flush()

@@ -1,23 +1,22 @@
-"""What a run says of itself: its resolved settings at the start; at the end exports, result.json and pictures."""
+"""What a run says of itself in JSON: its settings at the start, a checkpoint's metadata, its result at the end."""
 
+import dataclasses
 import json
 import math
 
 import keras
 import numpy as np
-import tensorflow as tf
 
 from trainer import __version__
-from trainer.errors import Stopped
-from trainer.export import exporter
-from trainer.storage import durable
+from trainer.process.tf_import import tf
 
 
-def resolved(config, runtime, plan, data):
+def resolved_settings(job):
     """What became of the settings, for config.json: a dict of what JSON can hold."""
+    runtime, data = job.runtime, job.data
     return {"strategy": type(runtime.strategy).__name__, "devices": list(runtime.devices),
             "replicas": runtime.replicas, "workers": runtime.workers, "precision": runtime.precision,
-            "xla": "on" if runtime.xla else "off", "total_steps": plan.total_steps,
+            "xla": "on" if runtime.xla else "off", "total_steps": job.plan.total_steps,
             "versions": {"lockstep": __version__, "tensorflow": tf.__version__, "keras": keras.__version__,
                          "numpy": np.__version__},
             "data": {"name": data.name, "fingerprint": data.fingerprint, "classes": list(data.classes),
@@ -25,52 +24,53 @@ def resolved(config, runtime, plan, data):
                      "test_examples": data.test.size, "parts": data.parts}}
 
 
-def finish(run, samples):
-    """Exports the model, measures the exports, writes result.json and the report.
+def checkpoint_metadata(job, metrics, *, step, wall_seconds, computed_on, autotune, bit_versions, report_sizes):
+    """What a checkpoint's manifest holds besides the state's files.
 
     Args:
-        run: The `loop.Run` that has done its last step.
-        samples: A function that takes the run's `Samples`.
+        job: The `Job`.
+        metrics: The `RunMetrics` at `step`.
+        step: Steps done.
+        wall_seconds: Time of the run so far, over all starts.
+        computed_on: As `Runtime.record` returns it.
+        autotune: What `AutotuneFile.keep` returned.
+        bit_versions: Name to version of what decides bits.
+        report_sizes: How far the reports are valid, as `Reporter.flush` returned it.
 
     Returns:
-        What result.json holds.
+        A dict of what JSON can hold.
     """
-    early = run.progress.ended_early(run.config, run.step)
-    if early:
-        run.console.say(f"ended at step {run.step:,}: {early}")
-    exports = _export(run) if run.config.export != ("none",) else {}
-    evaluation, speed = run.progress.evaluation, run.progress.images_per_second
-    best = {name: value for name, value in run.progress.best.items() if name != "class_accuracy"}
+    evaluated = metrics.evaluation
+    return {"epoch": job.plan.epoch(step), "data": job.data.fingerprint, "computed_on": computed_on,
+            "autotune": autotune, "precision": job.runtime.precision, "bits": bit_versions,
+            "settings": json.loads(job.config.to_json()),
+            "evaluation": evaluated if evaluated and evaluated["step"] == step else None,
+            "progress": dataclasses.replace(metrics, wall_seconds=wall_seconds).to_json(), "reports": report_sizes}
+
+
+def make_result(job, metrics, *, step, skipped_steps, wall_seconds, exports):
+    """What result.json holds.
+
+    Args:
+        job: The `Job`.
+        metrics: The `RunMetrics` at the end.
+        step: Steps done.
+        skipped_steps: How many of them had an update that was not applied.
+        wall_seconds: Time of the run, over all starts.
+        exports: Name of each export to what was measured of it.
+
+    Returns:
+        A dict of what JSON can hold.
+    """
+    evaluation, speed = metrics.evaluation, metrics.images_per_second
+    best = {name: value for name, value in metrics.best.items() if name != "class_accuracy"}
     best["loss"] = _finite(best["loss"])
-    result = {"eval_accuracy": evaluation["accuracy"], "eval_loss": _finite(evaluation["loss"]),
-              "step": run.step, "epoch": run.plan.epoch(run.step), "best": best,
-              "images_per_second": speed and round(speed, 1), "replicas": run.runtime.replicas,
-              "wall_seconds": round(run.wall_seconds(), 1),
-              "skipped_steps": int(run.state.skipped.numpy()), "bad_records": run.data.bad.count,
-              "class_accuracy": dict(zip(run.data.classes, evaluation["class_accuracy"], strict=True)),
-              "ended_early": early, "exports": exports}
-    durable.write_durably(run.model_dir.result, json.dumps(result, indent=2))
-    with run.nothing_to_save("drawing the curves"):
-        run.reporter.draw(samples())
-    return result
-
-
-def _export(run):
-    run.console.say(f"exporting {', '.join(run.config.export)}, and measuring what was exported")
-    # GPUs and lower precisions answer a few pictures differently: there the copy on the CPU is the measure.
-    plain = run.runtime.precision == "float32" and run.runtime.kind.exact_float32
-    reached = run.progress.evaluation["accuracy"] if plain else None
-    run.model_dir.require_lock()
-
-    def heed():
-        run.deadline.progress("exporting", run.deadline.LONGER)
-        if run.wish.signal:
-            raise Stopped(f"asked to stop ({run.wish.signal}) while exporting; the training is done and saved",
-                          "run the same command again; it exports then") from None
-
-    with run.nothing_to_save("exporting"):
-        return exporter.export(run.config, run.data, run.state.model, reached, run.model_dir.export,
-                             run.runtime.devices[0], run.runtime.kind, heed)
+    return {"eval_accuracy": evaluation["accuracy"], "eval_loss": _finite(evaluation["loss"]),
+            "step": step, "epoch": job.plan.epoch(step), "best": best,
+            "images_per_second": speed and round(speed, 1), "replicas": job.runtime.replicas,
+            "wall_seconds": round(wall_seconds, 1), "skipped_steps": skipped_steps, "bad_records": job.data.bad.count,
+            "class_accuracy": dict(zip(job.data.classes, evaluation["class_accuracy"], strict=True)),
+            "ended_early": metrics.ended_early(job.config, step), "exports": exports}
 
 
 def _finite(number):

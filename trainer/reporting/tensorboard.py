@@ -1,12 +1,19 @@
-"""TensorBoard's event files, one folder a split, cut back like metrics.jsonl when a run goes on."""
+"""TensorBoard's event files, one folder a split, cut back like metrics.jsonl when a run goes on.
+
+The HParams plugin takes each folder of event files that holds a session's start as a row of its table, and of the
+scalars those in that folder and below it. In `tensorboard/eval` it finds loss and accuracy, whichever folder above
+TensorBoard is pointed at.
+"""
 
 from pathlib import Path
 
-import tensorflow as tf
+from tensorboard.plugins.hparams import api
 
-from trainer.reporting import hparams
+from trainer.process.tf_import import tf
 
 SPLITS = ("train", "eval")
+_HPARAMS_SPLIT = "eval"
+_OF_THE_START = {"model_dir", "resume"}  # say where and how it was started, not what was run
 
 
 class TensorBoardWriter:
@@ -58,11 +65,19 @@ class TensorBoardWriter:
                 tf.summary.image(tag, value, step=step, max_outputs=len(value))
 
     def write_settings(self, settings):
-        """Writes a run's settings for the HParams table; see hparams.py."""
-        with self._writers[hparams.SPLIT].as_default():
-            hparams.write(settings)
+        """Writes a run's settings for the HParams table: once a run, before its first step.
 
-    def settle(self):
+        Args:
+            settings: Name to bool, number, string, list or tuple. None and "" are left out.
+        """
+        values = {name: _cell(value) for name, value in settings.items()
+                  if name not in _OF_THE_START and value is not None and value != ""}
+        with self._writers[_HPARAMS_SPLIT].as_default():
+            # Without a group of its own each run is a row. By default those of the same settings are one, with the
+            # average of their figures.
+            api.hparams(values, trial_id="")
+
+    def flush(self):
         """Hands all to the operating system. Returns the sizes, as the constructor takes them."""
         for writer in self._writers.values():
             writer.flush()
@@ -75,3 +90,7 @@ class TensorBoardWriter:
 
     def _files(self):
         return sorted(self._folder.glob("*/events.out.tfevents.*"))
+
+
+def _cell(value):
+    return ",".join(map(str, value)) or "none" if isinstance(value, (list, tuple)) else value

@@ -4,11 +4,11 @@ import contextlib
 import json
 from pathlib import Path
 
-from trainer import bit_versions
 from trainer.config import Config
 from trainer.errors import DataError, UsageError
-from trainer.storage import durable
+from trainer.storage import bit_versions, durable
 from trainer.storage.folder_lock import FolderLock
+from trainer.storage.manifest import peek_manifest
 
 
 class ModelDir:
@@ -60,7 +60,7 @@ class ModelDir:
     def newest_manifest(self):
         """The manifest of the newest checkpoint, or {} if there is none that can be read."""
         newest = max(self.checkpoints.glob("step-*/manifest.json"), default=None)
-        return (newest and durable.peek_manifest(newest.parent)[0]) or {}
+        return (newest and peek_manifest(newest.parent)[0]) or {}
 
     def data_parts(self):
         """What the run's data was made of (`Dataset.parts`), or None if config.json doesn't say."""
@@ -75,8 +75,7 @@ class ModelDir:
             config: The run's `Config`.
 
         Returns:
-            The differences to the settings that the folder's run had, as `Config.differences` gives
-            them; empty for a new run.
+            A list of (name, before, now) of each setting that differs from the folder's run; empty for a new run.
 
         Raises:
             BusyError: if another process is using it.
@@ -99,14 +98,14 @@ class ModelDir:
         if other:
             raise UsageError([f"{self.root} holds a run with other settings:", *other],
                              "use its settings to go on with it, or use another --model_dir")
-        return differences
+        return [(name, theirs, mine) for name, mine, theirs, _ in differences]
 
     def _settings(self, manifests):
         """The settings of the run that is here: config.json's, or where that is gone a checkpoint's."""
         if self.config.exists():
             return Config.from_mapping(self.read_config()["given"])
         for path in manifests:
-            manifest, _ = durable.peek_manifest(path.parent)
+            manifest, _ = peek_manifest(path.parent)
             if manifest and isinstance(manifest.get("settings"), dict):
                 return Config.from_mapping(manifest["settings"])
         raise DataError(f"{self.root} has checkpoints, but neither config.json nor a manifest says of which run",

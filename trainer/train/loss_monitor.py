@@ -10,7 +10,7 @@ _WINDOW = 101  # losses that the running median is over
 _ENOUGH = 20  # of them, before anything is held against it
 
 
-class LossWatch:
+class LossMonitor:
     """Finds steps whose update was skipped, and losses far over the median of the last 101 finite ones.
 
     Args:
@@ -32,14 +32,14 @@ class LossWatch:
         """The losses that the median is over, a list that goes into checkpoints."""
         return list(self._recent)
 
-    def look(self, step, loss, bad_in_row, excused_in_row=0):
+    def check(self, step, loss, skipped_in_a_row, excused_in_a_row=0):
         """Looks at a step.
 
         Args:
             step: Its number.
             loss: The mean over its batch.
-            bad_in_row: How many steps up to this one were skipped in a row; 0 if this one wasn't.
-            excused_in_row: How many of those don't count against --max_bad_steps: the loss was finite, and float16's
+            skipped_in_a_row: How many steps up to this one were skipped in a row; 0 if this one wasn't.
+            excused_in_a_row: How many of those don't count against --max_bad_steps: the loss was finite, and float16's
                 loss scale could still come down to where the gradients are, too.
 
         Returns:
@@ -50,9 +50,9 @@ class LossWatch:
         finite = math.isfinite(loss)
         if finite and self._factor:
             self._take_in(loss)
-        if bad_in_row:
-            what = {"event": "skipped", "step": step, "loss": loss if finite else None, "in_row": bad_in_row,
-                    **({"excused": excused_in_row} if excused_in_row else {})}
+        if skipped_in_a_row:
+            what = {"event": "skipped", "step": step, "loss": loss if finite else None, "in_row": skipped_in_a_row,
+                    **({"excused": excused_in_a_row} if excused_in_a_row else {})}
         elif self._factor and finite and loss > self._factor * median:
             what = {"event": "spike", "step": step, "loss": loss, "median": median}
         else:
@@ -61,16 +61,16 @@ class LossWatch:
         self._found.append(what)
         return what
 
-    def take_found(self):
+    def pop_events(self):
         """What was found since the last call."""
         found, self._found = self._found, []
         return found
 
-    def is_news(self, event):
+    def should_report(self, event):
         """Whether people should hear of what was found: of a streak of skipped steps, once."""
         return event["event"] == "spike" or event["in_row"] == self._told
 
-    def require_bearable(self, event):
+    def raise_if_diverged(self, event):
         """Ends the run if an event is the last of too many skipped steps.
 
         Raises:

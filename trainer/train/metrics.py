@@ -9,10 +9,13 @@ import dataclasses
 import math
 
 _MOST_EVENTS = 20  # a window; the counts go on
+# Attributes that have another name in a manifest.
+_NAMES = {"evals_since_best": "stale", "skipped_in_a_row": "bad_in_row", "excused_in_a_row": "excused_in_row"}
+_ATTRIBUTES = {name: attribute for attribute, name in _NAMES.items()}
 
 
 @dataclasses.dataclass
-class Sums:
+class MetricSums:
     """Training metrics over a stretch of steps.
 
     Args:
@@ -23,7 +26,7 @@ class Sums:
         examples: Sum over those of the number of examples.
         bad_records: Examples that could not be read.
         spikes: How many of the losses were far over their median.
-        events: The first 20 of those steps and of the skipped ones, as `LossWatch` describes them.
+        events: The first 20 of those steps and of the skipped ones, as `LossMonitor` describes them.
     """
 
     skipped: int = 0
@@ -59,31 +62,31 @@ class Sums:
 
 
 @dataclasses.dataclass
-class Progress:
-    """See the module.
+class RunMetrics:
+    """The metrics and counters of a run so far.
 
     Args:
         window: Since the last line of training metrics.
         period: Since the last evaluation.
         evaluation: The last one: step, loss, accuracy; None before the first.
         best: The best one, likewise.
-        bad_in_row: Steps since the last one whose update was applied.
-        excused_in_row: How many of them had a finite loss and a loss scale that could still come down.
-        recent: What the `LossWatch` must remember.
-        stale: Evaluations since the best one.
+        skipped_in_a_row: Steps since the last one whose update was applied.
+        excused_in_a_row: How many of them had a finite loss and a loss scale that could still come down.
+        recent: What the `LossMonitor` must remember.
+        evals_since_best: Evaluations since the best one.
         images: Training examples in `train_seconds`, for the mean speed.
         train_seconds: Time of training, reporting and saving; not of evaluation, nor of each start's first call,
             which compiles.
         wall_seconds: Time in all, over all starts.
     """
 
-    window: Sums = dataclasses.field(default_factory=Sums)
-    period: Sums = dataclasses.field(default_factory=Sums)
+    window: MetricSums = dataclasses.field(default_factory=MetricSums)
+    period: MetricSums = dataclasses.field(default_factory=MetricSums)
     evaluation: dict | None = None
     best: dict | None = None
-    stale: int = 0
-    bad_in_row: int = 0
-    excused_in_row: int = 0
+    evals_since_best: int = 0
+    skipped_in_a_row: int = 0
+    excused_in_a_row: int = 0
     recent: list = dataclasses.field(default_factory=list)
     images: int = 0
     train_seconds: float = 0.0
@@ -91,22 +94,27 @@ class Progress:
 
     @classmethod
     def from_json(cls, values):
-        """The inverse of `dataclasses.asdict`."""
-        return cls(**{**values, "window": Sums(**values["window"]), "period": Sums(**values["period"])})
+        """The inverse of `to_json`."""
+        named = {_ATTRIBUTES.get(name, name): value for name, value in values.items()}
+        return cls(**{**named, "window": MetricSums(**named["window"]), "period": MetricSums(**named["period"])})
+
+    def to_json(self):
+        """What a checkpoint's manifest holds: a dict under the names of format 1."""
+        return {_NAMES.get(name, name): value for name, value in dataclasses.asdict(self).items()}
 
     @property
     def images_per_second(self):
         """The mean training speed of the run so far, or None."""
         return self.images / self.train_seconds if self.train_seconds else None
 
-    def absorb(self, records, first_step, plan, watch):
+    def update(self, records, first_step, plan, monitor):
         """Counts the steps of a call of the device loop in.
 
         Args:
             records: The `StepRecords`, as NumPy arrays.
             first_step: Steps done before them.
             plan: The run's `Plan`.
-            watch: The run's `LossWatch`.
+            monitor: The run's `LossMonitor`.
 
         Yields:
             For each window that ends in them a dict with step, epoch, loss, accuracy, learning_rate,
@@ -116,14 +124,14 @@ class Progress:
             step = first_step + number + 1
             for sums in (self.window, self.period):
                 sums.add(float(loss), float(correct), bool(applied), int(examples), plan.batch_size)
-            self.bad_in_row = 0 if applied else self.bad_in_row + 1
-            self.excused_in_row = 0 if applied else self.excused_in_row + int(scale > 1 and math.isfinite(loss))
-            if event := watch.look(step, float(loss), self.bad_in_row, self.excused_in_row):
+            self.skipped_in_a_row = 0 if applied else self.skipped_in_a_row + 1
+            self.excused_in_a_row = 0 if applied else self.excused_in_a_row + int(scale > 1 and math.isfinite(loss))
+            if event := monitor.check(step, float(loss), self.skipped_in_a_row, self.excused_in_a_row):
                 self.window.note(event)
             if plan.logs_at(step):
                 yield self._line(step, float(rate), plan)
-                self.window = Sums()
-        self.recent = watch.recent
+                self.window = MetricSums()
+        self.recent = monitor.recent
 
     def _line(self, step, learning_rate, plan):
         window = self.window
@@ -140,18 +148,18 @@ class Progress:
             plan: The run's `Plan`.
 
         Returns:
-            (a dict as `absorb` yields it, with the training means since the last evaluation beside it;
+            (a dict as `update` yields it, with the training means since the last evaluation beside it;
             whether this is the best evaluation so far).
         """
         self.evaluation = {"step": step, "loss": evaluation.loss, "accuracy": evaluation.accuracy,
                            "class_accuracy": list(evaluation.class_accuracy)}
         means = self.period.means()
-        self.period = Sums()
+        self.period = MetricSums()
         is_best = self.best is None or evaluation.accuracy > self.best["accuracy"]
         if is_best:
-            self.best, self.stale = self.evaluation, 0
+            self.best, self.evals_since_best = self.evaluation, 0
         else:
-            self.stale += 1
+            self.evals_since_best += 1
         return {"step": step, "epoch": plan.epoch(step), "loss": evaluation.loss, "accuracy": evaluation.accuracy,
                 "examples": evaluation.examples, "train_loss": means["loss"], "train_accuracy": means["accuracy"]
                 }, is_best
@@ -162,6 +170,6 @@ class Progress:
             return None  # settings may have changed since: the next evaluation decides
         if config.target_accuracy and self.evaluation["accuracy"] >= config.target_accuracy:
             return f"the test accuracy reached --target_accuracy={config.target_accuracy:g}"
-        if config.patience and self.stale >= config.patience:
-            return f"no better test accuracy in {self.stale} evaluations (--patience={config.patience})"
+        if config.patience and self.evals_since_best >= config.patience:
+            return f"no better test accuracy in {self.evals_since_best} evaluations (--patience={config.patience})"
         return None

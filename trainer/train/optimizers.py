@@ -10,7 +10,8 @@ import functools
 import math
 
 import keras
-import tensorflow as tf
+
+from trainer.process.tf_import import tf
 
 
 class Schedule(keras.optimizers.schedules.LearningRateSchedule):

@@ -3,11 +3,11 @@
 import dataclasses
 import time
 
-from trainer import bit_versions
 from trainer.distributed import collectives
 from trainer.distributed.devices import record
 from trainer.errors import DataError, StorageError
-from trainer.train.metrics import Progress
+from trainer.storage import bit_versions
+from trainer.train.metrics import RunMetrics
 
 _SEEN_SECONDS = 90.0
 
@@ -17,23 +17,22 @@ class Resumed:
     """Where a start begins.
 
     Args:
-        progress: The `Progress` of the run so far.
-        report_sizes: How far the reports are valid, as `Reporter.settle` returned it; None for a new run.
+        metrics: The `RunMetrics` of the run so far.
+        report_sizes: How far the reports are valid, as `Reporter.flush` returned it; None for a new run.
     """
 
-    progress: Progress
+    metrics: RunMetrics
     report_sizes: dict | None
 
 
-def resume(runtime, model_dir, checkpoints, data, state, console):
+def resume(job, state, checkpoints, *, model_dir, console):
     """Restores the newest sound checkpoint, if there is one; all workers restore the same.
 
     Args:
-        runtime: The `Runtime`.
-        model_dir: The run's `ModelDir`.
-        checkpoints: The run's `Checkpoints`.
-        data: The `Dataset`.
+        job: The `Job`.
         state: The `TrainState`; it is restored.
+        checkpoints: The run's `Checkpoints`.
+        model_dir: The run's `ModelDir`.
         console: The `Console`.
 
     Returns:
@@ -44,30 +43,30 @@ def resume(runtime, model_dir, checkpoints, data, state, console):
         StorageError: if all checkpoints are damaged.
         UsageError: if they are of another model.
     """
-    manifest = None
+    manifest, runtime = None, job.runtime
     with collectives.all_or_none(runtime):
         if runtime.is_chief:
             manifest = checkpoints.newest_sound(console.warn)
     # The chief chooses: another worker may see the shared folder a moment later. -1 for none.
     step = collectives.broadcast(runtime, manifest["step"] if manifest else -1)
     if step < 0:
-        return Resumed(Progress(), None)
+        return Resumed(RunMetrics(), None)
     with collectives.all_or_none(runtime):
         manifest = manifest or _find_soon(checkpoints, step)
-        resumed = _restore(manifest, runtime, model_dir, checkpoints, data, state)
+        resumed = _restore(manifest, job, state, checkpoints, model_dir)
         if runtime.is_chief:
             _warn_of_differences(manifest, runtime, console)
         console.say(f"resuming from step {step:,}")
     return resumed
 
 
-def _restore(manifest, runtime, model_dir, checkpoints, data, state):
+def _restore(manifest, job, state, checkpoints, model_dir):
     resumed, fingerprint, precision = _read(manifest)
     state.bit_versions = bit_versions.of_manifest(manifest)
-    data.require_same(fingerprint, model_dir.data_parts())
+    job.data.require_same(fingerprint, model_dir.data_parts())
     checkpoints.restore_all(state.variables(), manifest)
-    if precision != runtime.precision:
-        state.reset_loss_scale(runtime.precision)
+    if precision != job.runtime.precision:
+        state.reset_loss_scale(job.runtime.precision)
     return resumed
 
 
@@ -77,7 +76,7 @@ def _read(manifest):
         reports = manifest["reports"]
         sizes = {name: int(reports[name]) for name in ("metrics", "ledger")}
         events = {str(name): int(size) for name, size in reports["tensorboard"].items()}
-        resumed = Resumed(Progress.from_json(manifest["progress"]), {**sizes, "tensorboard": events})
+        resumed = Resumed(RunMetrics.from_json(manifest["progress"]), {**sizes, "tensorboard": events})
         return resumed, str(manifest["data"]), str(manifest["precision"])
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise StorageError(f"the manifest of step {manifest['step']:,} is not of this version's making "

@@ -2,11 +2,12 @@
 
 import keras
 import numpy as np
-import tensorflow as tf
 
-from trainer import bit_versions, models
+from trainer import models
 from trainer.models import applications
 from trainer.models.pooling import pool_by_comparison
+from trainer.process.tf_import import tf
+from trainer.storage import bit_versions
 from trainer.train import optimizers
 
 _PRIME = 1_000_003
@@ -25,41 +26,38 @@ class TrainState:
         step: int64, steps done.
         skipped: int64, steps whose update was skipped because gradients weren't finite.
         loss_scale: float32, what the loss is multiplied by before float16's backward pass; else 1.
-        good_in_row: int64, steps since the loss scale changed last.
+        finite_steps: int64, steps since the loss scale changed last.
         bit_versions: Name to version of what decides bits; see bit_versions.py.
     """
 
-    def __init__(self, config, plan, runtime, classes, image_shape):
+    def __init__(self, job):
         """Creates the state of step 0; all of it follows from the configuration's seed.
 
         Args:
-            config: The run's `Config`.
-            plan: The run's `Plan`.
-            runtime: The `Runtime`.
-            classes: Number of classes.
-            image_shape: (height, width, channels).
+            job: The `Job`.
         """
+        config, runtime = job.config, job.runtime
         keras.utils.set_random_seed(config.seed)
         self._strategy, self._copies, self.bit_versions = runtime.strategy, {}, bit_versions.CURRENT
         self._sum = None
         with runtime.strategy.scope():
-            self.model = models.build(config.model, classes, image_shape, runtime.precision)
+            self.model = models.build(config.model, len(job.data.classes), job.data.image_shape, runtime.precision)
             if config.model.startswith("keras:"):
                 applications.require_loadable(config.model.removeprefix("keras:"), config.export, self.model)
             if runtime.kind.avoids_scatters:
                 pool_by_comparison(self.model)
-            self.optimizer = optimizers.make_optimizer(config, plan)
+            self.optimizer = optimizers.make_optimizer(config, job.plan)
             self.optimizer.build(self.model.trainable_variables)
             self.step = tf.Variable(0, dtype=tf.int64, trainable=False, name="step")
             self.skipped = tf.Variable(0, dtype=tf.int64, trainable=False, name="skipped")
-            self.good_in_row = tf.Variable(0, dtype=tf.int64, trainable=False, name="good_in_row")
+            self.finite_steps = tf.Variable(0, dtype=tf.int64, trainable=False, name="good_in_row")
             self.loss_scale = tf.Variable(1.0, trainable=False, name="loss_scale")
         self.reset_loss_scale(runtime.precision)
 
     def reset_loss_scale(self, precision):
         """Begins anew with the loss scale that a precision starts from."""
         self.loss_scale.assign(_FIRST_LOSS_SCALE if precision == "float16" else 1.0)
-        self.good_in_row.assign(0)
+        self.finite_steps.assign(0)
 
     @property
     def random_states(self):
@@ -79,7 +77,7 @@ class TrainState:
         Returns:
             A dict of name to `tf.Variable`: step, skipped, …, model/0000/kernel, …, adam/0000, …
         """
-        counters = {"step": self.step, "skipped": self.skipped, "good_in_row": self.good_in_row,
+        counters = {"step": self.step, "skipped": self.skipped, "good_in_row": self.finite_steps,
                     "loss_scale": self.loss_scale}
         return {**counters, **model_variables(self.model),
                 **{f"{type(self.optimizer).__name__.lower()}/{number:04d}": variable.value

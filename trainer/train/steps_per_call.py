@@ -7,7 +7,7 @@ _SECONDS = 1.0
 _MOST = 100_000
 
 
-class Pace:
+class CallTimer:
     """Learns from the calls how many steps fit into a second.
 
     The first call compiles, so it takes one step and is not measured.

@@ -6,11 +6,10 @@ example looks the same whichever replica sees it and after any resume. What join
 
 import functools
 
-import tensorflow as tf
-
 from trainer.data.augment.randaugment import randaugment
 from trainer.data.augment.random_ints import draw, uniform
 from trainer.data.images.crops import AREA, ATTEMPTS, LARGE, RATIO
+from trainer.process.tf_import import tf
 
 PADDING = 4
 GREY = 128

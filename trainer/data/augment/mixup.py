@@ -8,9 +8,9 @@ doesn't depend on how many replicas there are.
 from typing import NamedTuple
 
 import numpy as np
-import tensorflow as tf
 
 from trainer.data.augment.random_ints import draw, uniform
+from trainer.process.tf_import import tf
 
 NAMES = ("mixup", "cutmix")
 _MIXUP_ALPHA = 0.2  # as Zhang et al. 2018 on ImageNet; cutmix's is 1, as Yun et al. 2019
@@ -24,12 +24,12 @@ class Target(NamedTuple):
     """
 
     labels: tf.Tensor
-    others: tf.Tensor
-    shares: tf.Tensor
+    labels_b: tf.Tensor
+    lam: tf.Tensor
 
     def dominant(self):
         """The label of which there is more: int32 [n]."""
-        return tf.where(self.shares >= 0.5, self.labels, self.others)
+        return tf.where(self.lam >= 0.5, self.labels, self.labels_b)
 
 
 def mix(images, labels, seeds, names):
@@ -47,22 +47,22 @@ def mix(images, labels, seeds, names):
     chosen = [name for name in NAMES if name in names]
     pairs = tf.reshape(tf.range(images.shape[0]), [-1, 2])[:, ::-1]
     partners = tf.reshape(pairs, [-1])
-    others, beside = tf.gather(labels, partners), tf.gather(images, partners)
+    labels_b, beside = tf.gather(labels, partners), tf.gather(images, partners)
     mixed = [_MIXERS[name](images, beside, seeds) for name in chosen]
-    images, shares = mixed[0]
+    images, lam = mixed[0]
     if len(mixed) == 2:
         second = tf.equal(draw(seeds, 5, 2), 1)
         images = tf.where(second[:, None, None, None], mixed[1][0], images)
-        shares = tf.where(second, mixed[1][1], shares)
-    return images, Target(labels, others, shares)
+        lam = tf.where(second, mixed[1][1], lam)
+    return images, Target(labels, labels_b, lam)
 
 
 def _mixup(images, beside, seeds):
     """The mean of both, weighed by Beta(0.2, 0.2); the larger weight is the example's own."""
-    shares = tf.gather(tf.constant(beta_quantiles(_MIXUP_ALPHA, _QUANTILES)), draw(seeds, 6, _QUANTILES))
-    shares = tf.maximum(shares, 1 - shares)
-    weights = shares[:, None, None, None]
-    return weights * images + (1 - weights) * beside, shares
+    lam = tf.gather(tf.constant(beta_quantiles(_MIXUP_ALPHA, _QUANTILES)), draw(seeds, 6, _QUANTILES))
+    lam = tf.maximum(lam, 1 - lam)
+    weights = lam[:, None, None, None]
+    return weights * images + (1 - weights) * beside, lam
 
 
 def _cutmix(images, beside, seeds):
@@ -76,8 +76,8 @@ def _cutmix(images, beside, seeds):
         return tf.abs(at - centre[:, None]) < half[:, None]
 
     box = inside(8, height)[:, :, None] & inside(9, width)[:, None, :]
-    shares = 1 - tf.reduce_mean(tf.cast(box, tf.float32), [1, 2])
-    return tf.where(box[..., None], beside, images), shares
+    lam = 1 - tf.reduce_mean(tf.cast(box, tf.float32), [1, 2])
+    return tf.where(box[..., None], beside, images), lam
 
 
 _MIXERS = {"mixup": _mixup, "cutmix": _cutmix}

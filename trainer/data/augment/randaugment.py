@@ -13,9 +13,9 @@ from outside the picture is grey. Levels and blends are Pillow's, to the last bi
 """
 
 import numpy as np
-import tensorflow as tf
 
 from trainer.data.augment.random_ints import draw
+from trainer.process.tf_import import tf
 
 LAYERS, MAGNITUDE = 2, 9 / 30
 OPERATIONS = ("identity", "shear_x", "shear_y", "translate_x", "translate_y", "rotate", "brightness", "contrast",

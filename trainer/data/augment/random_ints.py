@@ -3,7 +3,7 @@
 Not TensorFlow's random ops, which give other values under XLA than outside.
 """
 
-import tensorflow as tf
+from trainer.process.tf_import import tf
 
 
 def draw(seeds, number, below):

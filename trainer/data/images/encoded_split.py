@@ -14,16 +14,16 @@ import dataclasses
 import itertools
 
 import numpy as np
-import tensorflow as tf
 
-from trainer.data.batch import Batch
 from trainer.data.images import crops, pillow_reader, tf_decoder
-from trainer.data.split import Split
+from trainer.data.split import Batch, Split
+from trainer.process import cpu
+from trainer.process.tf_import import tf
 
 
 @dataclasses.dataclass(frozen=True)
-class Looks:
-    """What the headers of n pictures say; see `pictures.Look`.
+class HeaderTable:
+    """What the headers of n pictures say; see `pictures.ImageHeader`.
 
     Args:
         kinds, widths, heights, orientations: int [n].
@@ -38,7 +38,7 @@ class Looks:
 
     @classmethod
     def join(cls, looks):
-        """Those of a list of `pictures.Look`."""
+        """Those of a list of `pictures.ImageHeader`."""
         columns = np.array([look[:4] for look in looks], np.int32).reshape(-1, 4).T
         return cls(columns[0].astype(np.uint8), columns[1], columns[2], columns[3].astype(np.uint8),
                    {number: look.problem for number, look in enumerate(looks) if look.problem})
@@ -49,7 +49,7 @@ class EncodedSplit(Split):
 
     Args:
         labels: int32 [n].
-        looks: The `Looks` of the pictures.
+        looks: The `HeaderTable` of the pictures.
         size: Of the side of the model's pictures.
         augment: `--augment`; flip and the random crop of large pictures are done here if they come first.
         bad: The data set's `BadExamples`.
@@ -96,45 +96,45 @@ class EncodedSplit(Split):
             ValueError: if what was read isn't what was written.
         """
 
-    def read(self, places, threads, training=True):
+    def read(self, positions, threads, training=True):
         """See `Split.read`."""
-        rows = places.element_spec[0].shape[0]
+        rows = positions.element_spec[0].shape[0]
 
         def batch(*columns):
             each = tf.data.Dataset.from_tensor_slices(columns)
-            fast = each.map(self._sound, num_parallel_calls=threads, deterministic=True).batch(rows, True)
-            careful = each.interleave(self._with_care, cycle_length=threads, num_parallel_calls=threads,
+            fast = each.map(self._decode_row, num_parallel_calls=threads, deterministic=True).batch(rows, True)
+            careful = each.interleave(self._decode_with_care, cycle_length=threads, num_parallel_calls=threads,
                                       deterministic=True).batch(rows, True)
             return fast.ignore_errors(log_warning=False).concatenate(careful).take(1)
 
         # Two steps at once, so that no thread waits where one ends and the next begins.
-        looked_up = places.map(lambda ids, seeds: self._look_up(ids, seeds, training)).prefetch(1)
+        looked_up = positions.map(lambda ids, seeds: self._look_up(ids, seeds, training)).prefetch(1)
         return looked_up.interleave(batch, cycle_length=2, num_parallel_calls=2, deterministic=True)
 
     def chunks(self, rows):
         """See `Split.chunks`."""
         ids = tf.data.Dataset.range(self.size)
-        places = ids.batch(1).map(lambda ids: (ids, tf.zeros([1], tf.uint32)))
-        places = places.map(lambda *pair: tuple(tf.ensure_shape(part, [1]) for part in pair))
-        data = self.read(places, pillow_reader.cores(), training=False).unbatch().batch(rows).prefetch(1)
+        positions = ids.batch(1).map(lambda ids: (ids, tf.zeros([1], tf.uint32)))
+        positions = positions.map(lambda *pair: tuple(tf.ensure_shape(part, [1]) for part in pair))
+        data = self.read(positions, cpu.cores(), training=False).unbatch().batch(rows).prefetch(1)
         for batch in data.as_numpy_iterator():
             self._bad.check()
-            sound = batch.sound > 0
-            yield batch.images[sound], batch.labels[sound]
+            readable = batch.mask > 0
+            yield batch.images[readable], batch.labels[readable]
 
     def problem_of(self, example):
         """What is wrong with an example, in a few words, or None: looks at all of it."""
         if example in self._looks.problems:
             return self._looks.problems[example]
         try:
-            return pillow_reader.fault_of(self.load(example))
+            return pillow_reader.validate(self.load(example))
         except OSError as error:
             return f"it can't be read: {error.strerror or error}"
         except ValueError as error:
             return str(error)
 
     def _look_up(self, ids, seeds, training):
-        """Everything that `_sound` needs, for all rows of a step."""
+        """Everything that `_decode_row` needs, for all rows of a step."""
         def look_up(ids, seeds):
             labels, usable = self.labels[ids], ~self._refused[ids]
             ids = np.where(usable, ids, self._stand_in)
@@ -159,7 +159,7 @@ class EncodedSplit(Split):
         columns = [tf.ensure_shape(column, ids.shape) for column in (*columns, fetched)]
         return ids, seeds, *columns, tf.ensure_shape(box, [*ids.shape, 4])
 
-    def _sound(self, example, seed, label, usable, way, orientation, mirrored, fetched, box):
+    def _decode_row(self, example, seed, label, usable, way, orientation, mirrored, fetched, box):
         """A `Batch` without its first dimension; black and of no weight where the picture isn't usable."""
         image = tf_decoder.decode(self.encoded(fetched), way, box, orientation, self._size, self._ways, self._turned)
         image = tf_decoder.mirror(image, mirrored)
@@ -167,14 +167,14 @@ class EncodedSplit(Split):
             image *= tf.cast(usable, tf.uint8)
         return Batch(example, seed, image, label, tf.cast(usable, tf.float32))
 
-    def _with_care(self, *element):
+    def _decode_with_care(self, *element):
         """A data set of one such, whatever is wrong with the picture."""
         def damaged(example, seed, label, *_):
             tf.numpy_function(self._note, [example], [])
             return Batch(example, seed, tf.zeros([self._size, self._size, 3], tf.uint8), label, tf.constant(0.0))
 
         one = tf.data.Dataset.from_tensors(element)
-        return one.map(self._sound).ignore_errors(log_warning=False).concatenate(one.map(damaged)).take(1)
+        return one.map(self._decode_row).ignore_errors(log_warning=False).concatenate(one.map(damaged)).take(1)
 
     def _note(self, example):
         self._bad.note(self, int(example), None)

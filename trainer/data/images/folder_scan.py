@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from trainer.data.images import pillow_reader
-from trainer.errors import DataError, tell
+from trainer.errors import DataError
+from trainer.process.exit import tell
 
 _MEMORY = "data_scan.json"
 _MANY = 20_000  # headers whose reading takes long enough to be told of
@@ -21,10 +22,10 @@ _JUNK = {".DS_Store", "Thumbs.db", "desktop.ini", "__MACOSX", ".ipynb_checkpoint
 
 
 class Found(NamedTuple):
-    """A picture file. size: Bytes. look: A `pictures.Look`."""
+    """A picture file. size: Bytes. look: A `pictures.ImageHeader`."""
 
     size: int
-    look: pillow_reader.Look
+    look: pillow_reader.ImageHeader
 
 
 class Scan(NamedTuple):
@@ -59,7 +60,7 @@ def scan(root, memory=None):
     _walk(root, "", files, others, folders)
     place = Path(memory or root, _MEMORY)
     known = _recall(place, root) if memory else {}
-    looks = {name: pillow_reader.Look(*known[name][2:]) for name, stat in files.items()
+    looks = {name: pillow_reader.ImageHeader(*known[name][2:]) for name, stat in files.items()
              if known.get(name, [])[:2] == [stat.st_size, stat.st_mtime_ns]}
     new = sorted(files.keys() - looks.keys())
     if len(new) > _MANY:

@@ -20,12 +20,7 @@ _FORMATS = ("JPEG", "PNG", WebPImagePlugin.WebPImageFile.format, "BMP", "GIF")
 _TAIL = 4096  # bytes at whose end a JPEG's end is looked for: some cameras write something behind it
 
 
-def cores():
-    """How many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-
-
-class Look(NamedTuple):
+class ImageHeader(NamedTuple):
     """What a header says.
 
     kind: JPEG, PNG or OTHER. width, height: As displayed, in pixels. orientation: EXIF's, 1 to 8 (TIFF 6.0,
@@ -47,7 +42,7 @@ def look(file):
         file: An open binary file, or a path.
 
     Returns:
-        A `Look`.
+        A `ImageHeader`.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of Pillow's own, lower pixel limit
@@ -65,7 +60,7 @@ def look(file):
 
 
 def _no_picture(problem):
-    return Look(OTHER, 1, 1, 1, problem)
+    return ImageHeader(OTHER, 1, 1, 1, problem)
 
 
 def _unidentified(file):
@@ -90,7 +85,7 @@ def _look(image):
         problem = f"it has {width:,} × {height:,} pixels; {MOST_PIXELS:,} is the most"
     if orientation >= 5:
         width, height = height, width
-    return Look(kind, width, height, orientation, problem)
+    return ImageHeader(kind, width, height, orientation, problem)
 
 
 def _has_end(file):
@@ -112,7 +107,7 @@ def _fault(image):
     return None
 
 
-def fault_of(data):
+def validate(data):
     """All that can be found wrong with a picture.
 
     Args:

@@ -1,9 +1,9 @@
 """One encoded picture to the model's size, inside a tf.data pipeline."""
 
 import numpy as np
-import tensorflow as tf
 
 from trainer.data.images import pillow_reader
+from trainer.process.tf_import import tf
 
 # How an element is decoded: a JPEG, halved 0 to 3 times while decoding, a PNG, or anything else.
 PNG, OTHER = 4, 5

@@ -11,12 +11,13 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
-import tensorflow as tf
 
 from trainer.data.images import pillow_reader
 from trainer.data.records import index
 from trainer.errors import DataError
+from trainer.process import cpu
 from trainer.process.progress_bar import bar
+from trainer.process.tf_import import tf
 
 _NAME = re.compile(r"(?:.*-)?(train|validation|val|test)(?:\.tfrecord)?-(\d+)-of-(\d+)")
 _HEADER, _FOOTER = 12, 4  # bytes of a TFRecord around its content
@@ -49,17 +50,17 @@ def shards_in(folder):
     for path in sorted(folder.iterdir()) if folder.is_dir() else ():
         match = _NAME.fullmatch(path.name)
         if match and path.is_file():
-            half = "train" if match[1] == "train" else "test"
-            found.setdefault((half, match[1], int(match[3])), {})[int(match[2])] = path
-    halves = {}
-    for (half, name, count), shards in sorted(found.items()):
+            split_name = "train" if match[1] == "train" else "test"
+            found.setdefault((split_name, match[1], int(match[3])), {})[int(match[2])] = path
+    by_split = {}
+    for (split_name, name, count), shards in sorted(found.items()):
         missing = sorted(set(range(count)) - shards.keys())
         if missing:
             raise DataError(f"{folder} has {len(shards):,} of {count:,} {name} shards; the first that is missing is "
                             f"number {missing[0]}", "put all shards there")
         # Where there are both, validation: it comes later in the order of names. Test shards often have no labels.
-        halves[half] = [shards[number] for number in range(count)]
-    return halves
+        by_split[split_name] = [shards[number] for number in range(count)]
+    return by_split
 
 
 def make_index(source, out):
@@ -75,13 +76,13 @@ def make_index(source, out):
     Raises:
         DataError: naming a record that is damaged or has no picture or label.
     """
-    halves = shards_in(source)
-    if halves.keys() != {"train", "test"}:
-        raise DataError(f"{source} has shards of {' and '.join(halves)} only",
+    by_split = shards_in(source)
+    if by_split.keys() != {"train", "test"}:
+        raise DataError(f"{source} has shards of {' and '.join(by_split)} only",
                         "put train-… and validation-… (or test-…) shards there")
     out.mkdir(parents=True, exist_ok=True)
-    paths = [path for shards in halves.values() for path in shards]
-    with ThreadPoolExecutor(pillow_reader.cores()) as threads, bar("shards", len(paths)) as advance:
+    paths = [path for shards in by_split.values() for path in shards]
+    with ThreadPoolExecutor(cpu.cores()) as threads, bar("shards", len(paths)) as advance:
         def read(path):
             shard = _read_shard(path)
             advance(1)
@@ -89,9 +90,9 @@ def make_index(source, out):
 
         read_shards = dict(zip(paths, threads.map(read, paths), strict=True))
     classes, first = _classes(source, read_shards.values())
-    splits = {half: _join(out, shards, read_shards, first) for half, shards in halves.items()}
+    splits = {split_name: _join(out, shards, read_shards, first) for split_name, shards in by_split.items()}
     index.write(out, classes, splits, first_label=first)
-    train, test = (len(splits[half].rows) for half in ("train", "test"))
+    train, test = (len(splits[split_name].rows) for split_name in ("train", "test"))
     return (f"index of {train:,} and {test:,} pictures in {len(paths):,} shards, {len(classes):,} classes\n"
             f"train on them: python -m trainer.main --dataset=records --data_dir={out}")
 

@@ -18,12 +18,12 @@ from typing import NamedTuple
 import numpy as np
 
 from trainer.data.bad_examples import BadExamples
+from trainer.data.images.class_folders import divide, shown
 from trainer.data.images.folder_scan import scan
-from trainer.data.images.pillow_reader import cores
 from trainer.data.order import permutation
 from trainer.data.records import index, shards
-from trainer.data.sources.folder import divide, shown
 from trainer.errors import DataError, UsageError
+from trainer.process.cpu import cores
 from trainer.process.progress_bar import bar
 from trainer.storage import durable
 from trainer.storage.folder_lock import FolderLock
@@ -35,7 +35,7 @@ _WORK = ".work"
 class Task(NamedTuple):
     """A shard to be written: its split, its path, its `shards.Source`s, and a hash of all that it depends on."""
 
-    half: str
+    split_name: str
     path: Path
     sources: list[shards.Source]
     digest: str
@@ -59,9 +59,9 @@ def prepare(source, out, options):
     """
     found = scan(source)
     bad = BadExamples(options.max_bad_records)
-    halves = divide(source, found, options.validation_fraction, bad)
-    classes = sorted(halves["train"])
-    tasks = _cut(source, out, found, halves, classes, options)
+    by_split = divide(source, found, options.validation_fraction, bad)
+    classes = sorted(by_split["train"])
+    tasks = _cut(source, out, found, by_split, classes, options)
     digest = hashlib.sha256("".join(task.digest for task in tasks).encode()).hexdigest()
     out.mkdir(parents=True, exist_ok=True)
     lock = FolderLock(out)
@@ -71,7 +71,7 @@ def prepare(source, out, options):
             return f"{out} holds these records already; nothing to do"
         written = _write_all(tasks, out, options.resize_shorter, bad)
         bad.check(shown=None)
-        splits = {half: _joined(half, tasks, written) for half in halves}
+        splits = {split_name: _joined(split_name, tasks, written) for split_name in by_split}
         index.write(out, classes, splits, made_from=digest, first_label=shards.FIRST_LABEL, left_out=bad.names())
         shutil.rmtree(out / _WORK, ignore_errors=True)
     finally:
@@ -79,16 +79,16 @@ def prepare(source, out, options):
     return _summary(out, classes, splits, bad)
 
 
-def _cut(source, out, found, halves, classes, options):
+def _cut(source, out, found, by_split, classes, options):
     """The tasks: every split shuffled, because classes must not lie together, and cut into shards."""
     tasks = []
-    sizes = {half: sum(found.pictures[name].size for names in by_class.values() for name in names)
-             for half, by_class in halves.items()}
-    for half, by_class in halves.items():
+    sizes = {split_name: sum(found.pictures[name].size for names in by_class.values() for name in names)
+             for split_name, by_class in by_split.items()}
+    for split_name, by_class in by_split.items():
         names = [(name, label) for label, text in enumerate(classes) for name in by_class.get(text, ())]
-        wanted = -(-sizes[half] // _SHARD)
+        wanted = -(-sizes[split_name] // _SHARD)
         if options.shards:
-            wanted = round(options.shards * sizes[half] / max(1, sizes["train"]))
+            wanted = round(options.shards * sizes[split_name] / max(1, sizes["train"]))
         count = max(1, min(wanted, len(names)))
         order = permutation(0, 0, len(names))
         for number, part in enumerate(np.array_split(order, count)):
@@ -96,8 +96,8 @@ def _cut(source, out, found, halves, classes, options):
                                      classes[names[at][1]]) for at in part]
             facts = [[entry.name, entry.label, entry.text,
                       found.pictures[names[at][0]].size] for entry, at in zip(sources, part, strict=True)]
-            text = json.dumps([half, number, count, options.resize_shorter, facts])
-            tasks.append(Task(half, out / f"{half}-{number:05d}-of-{count:05d}", sources,
+            text = json.dumps([split_name, number, count, options.resize_shorter, facts])
+            tasks.append(Task(split_name, out / f"{split_name}-{number:05d}-of-{count:05d}", sources,
                               hashlib.sha256(text.encode()).hexdigest()))
     return tasks
 
@@ -163,22 +163,23 @@ def _note_of(work, task):
     return None
 
 
-def _joined(half, tasks, written):
+def _joined(split_name, tasks, written):
     """The `index.IndexedSplit` of a split's shards."""
-    mine = [written[task.path] for task in tasks if task.half == half]
+    mine = [written[task.path] for task in tasks if task.split_name == split_name]
     for number, (rows, _) in enumerate(mine):
         rows["shard"] = number
     if not sum(len(rows) for rows, _ in mine):
-        raise DataError(f"the {half} split has no picture that can be used", "fix what was said of them")
+        raise DataError(f"the {split_name} split has no picture that can be used", "fix what was said of them")
     return index.IndexedSplit([note["shard"] for _, note in mine], np.concatenate([rows for rows, _ in mine]), {})
 
 
 def _summary(out, classes, splits, bad):
     lines = []
-    for half, split in splits.items():
+    for split_name, split in splits.items():
         counts = np.bincount(split.rows["label"], minlength=len(classes))
         size = sum(shard["bytes"] for shard in split.shards)
-        lines.append(f"{half:<6}{len(split.rows):>12,} pictures, {size / 1e6:,.1f} MB in {len(split.shards):,} shards; "
+        lines.append(f"{split_name:<6}{len(split.rows):>12,} pictures, {size / 1e6:,.1f} MB in "
+                     f"{len(split.shards):,} shards; "
                      f"{counts.min():,} to {counts.max():,} of each of {len(classes):,} classes")
     if bad.count:
         lines.append(f"left out: {bad.count:,}; {out / index.NAME} names them")

@@ -13,11 +13,11 @@ import zlib
 from typing import NamedTuple
 
 import numpy as np
-import tensorflow as tf
 from PIL import Image
 
 from trainer.data.images import pillow_reader
 from trainer.data.records import index
+from trainer.process.tf_import import tf
 from trainer.storage import durable
 
 FIRST_LABEL = 1
@@ -75,11 +75,11 @@ def _content(path):
             data = file.read()
     except OSError as error:
         return b"", f"it can't be read: {error.strerror}"
-    return data, pillow_reader.fault_of(data)
+    return data, pillow_reader.validate(data)
 
 
 def _encode(data, resize_shorter):
-    """(bytes that TensorFlow reads right, their `pictures.Look`)."""
+    """(bytes that TensorFlow reads right, their `pictures.ImageHeader`)."""
     look = pillow_reader.look(io.BytesIO(data))
     shrinks = 0 < resize_shorter < min(look.width, look.height)
     if look.kind != pillow_reader.OTHER and look.orientation == 1 and not shrinks:

@@ -26,8 +26,8 @@ def load(config):
     if isinstance(made, Dataset):
         return made
     try:
-        classes, *halves = made
-        train, test = ((np.asarray(images), np.asarray(labels)) for images, labels in halves)
+        classes, *by_split = made
+        train, test = ((np.asarray(images), np.asarray(labels)) for images, labels in by_split)
     except (TypeError, ValueError) as error:
         raise _wrong(config, f"it returned {type(made).__name__} ({error})") from None
     for images, labels in (train, test):

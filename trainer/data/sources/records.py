@@ -12,15 +12,15 @@ import zlib
 from pathlib import Path
 
 import numpy as np
-import tensorflow as tf
 
 from trainer.data.bad_examples import BadExamples
 from trainer.data.dataset import Dataset
-from trainer.data.images.encoded_split import EncodedSplit, Looks
+from trainer.data.images.class_folders import common_size, shown
+from trainer.data.images.encoded_split import EncodedSplit, HeaderTable
 from trainer.data.lanes import Lanes, lanes_of
 from trainer.data.records import index
-from trainer.data.sources.folder import common_size, shown
 from trainer.errors import DataError
+from trainer.process.tf_import import tf
 
 _LARGE = 2**18  # bytes of a record
 _OPEN = 256  # shards that are open at once, at most
@@ -44,7 +44,7 @@ class RecordSplit(EncodedSplit):
         # Several steps are under way at once: small records are fetched by the step, which is faster, large ones
         # only when their turn to be decoded comes.
         self._one_by_one = rows["length"].mean() > _LARGE
-        looks = Looks(rows["kind"], rows["width"].astype(np.int32), rows["height"].astype(np.int32),
+        looks = HeaderTable(rows["kind"], rows["width"].astype(np.int32), rows["height"].astype(np.int32),
                       rows["orientation"], indexed.problems)
         super().__init__(rows["label"], looks, size, augment, bad)
 
@@ -152,14 +152,14 @@ def load(config):
 def open_index(folder, config, name):
     """As `load`, of the records with an index in `folder`."""
     classes, splits = index.read(folder)
-    for half, split in splits.items():
+    for split_name, split in splits.items():
         if not len(split.rows):
-            raise DataError(f"the {half} split of {folder} is empty", "prepare it with at least one picture")
+            raise DataError(f"the {split_name} split of {folder} is empty", "prepare it with at least one picture")
     bad = BadExamples(config.max_bad_records)
     rows = np.concatenate([split.rows[["width", "height"]] for split in splits.values()])
     size = config.image_size or common_size(np.unique(rows).tolist())
-    made = {half: RecordSplit(folder, split, config.lanes, size, config.augment, bad)
-            for half, split in splits.items()}
+    made = {split_name: RecordSplit(folder, split, config.lanes, size, config.augment, bad)
+            for split_name, split in splits.items()}
     bad.check()
     parts = {shard["file"]: shard["sha256"] for split in splits.values() for shard in split.shards}
     return Dataset(name, classes, (size, size, 3), made["train"], made["test"], parts, bad)

@@ -1,0 +1,74 @@
+"""Settings that are flags: a dataclass field with its help, its bounds and its check."""
+
+import dataclasses
+import math
+import re
+from pathlib import Path
+
+
+def option(default, help, *, choices=(), pattern=None, least=-math.inf, above=-math.inf, most=math.inf,
+           another_run=False):
+    """A field that is a flag.
+
+    Args:
+        default: Its value when it isn't given.
+        help: One line for `--help`.
+        choices: The values (for a tuple: its members) that are allowed; empty for any.
+        pattern: (regular expression, its name for people) of further values that are allowed.
+        least, above, most: Bounds of a number: inclusive, exclusive, inclusive.
+        another_run: Whether a stopped run that went on with another value would be another run.
+
+    Returns:
+        A dataclass field.
+    """
+    return dataclasses.field(default=default, metadata={
+        "help": help, "choices": choices, "pattern": pattern, "least": least, "above": above, "most": most,
+        "another_run": another_run})
+
+
+class Checked:
+    """A dataclass of `option`s that can tell what is wrong with its values."""
+
+    def problems(self):
+        """All that is wrong with the values.
+
+        Returns:
+            A list of lines, each with the rule and what was received; empty when all is well.
+        """
+        return [problem for field in dataclasses.fields(self)
+                if (problem := _problem(field, getattr(self, field.name)))]
+
+
+def _problem(field, value):
+    rule, name = field.metadata, field.name
+    if value is None:
+        return None
+    if name.endswith("_dir"):
+        try:
+            Path(value).expanduser()
+        except RuntimeError:
+            return f"--{name} names the home of a user who isn't there; received {value!r}"
+    members = value if isinstance(value, tuple) else (value,)
+    if len(set(members)) < len(members):
+        return f"--{name} names something twice; received {','.join(members)}"
+    if rule["choices"]:
+        expression, called = rule["pattern"] or ("(?!)", None)
+        wrong = [str(member) for member in members
+                 if member not in rule["choices"] and not re.fullmatch(expression, str(member))]
+        allowed = (*rule["choices"], *([called] if called else []))
+        if wrong:
+            return f"--{name} must be {_either(allowed)}; received {', '.join(map(repr, wrong))}"
+    elif isinstance(value, (int, float)) and not isinstance(value, bool):
+        if not math.isfinite(value):
+            return f"--{name} must be a finite number; received {value}"
+        if value < rule["least"]:
+            return f"--{name} must be at least {rule['least']}; received {value}"
+        if value <= rule["above"]:
+            return f"--{name} must be above {rule['above']}; received {value}"
+        if value > rule["most"]:
+            return f"--{name} must be at most {rule['most']}; received {value}"
+    return None
+
+
+def _either(choices):
+    return choices[0] if len(choices) == 1 else f"{', '.join(choices[:-1])} or {choices[-1]}"
