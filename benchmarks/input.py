@@ -1,6 +1,6 @@
-"""Reading pictures: how fast, how soon after a stop, in how much memory.
+"""Reading images: how fast, how soon after a stop, in how much memory.
 
-    python benchmarks/input.py speed  [--pictures=2000] [--rounds=5]     beside a bare loop of tf.io.decode_jpeg
+    python benchmarks/input.py speed  [--images=2000] [--rounds=5]     beside a bare loop of tf.io.decode_jpeg
     python benchmarks/input.py resume [--records=1000000] [--rounds=3]   the first step, fresh and at 90 % of an epoch
     python benchmarks/input.py memory [--gigabytes=20]                   the most memory of a run over large records
 
@@ -25,7 +25,7 @@ import numpy as np
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE.parent), str(HERE.parent / "tests"), str(HERE.parent / "tests/support")]
 
-from picture_files import encode, figures  # noqa: E402
+from image_files import encode, figures  # noqa: E402
 from PIL import Image  # noqa: E402
 
 from trainer.config import Config  # noqa: E402
@@ -39,7 +39,7 @@ _BATCH = 128
 
 
 def photo(number, width, height, noise=9):
-    """A picture with shapes, gradients and grain; about as many bytes a pixel as a photograph."""
+    """An image with shapes, gradients and grain; about as many bytes a pixel as a photograph."""
     rng = np.random.default_rng(number)
     image = Image.fromarray(figures(10, number % 50)[0][number % 10]).resize((width, height), Image.Resampling.BICUBIC)
     grain = rng.normal(0, noise, (height, width, 1)).astype(np.int16)
@@ -64,7 +64,7 @@ def with_threads(data):
 
 
 def bare(paths):
-    """Pictures a second of the bare loop."""
+    """Images a second of the bare loop."""
     data = tf.data.Dataset.from_tensor_slices(list(map(str, paths))).map(
         lambda path: tf.io.decode_jpeg(tf.io.read_file(path), 3), num_parallel_calls=cores(), deterministic=True)
     began = time.perf_counter()
@@ -73,7 +73,7 @@ def bare(paths):
 
 
 def ours(split):
-    """Pictures a second as training reads them, over one epoch's whole batches."""
+    """Images a second as training reads them, over one epoch's whole batches."""
     steps = split.size // _BATCH
     ids, seeds = order.batches(split.order(0, _BATCH), _BATCH, 1, 0, 0, steps)
     data = split.read(tf.data.Dataset.from_tensor_slices((ids, seeds)), cores())
@@ -84,7 +84,7 @@ def ours(split):
 
 def speed(options, root):
     """Prints medians, and the ratios to the bare loop of the same round."""
-    for number in range(options.pictures):
+    for number in range(options.images):
         path = root / "d" / ("test" if number < 20 else "train") / f"class {number % 10}" / f"{number}.jpg"
         path.parent.mkdir(parents=True, exist_ok=True)
         wide, tall = (500, 375) if number % 3 else (375, 500)
@@ -108,7 +108,7 @@ def speed(options, root):
                 taken += [rate] if number else []
         for kind, taken in rates.items():
             ratios = [mine / base for mine, base in zip(taken, rates["bare loop"], strict=True)]
-            print(f"{state} {kind:<10} {statistics.median(taken):7,.0f} pictures/s ({min(taken):,.0f} – "
+            print(f"{state} {kind:<10} {statistics.median(taken):7,.0f} images/s ({min(taken):,.0f} – "
                   f"{max(taken):,.0f}), {statistics.median(ratios):.2f} × the bare loop ({min(ratios):.2f} – "
                   f"{max(ratios):.2f}), n = {len(taken)}", flush=True)
 
@@ -182,7 +182,7 @@ def main():
     """Runs the parts that are asked for."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("part", choices=("speed", "resume", "memory"))
-    parser.add_argument("--pictures", type=int, default=2000)
+    parser.add_argument("--images", type=int, default=2000)
     parser.add_argument("--records", type=int, default=1_000_000)
     parser.add_argument("--gigabytes", type=float, default=20)
     parser.add_argument("--rounds", type=int, default=5)

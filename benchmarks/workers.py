@@ -2,7 +2,7 @@
 
     python benchmarks/workers.py [--rounds=5] [--steps=600]
 
-In turn, in one run, on an idle machine. Each job is the whole command, on the drawn pictures; its speed is the mean of
+In turn, in one run, on an idle machine. Each job is the whole command, on the drawn images; its speed is the mean of
 its training after the first call, with the time for its metrics and TensorBoard files in it. One process has as many
 threads as it may use cores; each of the workers may use one.
 """

@@ -70,7 +70,7 @@ def make_runtime(replicas, precision="float32", xla=False, kind=CPU):
 
 @pytest.fixture(scope="session")
 def small():
-    """240 and 50 drawn pictures."""
+    """240 and 50 drawn images."""
     return shapes.draw_dataset(0, train=240, test=50)
 
 

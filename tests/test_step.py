@@ -103,7 +103,7 @@ def test_the_ledger_holds_what_the_pipelines_gave(trainable, small, replicas):
 @pytest.mark.slow
 @pytest.mark.parametrize("replicas", [1, 2])
 @pytest.mark.parametrize("xla", [False, True])
-def test_pictures_on_the_device_change_nothing(trainable, replicas, xla):
+def test_images_on_the_device_change_nothing(trainable, replicas, xla):
     settings = {"model": "small_models:smooth", "augment": ("flip", "crop"), "xla": xla, "first_step": 3}
     host, device = (trainable(replicas, input=where, **settings) for where in ("host", "device"))
     difference = relative(host.train(12).loss, device.train(12).loss)

@@ -10,10 +10,10 @@ from trainer.process.exit import run_as_process, run_to_exit_code
 COMMANDS = {
     "train": "train, or go on training (the same as python -m trainer.main)",
     "evaluate": "the test split, every example once",
-    "predict": "class and probability of pictures",
+    "predict": "class and probability of images",
     "export": "write the exports again, from any checkpoint",
     "verify": "check every checkpoint and export against its manifest",
-    "prepare": "pictures in class folders to sharded TFRecords with an index",
+    "prepare": "images in class folders to sharded TFRecords with an index",
     "doctor": "what this machine can run; with --data: all that is wrong with a data set",
     "bench": "images/s on synthetic and real input, for 1, 2, 4 replicas, and where the time goes",
 }

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import tensorflow as tf
-from picture_files import photo
+from image_files import photo
 from PIL import Image, ImageEnhance, ImageOps
 
 from trainer.data import order
@@ -38,7 +38,7 @@ def test_flip_mirrors_about_half(images, seeds):
     assert sum(mirrored) + sum(kept) == 64 and 18 < sum(mirrored) < 46
 
 
-def test_crop_cuts_out_of_the_padded_picture(images, seeds):
+def test_crop_cuts_out_of_the_padded_image(images, seeds):
     out = apply(images, seeds, ("crop",))
     padded = np.pad(images, [(0, 0), (PADDING, PADDING), (PADDING, PADDING), (0, 0)])
     places = set()
@@ -57,10 +57,10 @@ def test_the_same_under_xla(images, seeds, names):
 
 @pytest.mark.slow
 def test_nearly_the_same_under_xla(images, seeds):
-    # Sums of floats may be rounded otherwise, and a picture's pixels then be one apart.
+    # Sums of floats may be rounded otherwise, and an image's pixels then be one apart.
     large = np.random.default_rng(1).integers(0, 256, (16, 80, 70, 3), np.uint8)
-    for pictures, name in ((images, "randaugment"), (large, "crop")):
-        plain, compiled = (apply(pictures, seeds[:len(pictures)], (name,), xla).astype(int) for xla in (False, True))
+    for batch, name in ((images, "randaugment"), (large, "crop")):
+        plain, compiled = (apply(batch, seeds[:len(batch)], (name,), xla).astype(int) for xla in (False, True))
         assert (plain != compiled).mean() < 1e-3 and np.percentile(np.abs(plain - compiled), 99.9) <= 1
 
 
@@ -71,7 +71,7 @@ def test_an_example_looks_the_same_wherever_it_stands_in_a_batch(images, seeds, 
     np.testing.assert_array_equal(np.concatenate(parts), whole)
 
 
-def test_large_pictures_are_cropped_and_brought_back():
+def test_large_images_are_cropped_and_brought_back():
     rows, columns = np.mgrid[0:100, 0:120].astype(np.uint8)
     images = np.tile(np.stack([rows, columns, rows], -1), (64, 1, 1, 1))
     out = apply(images, order.Shuffle(0, 64).stream(0, 64)[1], ("crop",)).astype(int)

@@ -49,7 +49,7 @@ def fails(folder, *parts):
         assert part in str(caught.value)
 
 
-def test_pictures_and_labels_are_what_the_files_hold(binary, examples):
+def test_images_and_labels_are_what_the_files_hold(binary, examples):
     data = load(binary.parent)
     assert data.train.size == 20 and data.test.size == 4 and data.image_shape == (32, 32, 3)
     images, labels = examples["data_batch_2"]
@@ -117,7 +117,7 @@ def test_any_byte_of_a_pickle_may_change(tmp_path_factory, place, byte):
     folder = tmp_path_factory.mktemp("any")
     whole = pickle.dumps({b"data": np.zeros((2, 3072), np.uint8), b"labels": [1, 2]}, protocol=2)
     changed = bytearray(whole)
-    # The pictures are zeros, so a change among them would be a picture like any other.
+    # The images are zeros, so a change among them would be an image like any other.
     edges = [index for index in range(len(whole)) if whole[index]]
     changed[edges[place % len(edges)]] = byte
     for name in (*source.TRAIN, *source.TEST):
@@ -165,7 +165,7 @@ def test_nothing_there_and_no_way_to_download(tmp_path, monkeypatch):
     fails(tmp_path, "download failed", "--dataset=shapes", "--data_dir")
 
 
-def test_the_real_pictures(cifar10):
+def test_the_real_images(cifar10):
     data = load(cifar10)
     assert data.train.size == 50_000 and data.test.size == 10_000
     assert np.bincount(data.train.labels).tolist() == [5000] * 10

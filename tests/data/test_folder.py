@@ -1,4 +1,4 @@
-"""Class folders of pictures: what is read, what is refused, and that what is wrong changes nothing else."""
+"""Class folders of images: what is read, what is refused, and that what is wrong changes nothing else."""
 
 import dataclasses
 import json
@@ -9,7 +9,7 @@ import pytest
 from conftest import make_runtime
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from picture_files import batches, class_folders, encode, figures, photo, png_header, turned
+from image_files import batches, class_folders, encode, figures, photo, png_header, turned
 from PIL import Image
 
 from trainer.config import Config
@@ -39,7 +39,7 @@ def refusal(data_dir, **more):
     return str(caught.value)
 
 
-def test_pictures_and_labels_are_what_the_files_hold(data_dir):
+def test_images_and_labels_are_what_the_files_hold(data_dir):
     data = load(data_dir)
     assert data.classes == tuple(sorted(folder_.name for folder_ in (data_dir / "train").iterdir()))
     assert data.image_shape == (32, 32, 3) and data.train.size == 40 and data.test.size == 20
@@ -74,7 +74,7 @@ def test_other_names_of_the_test_split(data_dir, name):
     assert load(data_dir).test.size == 20
 
 
-def test_a_held_back_picture_stays_where_it_is(tmp_path):
+def test_a_held_back_image_stays_where_it_is(tmp_path):
     paths = class_folders(tmp_path, 400)
     before = {data_name(load(tmp_path).test, example) for example in range(load(tmp_path).test.size)}
     assert 20 <= len(before) <= 70
@@ -86,7 +86,7 @@ def test_a_held_back_picture_stays_where_it_is(tmp_path):
     left = {str(path.relative_to(tmp_path)) for path in paths if path.exists()}
     assert before & left == after & left
     assert load(tmp_path, validation_fraction=0.5).test.size > 2 * data.test.size
-    with pytest.raises(DataError, match="--validation_fraction=0.2 holds pictures of train/ back, but .* has test/"):
+    with pytest.raises(DataError, match="--validation_fraction=0.2 holds images of train/ back, but .* has test/"):
         class_folders(tmp_path / "train", 10), class_folders(tmp_path / "test", 10)
         load(tmp_path, validation_fraction=0.2)
 
@@ -106,7 +106,7 @@ def test_all_kinds_of_files_and_endings_in_capitals(tmp_path, kind):
     assert max(difference) < 12 and all(seen[4] == 1)
 
 
-def test_large_pictures_are_cut_and_turned_and_shrunk(tmp_path):
+def test_large_images_are_cut_and_turned_and_shrunk(tmp_path):
     """Against the slow way: decode all, turn, cut, shrink."""
     image = photo(300, 420)
     for number in range(1, 9):
@@ -140,7 +140,7 @@ def test_a_random_crop_is_a_function_of_seed_epoch_and_example(tmp_path):
 
 
 def damage(data_dir):
-    """Damages four training pictures so that each is found in another way; returns their names."""
+    """Damages four training images so that each is found in another way; returns their names."""
     victims = sorted((data_dir / "train").glob("*/*.png"))[::11]
     content = victims[1].read_bytes()
     victims[0].write_bytes(b"")
@@ -150,11 +150,11 @@ def damage(data_dir):
     return [str(path.relative_to(data_dir)) for path in victims]
 
 
-def test_bad_pictures_are_named_with_what_is_wrong(data_dir):
+def test_bad_images_are_named_with_what_is_wrong(data_dir):
     names = damage(data_dir)
     said = refusal(data_dir)
     # One of them is known only when it is decoded.
-    assert "3 pictures or files can't be used; --max_bad_records is 0" in said and "--max_bad_records=3" in said
+    assert "3 images or files can't be used; --max_bad_records is 0" in said and "--max_bad_records=3" in said
     for name, problem in ((names[0], "it is empty"), (names[2], "pixels"), (names[3], "it is not an image")):
         assert f"{name}: it" in said and problem in said
     data = load(data_dir, max_bad_records=3)
@@ -180,7 +180,7 @@ def test_what_is_borne_weighs_nothing_and_moves_nothing(data_dir, replicas):
     assert data.bad.count == 4 and [line.split(":")[0] for line in data.bad.names()] == names
 
 
-def test_a_step_with_pictures_that_are_known_to_be_bad_is_not_done_over(data_dir, monkeypatch):
+def test_a_step_with_images_that_are_known_to_be_bad_is_not_done_over(data_dir, monkeypatch):
     names = damage(data_dir)
     (data_dir / names[1]).write_bytes(b"")  # known from its header now, as the others are
     done_over = []
@@ -193,7 +193,7 @@ def test_a_step_with_pictures_that_are_known_to_be_bad_is_not_done_over(data_dir
 
 
 @pytest.mark.slow
-def test_a_test_split_with_bad_pictures_counts_the_others(data_dir, trainable):
+def test_a_test_split_with_bad_images_counts_the_others(data_dir, trainable):
     path = sorted((data_dir / "test").glob("*/*.png"))[3]
     path.write_bytes(path.read_bytes()[:-200])
     data = load(data_dir, max_bad_records=1)
@@ -208,7 +208,7 @@ def test_a_hostile_folder(tmp_path):
     class_folders(tmp_path / "train", 20)
     class_folders(tmp_path / "test", 20, split=1)
     inside = tmp_path / "train/circle"
-    (inside / "notes.txt").write_text("not a picture")
+    (inside / "notes.txt").write_text("not an image")
     (inside / ".DS_Store").write_text("junk")
     (inside / "gone.png").symlink_to("/nowhere/at/all.png")
     (inside / "circle").symlink_to(inside)
@@ -218,17 +218,17 @@ def test_a_hostile_folder(tmp_path):
     (tmp_path / "train/empty").mkdir()
     (tmp_path / "train/stray.png").write_bytes(encode(photo(9, 9)))
     said = refusal(tmp_path)
-    for words in ("7 pictures or files", "notes.txt: it doesn't end as picture files do",
+    for words in ("7 images or files", "notes.txt: it doesn't end as image files do",
                   "gone.png: it is a link to nothing", "train/circle/circle: it is a link in a circle",
                   "pipe.png: it is not a regular file",
-                  "moving.gif: it is animated", "train/empty: this class has no pictures",
+                  "moving.gif: it is animated", "train/empty: this class has no images",
                   "train/stray.png: it is in no class folder"):
         assert words in said
     data = load(tmp_path, max_bad_records=7)
     assert "empty" in data.classes and data.train.size == 21 and data.image_shape == (32, 32, 3)
 
 
-def test_links_to_pictures_and_classes_are_followed(data_dir, tmp_path):
+def test_links_to_images_and_classes_are_followed(data_dir, tmp_path):
     linked = tmp_path / "linked"
     (linked / "train/all").mkdir(parents=True)
     for number, path in enumerate((data_dir / "train").glob("*/*.png")):
@@ -268,7 +268,7 @@ def test_a_class_whose_name_is_no_text_is_refused(data_dir):
 
 @pytest.mark.parametrize("make, words", [
     (lambda root: None, "is not there"), (lambda root: root.write_text("x"), "must be a folder"),
-    (lambda root: root.mkdir(), "no pictures in class folders"),
+    (lambda root: root.mkdir(), "no images in class folders"),
     (lambda root: class_folders(root / "train", 10) and (root / "test").mkdir(), "no image to test on"),
     (lambda root: class_folders(root / "train", 10) and class_folders(root / "test/x"), "that train/ doesn't have")])
 def test_a_folder_that_is_none(tmp_path, make, words):
@@ -309,7 +309,7 @@ def test_what_is_remembered_may_be_anything(tmp_path_factory, text):
     (root / "a").mkdir()
     (root / "a/1.png").write_bytes(encode(figures(1)[0][0]))
     (root / "data_scan.json").write_text(text)
-    assert folder_scan.scan(root / "a", root).pictures["1.png"].look.width == 32
+    assert folder_scan.scan(root / "a", root).images["1.png"].look.width == 32
 
 
 @pytest.mark.slow

@@ -11,7 +11,7 @@ import pytest
 import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from picture_files import batches, class_folders, encode, figures, photo, turned
+from image_files import batches, class_folders, encode, figures, photo, turned
 from PIL import Image
 
 from trainer.config import Config
@@ -29,19 +29,19 @@ def options(**more):
 
 
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory):
+def images(tmp_path_factory):
     """90 figures to train on and 30 to test on, in class folders."""
-    root = tmp_path_factory.mktemp("pictures")
+    root = tmp_path_factory.mktemp("images")
     class_folders(root / "train", 90)
     class_folders(root / "test", 30, split=1)
     return root
 
 
 @pytest.fixture(scope="module")
-def made(pictures, tmp_path_factory):
+def made(images, tmp_path_factory):
     """They as records, in 3 shards and 1."""
     out = tmp_path_factory.mktemp("records")
-    prepare(pictures, out, options(shards=3))
+    prepare(images, out, options(shards=3))
     return out
 
 
@@ -59,10 +59,10 @@ def content(folder):
     return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
 
 
-def test_records_hold_the_pictures(pictures, made):
+def test_records_hold_the_images(images, made):
     data = load(made)
     assert data.train.size == 90 and data.test.size == 30 and data.image_shape == (32, 32, 3)
-    wanted = {(np.asarray(Image.open(path)).tobytes(), path.parent.name) for path in pictures.glob("train/*/*.png")}
+    wanted = {(np.asarray(Image.open(path)).tobytes(), path.parent.name) for path in images.glob("train/*/*.png")}
     seen = {(image.tobytes(), data.classes[label]) for step in batches(data, batch_size=9)
             for image, label in zip(step[2], step[3], strict=True)}
     assert seen == wanted and len(wanted) == 90
@@ -82,12 +82,12 @@ def test_other_tools_can_read_them(made):
         assert classes[example["image/class/label"] - 1] == example["image/class/text"].numpy().decode()
 
 
-def test_a_second_run_writes_the_same_bytes(pictures, made, tmp_path):
-    prepare(pictures, tmp_path / "again", options(shards=3))
+def test_a_second_run_writes_the_same_bytes(images, made, tmp_path):
+    prepare(images, tmp_path / "again", options(shards=3))
     assert content(tmp_path / "again") == content(made)
-    assert "nothing to do" in prepare(pictures, tmp_path / "again", options(shards=3))
+    assert "nothing to do" in prepare(images, tmp_path / "again", options(shards=3))
     with pytest.raises(UsageError, match="holds another data set, or one that was prepared with other flags"):
-        prepare(pictures, tmp_path / "again", options(shards=2))
+        prepare(images, tmp_path / "again", options(shards=2))
 
 
 def test_classes_are_mixed_and_shards_are_alike(made):
@@ -116,7 +116,7 @@ def damage_a_record(copy):
     return path
 
 
-def test_large_records_are_the_same_pictures_and_faults(copy, monkeypatch):
+def test_large_records_are_the_same_images_and_faults(copy, monkeypatch):
     damage_a_record(copy)
     seen = []
     for large in (2**18, 0):
@@ -139,17 +139,17 @@ def test_every_record_once_an_epoch_lane_by_lane(made):
     assert order.stream(0, 2)[0].max() < 30 and order.stream(6, 8)[0].min() > 60
 
 
-def test_a_worker_opens_only_the_files_of_its_lanes(pictures, tmp_path, monkeypatch):
-    prepare(pictures, tmp_path / "out", options(shards=9))
+def test_a_worker_opens_only_the_files_of_its_lanes(images, tmp_path, monkeypatch):
+    prepare(images, tmp_path / "out", options(shards=9))
     opened, file = set(), records._File
     monkeypatch.setattr(records, "_File", lambda path: opened.add(path[-14:]) or file(path))
     data = load(tmp_path / "out", lanes=6)
     ids, _ = order.batches(data.train.order(0, 18), 18, 3, 1, 0, 5)  # the second of three
-    assert all(len(picture) > 50 for picture in data.train.fetch(ids.ravel()))
+    assert all(len(image) > 50 for image in data.train.fetch(ids.ravel()))
     assert opened == {f"0000{number}-of-00009" for number in (3, 4, 5)}
 
 
-def test_odd_pictures_are_encoded_again_so_that_anybody_reads_them_right(tmp_path):
+def test_odd_images_are_encoded_again_so_that_anybody_reads_them_right(tmp_path):
     image = photo(40, 60)
     (tmp_path / "d/train/a").mkdir(parents=True)
     files = {"1.jpg": turned(image, 6), "2.webp": encode(image, "WEBP", lossless=True), "3.bmp": encode(image, "BMP"),
@@ -168,7 +168,7 @@ def test_odd_pictures_are_encoded_again_so_that_anybody_reads_them_right(tmp_pat
     assert (splits["train"].rows["orientation"] == 1).all()
 
 
-def test_pictures_are_shrunk(tmp_path):
+def test_images_are_shrunk(tmp_path):
     (tmp_path / "d/a").mkdir(parents=True)
     for number in range(20):
         (tmp_path / f"d/a/{number}.jpg").write_bytes(encode(photo(50, 100 + number, number), "JPEG"))
@@ -182,19 +182,19 @@ def test_all_that_is_wrong_is_listed_at_once_and_can_be_left_out(tmp_path):
     class_folders(tmp_path / "d/test", 20, split=1)
     for path in paths[:13]:
         path.write_bytes(path.read_bytes()[:100])
-    (tmp_path / "d/train/circle/notes.txt").write_text("no picture")
+    (tmp_path / "d/train/circle/notes.txt").write_text("no image")
     with pytest.raises(DataError) as caught:
         prepare(tmp_path / "d", tmp_path / "out", options())
     for path in paths[:13]:
         assert str(path.relative_to(tmp_path / "d")) in str(caught.value)
-    assert "14 pictures or files can't be used" in str(caught.value) and "notes.txt" in str(caught.value)
+    assert "14 images or files can't be used" in str(caught.value) and "notes.txt" in str(caught.value)
     assert not (tmp_path / "out/dataset.json").exists()
     assert "left out: 14" in prepare(tmp_path / "d", tmp_path / "out", options(max_bad_records=14))
     assert load(tmp_path / "out").train.size == 27
     assert len(json.loads((tmp_path / "out/dataset.json").read_text())["left_out"]) == 14
 
 
-def test_finished_shards_are_not_written_again(pictures, made, tmp_path, monkeypatch):
+def test_finished_shards_are_not_written_again(images, made, tmp_path, monkeypatch):
     def fails(path, sources, resize_shorter):
         if "00001" in path.name:
             raise StorageError("the disk is full", "make room")
@@ -203,22 +203,22 @@ def test_finished_shards_are_not_written_again(pictures, made, tmp_path, monkeyp
     write, written = shards.write_shard, []
     monkeypatch.setattr(shards, "write_shard", fails)
     with pytest.raises(StorageError):
-        prepare(pictures, tmp_path / "out", options(shards=3))
+        prepare(images, tmp_path / "out", options(shards=3))
     monkeypatch.setattr(shards, "write_shard",
                         lambda path, *rest: written.append(path.name) or write(path, *rest))
     done = {path.name for path in (tmp_path / "out/.work").glob("*.json")}
-    prepare(pictures, tmp_path / "out", options(shards=3))
+    prepare(images, tmp_path / "out", options(shards=3))
     assert len(written) + len(done) == 4 and not {f"{name}.json" for name in written} & done
     assert content(tmp_path / "out") == content(made)
 
 
-def test_two_at_once_is_refused(pictures, tmp_path):
+def test_two_at_once_is_refused(images, tmp_path):
     lock = FolderLock(tmp_path)
     lock.take()
     from trainer.errors import BusyError
 
     with pytest.raises(BusyError):
-        prepare(pictures, tmp_path, options())
+        prepare(images, tmp_path, options())
     lock.give_back()
 
 
@@ -283,8 +283,8 @@ def test_an_index_may_hold_anything(made, tmp_path_factory, value, where):
         index.read(root)
 
 
-def test_the_fingerprint_knows_which_shard_changed(pictures, made, tmp_path):
-    changed = shutil.copytree(pictures, tmp_path / "changed")
+def test_the_fingerprint_knows_which_shard_changed(images, made, tmp_path):
+    changed = shutil.copytree(images, tmp_path / "changed")
     path = sorted(changed.glob("train/*/*.png"))[0]
     path.write_bytes(encode(photo(32, 32)))
     prepare(changed, tmp_path / "out", options(shards=3))
@@ -326,7 +326,7 @@ def test_records_of_others(tmp_path, names, make, classes):
     write_foreign(tmp_path / "theirs", names[1], 1, 20, make, split=1)
     before = content(tmp_path / "theirs")
     said = external_shards.make_index(tmp_path / "theirs", tmp_path / "ours")
-    assert "index of 50 and 20 pictures in 3 shards, 10 classes" in said
+    assert "index of 50 and 20 images in 3 shards, 10 classes" in said
     assert content(tmp_path / "theirs") == before
     data = load(tmp_path / "ours")
     assert data.classes == classes
@@ -352,7 +352,7 @@ def test_foreign_shards_that_are_missing_or_damaged(tmp_path):
         external_shards.make_index(tmp_path / "t", tmp_path / "t")
 
 
-def test_the_crc_of_the_index_is_the_pictures(made):
+def test_the_crc_of_the_index_is_the_images(made):
     _, splits = index.read(made)
     row = splits["test"].rows[0]
     data = (made / splits["test"].shards[0]["file"]).read_bytes()[int(row["offset"]):][:int(row["length"])]

@@ -6,7 +6,7 @@ import pytest
 from trainer.data.sources import shapes
 
 
-def test_pictures_follow_from_the_seed():
+def test_images_follow_from_the_seed():
     one, again, other = (shapes.draw_dataset(seed, 60, 20) for seed in (1, 1, 2))
     assert one.fingerprint == again.fingerprint != other.fingerprint
 
@@ -16,7 +16,7 @@ def test_a_larger_set_begins_with_the_smaller():
     np.testing.assert_array_equal(small, large[:30])
 
 
-def test_train_and_test_share_no_picture():
+def test_train_and_test_share_no_image():
     data = shapes.draw_dataset(0, 1000, 500)
     train = {image.tobytes() for image in data.train.images}
     assert len(train) == 1000 and not any(image.tobytes() in train for image in data.test.images)

@@ -68,7 +68,7 @@ def variables_of(objects, worker):
 @pytest.mark.parametrize("flavor, gpus, workers", EVERY)
 def test_what_is_printed_is_what_kubernetes_takes(capsys, flavor, gpus, workers, version):
     objects = printed(capsys, f"--flavor={flavor}", f"--gpus_per_worker={gpus}", f"--num_workers={workers}",
-                      "--namespace=team", "--data_claim=pictures", "--", "--model_dir=/data/x", "--data_dir=/dataset/a")
+                      "--namespace=team", "--data_claim=images", "--", "--model_dir=/data/x", "--data_dir=/dataset/a")
     own = ["NetworkPolicy", *(["Service"] if workers > 1 else []), "Job"]
     assert list(objects) == (own if flavor == "job" else ["NetworkPolicy", "JobSet"])
     for found in [*objects.values(), job_of(objects)]:
@@ -187,7 +187,7 @@ def test_only_pods_of_the_job_reach_its_workers(capsys, flavor, gpus, workers):
 def test_pods_have_no_rights_that_they_dont_need(capsys, flavor, gpus, workers):
     """What the Pod Security Standard "restricted" asks for, and a root file system that can't be written."""
     objects = printed(capsys, f"--flavor={flavor}", f"--gpus_per_worker={gpus}", f"--num_workers={workers}",
-                      "--data_claim=pictures", "--", "--model_dir=/data/x", "--data_dir=/dataset")
+                      "--data_claim=images", "--", "--model_dir=/data/x", "--data_dir=/dataset")
     pod = job_of(objects)["spec"]["template"]["spec"]
     assert pod["automountServiceAccountToken"] is False and not {"hostNetwork", "hostPID", "hostIPC"} & pod.keys()
     assert {name: pod["securityContext"][name] for name in ("runAsNonRoot", "runAsUser", "runAsGroup", "fsGroup")} == {
@@ -202,7 +202,7 @@ def test_pods_have_no_rights_that_they_dont_need(capsys, flavor, gpus, workers):
               for mount in container_of(objects)["volumeMounts"]}
     shm = {"emptyDir": {"medium": "Memory", "sizeLimit": "1Gi"}}
     assert places == {"/data": ({"persistentVolumeClaim": {"claimName": "runs"}}, False),
-                      "/dataset": ({"persistentVolumeClaim": {"claimName": "pictures", "readOnly": True}}, True),
+                      "/dataset": ({"persistentVolumeClaim": {"claimName": "images", "readOnly": True}}, True),
                       "/tmp": ({"emptyDir": {}}, False), **({"/dev/shm": (shm, False)} if gpus else {})}
     variables = variables_of(objects, 0)
     assert variables["HOME"] == "/tmp"

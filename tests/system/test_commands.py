@@ -88,8 +88,8 @@ def test_predict(command, quickstart):
     assert rows[0]["class"] in command("predict", names[0]).out
 
 
-def test_predict_what_is_no_picture(command, quickstart):
-    (quickstart[0] / "no.png").write_text("not a picture")
+def test_predict_what_is_no_image(command, quickstart):
+    (quickstart[0] / "no.png").write_text("not an image")
     for name, part in (("no.png", "no.png: it is not an image"), ("none.png", "none.png: it can't be read")):
         done = command("predict", name)
         assert done.code == 65 and part in done.err and "Traceback" not in done.err
@@ -117,7 +117,7 @@ def test_bench(run):
     assert all(row["real_images_per_second"] > 100 and row["input_alone_step_ms"][0] > 0 for row in rows)
 
 
-def test_real_pictures(run, cifar10, tmp_path):
+def test_real_images(run, cifar10, tmp_path):
     done = run("trainer.main", f"--data_dir={cifar10}", "--epochs=1", "--export=h5")
     assert done.code == 0, done.err
     measured = json.loads((tmp_path / "runs/cifar10-cnn3/result.json").read_text())

@@ -1,4 +1,4 @@
-"""Pictures in files, from class folders to a prediction, disturbed on the way."""
+"""Images in files, from class folders to a prediction, disturbed on the way."""
 
 import csv
 import io
@@ -12,10 +12,10 @@ import time
 import pytest
 import runs
 from conftest import Ended, environment
-from picture_files import class_folders, encode, photo
+from image_files import class_folders, encode, photo
 from runs import assert_equal_runs, finish
 
-# Pictures that are cut out at random while they are read, one that can't be read, two replicas.
+# Images that are cut out at random while they are read, one that can't be read, two replicas.
 FLAGS = ("--model=small_models:normalized", "--batch_size=16", "--max_steps=18", "--optimizer=sgd",
          "--learning_rate=0.05", "--augment=flip,crop,cutout,mixup", "--eval_every_epochs=0.9", "--log_every_steps=4",
          "--checkpoint_every_steps=5", "--num_gpus=0", "--virtual_devices=2", "--export=none", "--ledger",
@@ -25,7 +25,7 @@ FLAGS = ("--model=small_models:normalized", "--batch_size=16", "--max_steps=18",
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """150 and 40 JPEGs of 80 pixels in class folders; one of them is cut off."""
-    root = tmp_path_factory.mktemp("pictures")
+    root = tmp_path_factory.mktemp("images")
     paths = class_folders(root / "train", 150, "jpg", "JPEG", 80)
     class_folders(root / "test", 40, "jpg", "JPEG", 80, split=1)
     paths[30].write_bytes(paths[30].read_bytes()[:-300])
@@ -52,7 +52,7 @@ def test_a_run_on_files_that_was_killed_ends_like_one_that_was_not(folder, tmp_p
     for name in ("through", "killed"):
         (tmp_path / name).mkdir()
     out, _ = finish(runs.start(tmp_path / "through", *flags), 0)
-    assert "10 classes" in out and "1 pictures or files could not be used; they weighed nothing" in out
+    assert "10 classes" in out and "1 images or files could not be used; they weighed nothing" in out
     process = runs.start(tmp_path / "killed", *flags)
     checkpoint = tmp_path / "killed/run/checkpoints/step-00000010/manifest.json"
     while not checkpoint.exists() and process.poll() is None:
@@ -81,30 +81,30 @@ def test_a_run_that_reads_ahead_ends_in_time(folder, tmp_path, number):
     assert time.monotonic() - began < 10
 
 
-def test_from_a_folder_of_pictures_to_a_prediction(tmp_path):
-    """As docs/data.md has it, with pictures whose colour tells their class."""
+def test_from_a_folder_of_images_to_a_prediction(tmp_path):
+    """As docs/data.md has it, with images whose colour tells their class."""
     for number in range(60):
         channel, half = number % 3, "train" if number < 45 else "test"
         image = photo(60, 90, number) // 2
         image[..., channel] += 100
-        path = tmp_path / "pictures" / half / ("red", "green", "sky blue")[channel] / f"{number}.jpg"
+        path = tmp_path / "images" / half / ("red", "green", "sky blue")[channel] / f"{number}.jpg"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(encode(image, "JPEG"))
-    broken = tmp_path / "pictures/train/red/0.jpg"
+    broken = tmp_path / "images/train/red/0.jpg"
     broken.write_bytes(broken.read_bytes()[:-200])
-    said = command(tmp_path, "doctor", "--data", "--dataset=folder", "--data_dir=pictures")
-    assert said.code == 65 and "1 pictures or files can't be used:\n  train/red/0.jpg: it can't be decoded" in said.err
+    said = command(tmp_path, "doctor", "--data", "--dataset=folder", "--data_dir=images")
+    assert said.code == 65 and "1 images or files can't be used:\n  train/red/0.jpg: it can't be decoded" in said.err
     broken.unlink()
-    assert command(tmp_path, "prepare", "--data_dir=pictures", "--out=records").code == 0
+    assert command(tmp_path, "prepare", "--data_dir=images", "--out=records").code == 0
     finish(runs.start(tmp_path, "--dataset=records", "--data_dir=records", "--image_size=32", "--epochs=30",
                       "--batch_size=22", "--eval_every_epochs=30", "--export=saved_model"), 0)
     evaluated = json.loads(command(tmp_path, "evaluate", "--model_dir=run", "--json").out)
     assert evaluated["eval_accuracy"] > 0.8 and evaluated["examples"] == 15
     assert evaluated["class_accuracy"].keys() == {"red", "green", "sky blue"}
-    pictures = sorted((tmp_path / "pictures/test").glob("*/*.jpg"))
-    rows = list(csv.DictReader(io.StringIO(command(tmp_path, "predict", "--model_dir=run", "--csv", *pictures).out)))
-    right = sum(row["class"] == path.parent.name for row, path in zip(rows, pictures, strict=True))
-    # The very pictures that evaluation saw, though these come from the folder and those from records.
+    images = sorted((tmp_path / "images/test").glob("*/*.jpg"))
+    rows = list(csv.DictReader(io.StringIO(command(tmp_path, "predict", "--model_dir=run", "--csv", *images).out)))
+    right = sum(row["class"] == path.parent.name for row, path in zip(rows, images, strict=True))
+    # The very images that evaluation saw, though these come from the folder and those from records.
     assert right == round(15 * evaluated["eval_accuracy"])
 
 
@@ -152,13 +152,13 @@ def test_a_shard_that_was_exchanged_is_named_when_the_run_goes_on(records, folde
     assert "the data is not what it was when this run began: train-0000" in err and "is another one" in err
 
 
-def test_bad_pictures_end_the_run_by_name_before_and_within_it(folder, tmp_path):
+def test_bad_images_end_the_run_by_name_before_and_within_it(folder, tmp_path):
     shutil.copytree(folder, tmp_path / "d")
     flags = (*FLAGS[:-2], "--dataset=folder", "--data_dir=d")
     _, err = finish(runs.start(tmp_path, *flags), 65)
-    assert "1 picture or file can't be used" in err and ".jpg: it can't be decoded" in err
+    assert "1 image or file can't be used" in err and ".jpg: it can't be decoded" in err
     whole = encode(photo(90, 90))
     (tmp_path / "d/train/ring/half.png").write_bytes(whole[:len(whole) // 2])  # its header says nothing of that
     shutil.rmtree(tmp_path / "run", ignore_errors=True)
     _, err = finish(runs.start(tmp_path, *flags, "--max_bad_records=1"), 65)
-    assert "2 pictures or files can't be used" in err and "train/ring/half.png: it can't be decoded" in err
+    assert "2 images or files can't be used" in err and "train/ring/half.png: it can't be decoded" in err

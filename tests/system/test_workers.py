@@ -9,8 +9,8 @@ import time
 
 import numpy as np
 from conftest import environment
+from image_files import class_folders
 from launch_jobs import free_ports
-from picture_files import class_folders
 
 from trainer.config import Config
 from trainer.data.dataset import load
@@ -165,7 +165,7 @@ def test_a_port_in_use_is_named_on_all(tmp_path):
             assert "can't have port " in err and "Address already in use" in err and "Traceback" not in err
 
 
-def test_bad_pictures_count_over_all_workers(tmp_path):
+def test_bad_images_count_over_all_workers(tmp_path):
     for name in ("train", "test"):
         class_folders(tmp_path / "data" / name, 40)
     flags = ("--dataset=folder", "--image_size=32", "--batch_size=8", "--data_dir=data", "--max_steps=5",
@@ -176,7 +176,7 @@ def test_bad_pictures_count_over_all_workers(tmp_path):
         path = tmp_path / "data" / train.name_of(int(example))
         path.write_bytes(path.read_bytes()[:-40])
     for _, err in finish(start(tmp_path, 2, *flags, "--max_bad_records=1"), 65):
-        assert "2 pictures or files can't be used; --max_bad_records is 1" in err
+        assert "2 images or files can't be used; --max_bad_records is 1" in err
     ends = finish(start(tmp_path, 2, *flags, "--max_bad_records=2", "--model_dir=other"), 0)
     assert [err.count("lockstep: warning: left out: ") for _, err in ends] == [1, 1]
     assert json.loads((tmp_path / "other/result.json").read_text())["bad_records"] == 2

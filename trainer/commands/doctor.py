@@ -14,7 +14,7 @@ _SHOWN_LINES = 20
 
 @dataclasses.dataclass(frozen=True)
 class Options(Checked):
-    """python -m trainer doctor: devices, libraries and an all-reduce; with --data: every picture of a data set."""
+    """python -m trainer doctor: devices, libraries and an all-reduce; with --data: every image of a data set."""
 
     data: bool = option(False, "read all of the data set and list everything that is wrong with it")
     dataset: str = Config.__dataclass_fields__["dataset"]
@@ -111,12 +111,12 @@ def _look_at_data(options):
     for split in (data.train, data.test):
         if not isinstance(split, EncodedSplit):
             continue
-        with ThreadPoolExecutor(cores()) as threads, bar("pictures", split.size) as advance:
+        with ThreadPoolExecutor(cores()) as threads, bar("images", split.size) as advance:
             for example, problem in enumerate(threads.map(split.problem_of, range(split.size), chunksize=64)):
                 advance(1)
                 if problem:
                     data.bad.note(split, example, problem)
     if data.bad.count:
-        raise DataError("\n  ".join([f"{data.bad.count:,} pictures or files can't be used:", *data.bad.names()]),
+        raise DataError("\n  ".join([f"{data.bad.count:,} images or files can't be used:", *data.bad.names()]),
                         f"repair or remove them, or train without them: --max_bad_records={data.bad.count}")
-    print(f"{data.train.size + data.test.size:,} pictures read, nothing is wrong with them")
+    print(f"{data.train.size + data.test.size:,} images read, nothing is wrong with them")

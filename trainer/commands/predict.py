@@ -1,4 +1,4 @@
-"""`predict`: class and probability of pictures."""
+"""`predict`: class and probability of images."""
 
 import csv
 import dataclasses
@@ -15,20 +15,20 @@ _ROWS = 64
 
 @dataclasses.dataclass(frozen=True)
 class Options(TrainedOptions):
-    """python -m trainer predict --model_dir=D FILE…: what the model sees in picture files."""
+    """python -m trainer predict --model_dir=D FILE…: what the model sees in image files."""
 
-    files: tuple[str, ...] = option((), "pictures")
-    json: bool = option(False, "print a JSON object per picture and line")
+    files: tuple[str, ...] = option((), "images")
+    json: bool = option(False, "print a JSON object per image and line")
     csv: bool = option(False, "print comma-separated values")
 
     def problems(self):
         """See `Checked.problems`."""
-        return (super().problems() + ([] if self.files else ["name at least one picture file"])
+        return (super().problems() + ([] if self.files else ["name at least one image file"])
                 + (["--json and --csv exclude each other"] if self.json and self.csv else []))
 
 
 def run(options):
-    """Prints a row per picture.
+    """Prints a row per image.
 
     Args:
         options: The `Options`.
@@ -39,7 +39,7 @@ def run(options):
     serving = Serving(trained.model("float32"), trained.classes)
     classify = serving.signatures()["serving_default"]
     rows, names = [], iter(options.files)
-    for images in _pictures(options.files, trained.image_shape):
+    for images in _images(options.files, trained.image_shape):
         answer = classify(images=images)
         for probabilities, best in zip(answer["probabilities"].numpy(), answer["class"].numpy(), strict=True):
             rows.append({"file": next(names), "class": trained.classes[best], "probability": float(probabilities[best]),
@@ -47,8 +47,8 @@ def run(options):
     _print(rows, options)
 
 
-def _pictures(names, image_shape):
-    """Picture files as the model takes them: chunks of uint8 [n, height, width, channels]."""
+def _images(names, image_shape):
+    """Image files as the model takes them: chunks of uint8 [n, height, width, channels]."""
     import numpy as np
 
     from trainer.data.bad_examples import BadExamples

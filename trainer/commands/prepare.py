@@ -1,4 +1,4 @@
-"""`prepare`: class folders of pictures to TFRecord shards with an index, or an index for shards that are there."""
+"""`prepare`: class folders of images to TFRecord shards with an index, or an index for shards that are there."""
 
 import dataclasses
 from pathlib import Path
@@ -10,16 +10,16 @@ from trainer.process.signals import StopRequest
 
 @dataclasses.dataclass(frozen=True)
 class Options(Checked):
-    """python -m trainer prepare --data_dir=FOLDER --out=D: pictures to shards that --dataset=records reads."""
+    """python -m trainer prepare --data_dir=FOLDER --out=D: images to shards that --dataset=records reads."""
 
-    data_dir: str = option("", "class folders of pictures, as --dataset=folder reads them, or TFRecord shards with the "
+    data_dir: str = option("", "class folders of images, as --dataset=folder reads them, or TFRecord shards with the "
                            "keys of ImageNet's or TensorFlow Datasets'")
     out: str = option("", "where the shards and their index go; for TFRecord shards it may be the same folder")
     validation_fraction: float | None = Config.__dataclass_fields__["validation_fraction"]
-    resize_shorter: int = option(0, "shrink pictures so that their shorter side has this many pixels; 0: keep them as "
+    resize_shorter: int = option(0, "shrink images so that their shorter side has this many pixels; 0: keep them as "
                                  "they are", least=0, most=65535)
     shards: int = option(0, "of the training split; 0: of about 128 MiB each", least=0, most=99999)
-    max_bad_records: int = option(0, "go on with up to this many pictures and files that can't be used; they are left "
+    max_bad_records: int = option(0, "go on with up to this many images and files that can't be used; they are left "
                                   "out and listed", least=0)
 
     def problems(self):

@@ -1,4 +1,4 @@
-"""Pictures that fit into memory: gathered from there, in the order that training asks for."""
+"""Images that fit into memory: gathered from there, in the order that training asks for."""
 
 import functools
 

@@ -1,4 +1,4 @@
-"""Pictures that can't be used: counted, named, and borne up to a number that the user sets."""
+"""Images that can't be used: counted, named, and borne up to a number that the user sets."""
 
 import threading
 
@@ -9,7 +9,7 @@ class BadExamples:
     """What is wrong with a data set, as far as it is known.
 
     Args:
-        allowed: How many bad pictures and other files a run may meet: `--max_bad_records`.
+        allowed: How many bad images and other files a run may meet: `--max_bad_records`.
 
     Attributes:
         elsewhere: How many others the job's other workers have met.
@@ -43,7 +43,7 @@ class BadExamples:
                 self._examples.add((split, example))
 
     def note_file(self, name, problem):
-        """Remembers something that is no example, such as a file that is no picture."""
+        """Remembers something that is no example, such as a file that is no image."""
         with self._lock:
             self._found.setdefault(name, problem)
 
@@ -70,7 +70,7 @@ class BadExamples:
         if self.count > self._allowed:
             lines = self.names()
             more = [f"and {len(lines) - shown:,} more"] if shown and len(lines) > shown else []
-            what = "1 picture or file" if self.count == 1 else f"{self.count:,} pictures or files"
+            what = "1 image or file" if self.count == 1 else f"{self.count:,} images or files"
             raise DataError("\n  ".join([f"{what} can't be used; --max_bad_records is {self._allowed:,}:",
                                          *lines[:shown], *more]),
                             f"repair or remove them, or leave them out with --max_bad_records={self.count}; "

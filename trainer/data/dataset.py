@@ -17,7 +17,7 @@ _LISTED = 12  # classes whose counts are told one by one
 
 @dataclasses.dataclass(frozen=True)
 class Dataset:
-    """A labelled set of pictures.
+    """A labelled set of images.
 
     Args:
         name: As in `--dataset`.
@@ -25,7 +25,7 @@ class Dataset:
         image_shape: (height, width, channels) of what the model sees.
         train, test: The two `Split`s.
         parts: Name to hash of what the data is made of: files, shards, classes. Two data sets with the
-            same parts hold the same pictures and labels.
+            same parts hold the same images and labels.
         bad: What can't be used of it.
     """
 
@@ -39,7 +39,7 @@ class Dataset:
 
     @property
     def fingerprint(self):
-        """Changes when any picture or label does."""
+        """Changes when any image or label does."""
         text = json.dumps([self.classes, self.image_shape, sorted(self.parts.items())])
         return f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
 
@@ -57,7 +57,7 @@ class Dataset:
             each = ", ".join(f"{count:,} {name}" for name, count in zip(self.classes, counts, strict=True))
         else:
             each = f"{counts[few]:,} ({self.classes[few]}) to {counts[most]:,} ({self.classes[most]}) of each"
-        return (f"{self.name}: {len(self.classes):,} classes, {self.train.size:,} pictures to train on, {each}; "
+        return (f"{self.name}: {len(self.classes):,} classes, {self.train.size:,} images to train on, {each}; "
                 f"{self.test.size:,} to test on; {' × '.join(map(str, self.image_shape))}")
 
     def require_same(self, fingerprint, parts):
@@ -107,7 +107,7 @@ def in_memory(name, classes, train, test, parts=None):
 
 
 def digest(images, labels):
-    """The SHA-256 of arrays of pictures and labels: of their shapes and of every byte."""
+    """The SHA-256 of arrays of images and labels: of their shapes and of every byte."""
     found = hashlib.sha256(repr(images.shape).encode())
     found.update(np.ascontiguousarray(images))
     found.update(np.ascontiguousarray(labels, np.int32))

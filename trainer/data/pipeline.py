@@ -18,7 +18,7 @@ from trainer.process import cpu
 from trainer.process.tf_import import tf
 
 _PREFETCH = 4
-_MOST_BYTES = 2**30  # of pictures that go on a GPU unasked
+_MOST_BYTES = 2**30  # of images that go on a GPU unasked
 _BLOCK = 2**16  # examples whose order is worked out at once
 
 
@@ -139,7 +139,7 @@ class _Blocks:
 def _lie_on_device(split, wanted, runtime):
     """Whether a split's images are to lie on the devices."""
     if wanted == "device" and split.bytes is None:
-        raise UsageError("--input=device needs pictures that lie in memory; those of this --dataset are in files",
+        raise UsageError("--input=device needs images that lie in memory; those of this --dataset are in files",
                          "leave --input out")
     # Only XLA gathers uint8 on a GPU: TensorFlow's own kernel would copy all images to the host in every step.
     most = runtime.kind.resident_bytes if runtime.xla else 0

@@ -13,7 +13,7 @@ class Batch(NamedTuple):
     """A replica's rows of a training step.
 
     ids int64 [n], seeds uint32 [n], images uint8 [n, height, width, channels], labels int32 [n]; sound
-    float32 [n], 0 for pictures that can't be read, or None where all can. Where the pictures are on the device
+    float32 [n], 0 for images that can't be read, or None where all can. Where the images are on the device
     already, images and labels are None.
     """
 
@@ -27,7 +27,7 @@ class Batch(NamedTuple):
 class EvalBatch(NamedTuple):
     """A replica's rows of an evaluation step: as in `Batch`.
 
-    weights float32 [n], 0 for padding and for pictures that can't be read; unreadable float32 [n], 1 for the latter.
+    weights float32 [n], 0 for padding and for images that can't be read; unreadable float32 [n], 1 for the latter.
     """
 
     images: tf.Tensor
@@ -37,14 +37,14 @@ class EvalBatch(NamedTuple):
 
 
 class Split(abc.ABC):
-    """Labelled pictures with ids from 0 to size - 1.
+    """Labelled images with ids from 0 to size - 1.
 
     Args:
         labels: int32 [n], indices into the data set's classes.
 
     Attributes:
         labels: As above.
-        bytes: Of the decoded pictures; None where they aren't in memory.
+        bytes: Of the decoded images; None where they aren't in memory.
         decodes: Whether reading takes much computing.
         done: Which of `--augment` reading does already.
     """
@@ -75,12 +75,12 @@ class Split(abc.ABC):
 
     @abc.abstractmethod
     def read(self, positions, threads, training=True):
-        """Puts a pipeline's pictures beside its ids.
+        """Puts a pipeline's images beside its ids.
 
         Args:
             positions: A `tf.data.Dataset` of (ids int64 [rows], seeds uint32 [rows]).
             threads: How many may read and decode at once.
-            training: Whether pictures are seen as training or as evaluation sees them.
+            training: Whether images are seen as training or as evaluation sees them.
 
         Returns:
             A `tf.data.Dataset` of `Batch`.
@@ -99,10 +99,10 @@ class Split(abc.ABC):
 
     @abc.abstractmethod
     def chunks(self, rows):
-        """Goes over the pictures once, in the order of their ids, as evaluation sees them.
+        """Goes over the images once, in the order of their ids, as evaluation sees them.
 
         Args:
-            rows: Pictures of a chunk, at most.
+            rows: Images of a chunk, at most.
 
         Yields:
             (images uint8 [n, height, width, channels], labels int32 [n]) on the host.

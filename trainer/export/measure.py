@@ -15,14 +15,14 @@ import numpy as np
 from trainer.errors import StorageError
 from trainer.process.tf_import import tf
 
-_LAST_SECONDS = 3600.0  # for what is on the way to a process when all pictures have been given to it
-_ROWS = 500  # pictures that are evaluated at once
+_LAST_SECONDS = 3600.0  # for what is on the way to a process when all images have been given to it
+_ROWS = 500  # images that are evaluated at once
 
 
 class Measurement:
     """Measures models on every example of a split, in float32 as float32 is: no TF32.
 
-    On a CPU all exports are measured side by side, and each picture is read once. On a GPU it is one after the other,
+    On a CPU all exports are measured side by side, and each image is read once. On a GPU it is one after the other,
     for each takes memory; where one can't be measured there, it is measured on the CPU.
 
     Args:
@@ -94,7 +94,7 @@ class Measurement:
                     process.stdin.close()
 
     def _feed(self, processes):
-        """Gives a split's pictures to all processes as fast as they take them; one that died is asked why later."""
+        """Gives a split's images to all processes as fast as they take them; one that died is asked why later."""
         for images, labels in self._split.chunks(_ROWS):
             for process in processes:
                 self.between_pieces()
@@ -114,7 +114,7 @@ class Measurement:
             except subprocess.TimeoutExpired:
                 self.between_pieces()
                 if time.monotonic() > deadline:
-                    raise StorageError(f"the {name} export was given all pictures and did not end in "
+                    raise StorageError(f"the {name} export was given all images and did not end in "
                                        f"{_LAST_SECONDS:.0f} s", f"leave {name} out of --export, or look why its "
                                        "process hangs") from None
         if process.returncode:

@@ -1,10 +1,10 @@
-"""Measures an exported model on pictures from its standard input. Imports nothing of this project.
+"""Measures an exported model on images from its standard input. Imports nothing of this project.
 
     python measure_script.py h5|keras|saved_model PATH
 
 Started as a copy in a folder of its own. The input is a sequence of chunks, all numbers of the machine's own
-byte order: n, h, w, c (int64), pictures (uint8 [n, h, w, c]) and their labels (int32 [n]). Prints a JSON line
-with the accuracy and the number of pictures that it is over.
+byte order: n, h, w, c (int64), images (uint8 [n, h, w, c]) and their labels (int32 [n]). Prints a JSON line
+with the accuracy and the number of images that it is over.
 """
 
 import ctypes
@@ -16,7 +16,7 @@ import tensorflow as tf
 
 
 def classifier(kind, path):
-    """A function from uint8 pictures to classes."""
+    """A function from uint8 images to classes."""
     if kind == "saved_model":
         signature = tf.saved_model.load(path).signatures["serving_default"]
         return lambda images: signature(images=tf.constant(images))["class"].numpy()
@@ -28,7 +28,7 @@ def classifier(kind, path):
 
 
 def chunks():
-    """The pictures and labels that come in."""
+    """The images and labels that come in."""
     def read(kind, *shape):
         data = sys.stdin.buffer.read(int(np.prod(shape)) * np.dtype(kind).itemsize)
         return np.frombuffer(data, kind).reshape(shape) if data else None

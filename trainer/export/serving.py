@@ -5,7 +5,7 @@ from trainer.process.tf_import import tf
 
 
 class Serving(tf.Module):
-    """What TensorFlow Serving calls: pictures in, probabilities, classes and class names out.
+    """What TensorFlow Serving calls: images in, probabilities, classes and class names out.
 
     Args:
         model: A float32 `keras.Model` from pixels to logits.
@@ -21,10 +21,10 @@ class Serving(tf.Module):
         self._names = tf.constant(classes)
 
     def signatures(self):
-        """The signatures, by name: serving_default (uint8 pictures) and serve_bytes (JPEG or PNG files)."""
-        pictures = tf.TensorSpec([None, *self._shape], tf.uint8, name="images")
+        """The signatures, by name: serving_default (uint8 images) and serve_bytes (JPEG or PNG files)."""
+        images = tf.TensorSpec([None, *self._shape], tf.uint8, name="images")
         encoded = tf.TensorSpec([None], tf.string, name="image_bytes")
-        return {"serving_default": tf.function(self._classify).get_concrete_function(pictures),
+        return {"serving_default": tf.function(self._classify).get_concrete_function(images),
                 "serve_bytes": tf.function(self._classify_bytes).get_concrete_function(encoded)}
 
     def _classify(self, images):
@@ -44,11 +44,11 @@ class Serving(tf.Module):
 
 
 def view(image, height, width):
-    """The part of a picture that evaluation sees (`data.views.central_boxes`), in the model's size.
+    """The part of an image that evaluation sees (`data.views.central_boxes`), in the model's size.
 
     Args:
         image: uint8 [h, w, c].
-        height, width: What the model takes. Only squares are cut out; other models see all of a picture.
+        height, width: What the model takes. Only squares are cut out; other models see all of an image.
 
     Returns:
         uint8 [height, width, c].
@@ -65,7 +65,7 @@ def view(image, height, width):
 
 
 def resize(image, height, width):
-    """Brings a picture to the model's size; one that has it already stays as it is, to the last bit.
+    """Brings an image to the model's size; one that has it already stays as it is, to the last bit.
 
     Args:
         image: uint8 [h, w, c].

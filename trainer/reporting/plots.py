@@ -1,4 +1,4 @@
-"""The pictures of a run, put in place whole: its curves, and its first examples as training sees them."""
+"""The images of a run, put in place whole: its curves, and its first examples as training sees them."""
 
 import os
 from pathlib import Path
@@ -8,12 +8,12 @@ from trainer.reporting import jsonl
 _TRAIN, _TEST = "#7a8ca3", "#d1495b"
 
 
-def plot_curves(metrics_file, picture):
+def plot_curves(metrics_file, path):
     """Draws curves.png.
 
     Args:
         metrics_file: The run's metrics.jsonl.
-        picture: Where to write the PNG; put in place whole.
+        path: Where to write the PNG; put in place whole.
     """
     import matplotlib
 
@@ -41,15 +41,15 @@ def plot_curves(metrics_file, picture):
         best = max(test, key=lambda line: line["accuracy"])
         axes[1].set_title(f"best test accuracy {best['accuracy']:.2%}, epoch {best['epoch']:.3g}", fontsize=10)
         axes[0].set_title(f"last test loss {test[-1]['loss']:.4f}", fontsize=10)
-    _save(figure, picture)
+    _save(figure, path)
 
 
-def plot_samples(samples, picture):
+def plot_samples(samples, path):
     """Draws samples.png: a row before augmentation, a row after it.
 
     Args:
         samples: The `Samples`.
-        picture: Where to write the PNG; put in place whole.
+        path: Where to write the PNG; put in place whole.
     """
     import matplotlib
 
@@ -64,7 +64,7 @@ def plot_samples(samples, picture):
             axis.set_title(name.replace(", ", "\n"), fontsize=7, parse_math=False)
             axis.set_axis_off()
     figure.suptitle("above: as they are; below: as training sees them in the first epoch", fontsize=9)
-    _save(figure, picture)
+    _save(figure, path)
 
 
 def _is_whole(line):
@@ -72,18 +72,18 @@ def _is_whole(line):
     return all(isinstance(line.get(name), float | int) for name in ("epoch", "loss", "accuracy"))
 
 
-def _save(figure, picture):
+def _save(figure, path):
     """Writes a figure of matplotlib's as a PNG, and closes it.
 
     Args:
         figure: The figure.
-        picture: Where to.
+        path: Where to.
     """
     from matplotlib import pyplot
 
-    picture = Path(picture)
-    picture.parent.mkdir(parents=True, exist_ok=True)
-    staged = picture.with_name(f".{picture.name}.new")
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    staged = path.with_name(f".{path.name}.new")
     figure.savefig(staged, dpi=120, format="png")
     pyplot.close(figure)
-    os.replace(staged, picture)
+    os.replace(staged, path)

@@ -154,7 +154,7 @@ class Reporter:
         return sizes, paths
 
     def draw(self, samples):
-        """Draws the report's pictures: from metrics.jsonl, and of `Samples`."""
+        """Draws the report's images: from metrics.jsonl, and of `Samples`."""
         plots.plot_curves(self._model_dir.metrics, self._model_dir.report / "curves.png")
         plots.plot_samples(samples, self._model_dir.report / "samples.png")
 

@@ -25,7 +25,7 @@ def summary(model_dir, result):
         lines.append(f"{result['images_per_second']:,.0f} images/s on {result['replicas']} "
                      f"replica{'s' if result['replicas'] > 1 else ''}, {result['wall_seconds']:.0f} s in all")
     if result["bad_records"]:
-        lines.append(f"{result['bad_records']:,} pictures or files could not be used; they weighed nothing")
+        lines.append(f"{result['bad_records']:,} images or files could not be used; they weighed nothing")
     for export in result["exports"].values():
         lines.append(f"  {str(root / export['path']):<50} accuracy {export['accuracy']:.2%}, "
                      f"{export['bytes'] / 1e6:.2f} MB")

@@ -59,7 +59,7 @@ class TensorBoardWriter:
                     tf.summary.scalar(tag, value, step=step)
 
     def write_images(self, split, step, images):
-        """Likewise pictures: tag to uint8 [n, height, width, channels]."""
+        """Likewise images: tag to uint8 [n, height, width, channels]."""
         with self._writers[split].as_default():
             for tag, value in images.items():
                 tf.summary.image(tag, value, step=step, max_outputs=len(value))

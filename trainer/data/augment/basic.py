@@ -1,6 +1,6 @@
-"""Augmentation: pictures in, pictures out, on the device and under XLA.
+"""Augmentation: images in, images out, on the device and under XLA.
 
-A pure function of the picture and a 32-bit seed that follows from (run seed, epoch, example id), so an
+A pure function of the image and a 32-bit seed that follows from (run seed, epoch, example id), so an
 example looks the same whichever replica sees it and after any resume. What joins two examples is in mixing.py.
 """
 
@@ -34,16 +34,16 @@ def augment(images, seeds, names, by_comparison=False):
 
 
 def flip(images, seeds):
-    """Mirrors half of the pictures left to right."""
+    """Mirrors half of the images left to right."""
     n, height, width, channels = images.shape
-    # As rows of pixels, and chosen picture by picture: without XLA eighteen times as fast as `where` and `[::-1]`.
+    # As rows of pixels, and chosen image by image: without XLA eighteen times as fast as `where` and `[::-1]`.
     rows = tf.reshape(images, [-1, width, channels])
     mirrored = tf.reshape(tf.reverse(rows, [1]), [-1, height, width, channels])
     return tf.gather(tf.concat([images, mirrored], 0), tf.range(n) + n * draw(seeds, 0, 2))
 
 
 def crop(images, seeds):
-    """Small pictures as CIFAR's are cropped (He et al. 2015, §4.2), others as ImageNet's (Szegedy et al. 2015, §6)."""
+    """Small images as CIFAR's are cropped (He et al. 2015, §4.2), others as ImageNet's (Szegedy et al. 2015, §6)."""
     return _resized_crop(images, seeds) if min(images.shape[1:3]) > LARGE else _padded_crop(images, seeds)
 
 
@@ -58,7 +58,7 @@ def _padded_crop(images, seeds):
 
 
 def _resized_crop(images, seeds):
-    """Cuts a random box out and brings it back to the old size, bilinear; all of the picture if no box fits."""
+    """Cuts a random box out and brings it back to the old size, bilinear; all of the image if no box fits."""
     height, width = (float(side) for side in images.shape[1:3])
     area, ratio, top, left = (tf.stack([uniform(seeds, 100 + 4 * attempt + part) for attempt in range(ATTEMPTS)])
                               for part in range(4))

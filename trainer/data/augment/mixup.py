@@ -1,4 +1,4 @@
-"""mixup and cutmix: two examples in one picture, and a target that says how much of each.
+"""mixup and cutmix: two examples in one image, and a target that says how much of each.
 
 The partner of a row is its neighbour in the global batch, row 2i of row 2i + 1 and the other way round. A
 replica has an even number of consecutive rows, so partners are never on different replicas, and who they are
@@ -66,7 +66,7 @@ def _mixup(images, beside, seeds):
 
 
 def _cutmix(images, beside, seeds):
-    """A box of the other picture, of a uniformly random share of the area, at a random place."""
+    """A box of the other image, of a uniformly random share of the area, at a random place."""
     height, width = images.shape[1:3]
     side = tf.sqrt(uniform(seeds, 7))
 

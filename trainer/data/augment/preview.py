@@ -11,7 +11,7 @@ COUNT = 8
 
 
 class Samples(NamedTuple):
-    """Pictures side by side: before and after uint8 [n, height, width, channels], and what each is called."""
+    """Images side by side: before and after uint8 [n, height, width, channels], and what each is called."""
 
     before: np.ndarray
     after: np.ndarray

@@ -1,15 +1,15 @@
-"""RandAugment (Cubuk et al. 2020, arXiv:1909.13719): two random changes of a picture, at magnitude 9 of 30.
+"""RandAugment (Cubuk et al. 2020, arXiv:1909.13719): two random changes of an image, at magnitude 9 of 30.
 
 Each example draws its own changes. So that a whole batch can do different ones at once, on the device and under
-XLA, every change is one of three kinds, and each kind is applied to all pictures with parameters that leave
+XLA, every change is one of three kinds, and each kind is applied to all images with parameters that leave
 those alone that drew another kind:
 
     place    where each pixel comes from    shear, translate, rotate
     levels   a table of 256 new values      brightness, contrast, posterize, solarize, autocontrast, equalize
-    blend    with another picture           colour (with a grey one), sharpness (with a blurred one)
+    blend    with another image           colour (with a grey one), sharpness (with a blurred one)
 
 The changes and their ranges are those of the paper's table, each with a random sign where it has one; what comes
-from outside the picture is grey. Levels and blends are Pillow's, to the last bit or nearly.
+from outside the image is grey. Levels and blends are Pillow's, to the last bit or nearly.
 """
 
 import numpy as np
@@ -43,7 +43,7 @@ def randaugment(images, seeds, by_comparison=False):
 
 
 def apply(images, operations, signs, magnitude=MAGNITUDE, by_comparison=False):
-    """Applies one change to each picture.
+    """Applies one change to each image.
 
     Args:
         images: uint8 [n, height, width, 3].
@@ -165,7 +165,7 @@ def _equalize(counts):
 
 
 def _blend(images, chosen, factor):
-    """A mean with the grey or the blurred picture, or away from it."""
+    """A mean with the grey or the blurred image, or away from it."""
     values = tf.cast(images, tf.float32)
     grey = tf.cast(_luma(tf.cast(images, tf.int32)), tf.float32)[..., None] + tf.zeros_like(values)
     other = tf.where(chosen["color"][:, None, None, None], grey, _blurred(values))

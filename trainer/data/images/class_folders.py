@@ -12,12 +12,12 @@ _USUAL = 224  # pixels a side
 
 
 def divide(root, found, fraction, bad):
-    """Which pictures belong to which split and class.
+    """Which images belong to which split and class.
 
     Args:
         root: The data's folder.
         found: Its `Scan`.
-        fraction: The share of the pictures that become the test split if no folder is; None for a tenth.
+        fraction: The share of the images that become the test split if no folder is; None for a tenth.
         bad: Is told of everything that doesn't belong.
 
     Returns:
@@ -30,18 +30,18 @@ def divide(root, found, fraction, bad):
     has_train = "train" in top
     test = next((name for name in TEST_NAMES if has_train and name in top), None)
     if test and fraction is not None:
-        raise DataError(f"--validation_fraction={fraction} holds pictures of train/ back, but {root} has {test}/",
+        raise DataError(f"--validation_fraction={fraction} holds images of train/ back, but {root} has {test}/",
                         f"leave --validation_fraction out, or move {test}/ away")
     roots = {"train": "train" if has_train else "", **({"test": test} if test else {})}
     by_split = {split_name: _by_class(found, inner, bad) for split_name, inner in roots.items()}
     if not any(by_split["train"].values()):
-        raise DataError(f"no pictures in class folders under {root}{'/train' if has_train else ''}",
-                        "lay them out as DATA_DIR/train/CLASS/picture.jpg (JPEG, PNG, WebP, BMP or GIF)")
+        raise DataError(f"no images in class folders under {root}{'/train' if has_train else ''}",
+                        "lay them out as DATA_DIR/train/CLASS/image.jpg (JPEG, PNG, WebP, BMP or GIF)")
     for name in by_split["train"]:
         if shown(name) != name:
             raise DataError(f"the class folder {shown(name)} has a name that is not Unicode", "rename it")
         if not by_split["train"][name]:
-            bad.note_file(shown(os.path.join(roots["train"], name)), "this class has no pictures")
+            bad.note_file(shown(os.path.join(roots["train"], name)), "this class has no images")
     if not test:
         by_split = _hold_back(by_split["train"], _FRACTION if fraction is None else fraction)
     strange = sorted(by_split["test"].keys() - by_split["train"].keys())
@@ -61,7 +61,7 @@ def _by_class(found, inner, bad):
     for folder in found.folders:
         if folder.startswith(prefix) and "/" not in folder[len(prefix):]:
             classes[_class_name(folder[len(prefix):])] = []
-    for name in found.pictures:
+    for name in found.images:
         if name.startswith(prefix):
             label, slash, _ = name[len(prefix):].partition("/")
             if slash:
@@ -94,10 +94,10 @@ def _share(name):
 
 
 def common_size(sizes):
-    """The side of the model's pictures where none was asked for.
+    """The side of the model's images where none was asked for.
 
     Args:
-        sizes: (width, height) of the pictures, each once.
+        sizes: (width, height) of the images, each once.
 
     Returns:
         Their own if all are squares of one size, of up to 224 pixels; 224 otherwise.

@@ -1,16 +1,16 @@
-"""Which part of a large picture the model sees: boxes, worked out for many pictures at once. No TensorFlow.
+"""Which part of a large image the model sees: boxes, worked out for many images at once. No TensorFlow.
 
 Boxes are int32 [n, 4] of top, left, height, width in pixels. Training with `--augment=crop` sees a random
 box (Szegedy et al. 2015, §6: 8 to 100 % of the area, sides from 3:4 to 4:3), everything else the box in the
-middle: 7/8 of the shorter side, as is usual with pictures of 224 pixels, or the largest square where the
-model's pictures are small.
+middle: 7/8 of the shorter side, as is usual with images of 224 pixels, or the largest square where the
+model's images are small.
 """
 
 import numpy as np
 
 from trainer.data.order import draw
 
-LARGE = 64  # pictures of more pixels a side are cropped as photographs are, smaller ones as CIFAR-10's
+LARGE = 64  # images of more pixels a side are cropped as photographs are, smaller ones as CIFAR-10's
 ATTEMPTS = 10
 AREA, RATIO = (0.08, 1.0), (3 / 4, 4 / 3)
 
@@ -19,8 +19,8 @@ def central_boxes(heights, widths, size):
     """The boxes in the middle.
 
     Args:
-        heights, widths: int [n], of the pictures.
-        size: Of the side of the model's pictures. A picture of that size is seen as it is.
+        heights, widths: int [n], of the images.
+        size: Of the side of the model's images. An image of that size is seen as it is.
 
     Returns:
         int32 [n, 4].
@@ -35,7 +35,7 @@ def random_boxes(heights, widths, seeds):
     """Random boxes; where ten attempts find none, the largest in the middle with sides that are allowed.
 
     Args:
-        heights, widths: int [n], of the pictures.
+        heights, widths: int [n], of the images.
         seeds: uint32 [n].
 
     Returns:
@@ -56,7 +56,7 @@ def random_boxes(heights, widths, seeds):
 
 
 def mirrored(seeds):
-    """Which pictures are turned left to right: 0 or 1 each, of uint32 [n] seeds."""
+    """Which images are turned left to right: 0 or 1 each, of uint32 [n] seeds."""
     return draw(4, 0, seeds) & np.uint64(1)
 
 
@@ -64,7 +64,7 @@ def stored_boxes(boxes, heights, widths, orientations):
     """Where boxes lie in the pixels that files hold, which EXIF may want turned before they are shown.
 
     Args:
-        boxes: int32 [n, 4], in pictures as displayed.
+        boxes: int32 [n, 4], in images as displayed.
         heights, widths: int [n], as displayed.
         orientations: int [n], 1 to 8; see `decoding.upright` for what each does.
 
@@ -90,7 +90,7 @@ def reductions(boxes, size):
 
     Args:
         boxes: int32 [n, 4].
-        size: Of the side of the model's pictures.
+        size: Of the side of the model's images.
 
     Returns:
         int32 [n]: 0, 1, 2 or 3, for a half as many pixels a side so often.

@@ -1,11 +1,11 @@
-"""Pictures in files, of any number: read, decoded and cut out when they are needed.
+"""Images in files, of any number: read, decoded and cut out when they are needed.
 
     step's ids → where each lies, which part of it is seen      one call of Python a step, all rows at once
                → decode → crop → resize                         by TensorFlow, an element at a time, in parallel
                → batch
 
-A picture that can't be read or decoded doesn't end its pipeline. Its step is done over with more care, each
-picture by itself: `BadExamples` hears of those that fail, and where it bears them their rows are black and
+An image that can't be read or decoded doesn't end its pipeline. Its step is done over with more care, each
+image by itself: `BadExamples` hears of those that fail, and where it bears them their rows are black and
 weigh nothing. All other rows stay what they would be.
 """
 
@@ -23,11 +23,11 @@ from trainer.process.tf_import import tf
 
 @dataclasses.dataclass(frozen=True)
 class HeaderTable:
-    """What the headers of n pictures say; see `pictures.ImageHeader`.
+    """What the headers of n images say; see `images.ImageHeader`.
 
     Args:
         kinds, widths, heights, orientations: int [n].
-        problems: id to what is wrong with a picture, in a few words.
+        problems: id to what is wrong with an image, in a few words.
     """
 
     kinds: np.ndarray
@@ -38,7 +38,7 @@ class HeaderTable:
 
     @classmethod
     def join(cls, looks):
-        """Those of a list of `pictures.ImageHeader`."""
+        """Those of a list of `images.ImageHeader`."""
         columns = np.array([look[:4] for look in looks], np.int32).reshape(-1, 4).T
         return cls(columns[0].astype(np.uint8), columns[1], columns[2], columns[3].astype(np.uint8),
                    {number: look.problem for number, look in enumerate(looks) if look.problem})
@@ -49,9 +49,9 @@ class EncodedSplit(Split):
 
     Args:
         labels: int32 [n].
-        looks: The `HeaderTable` of the pictures.
-        size: Of the side of the model's pictures.
-        augment: `--augment`; flip and the random crop of large pictures are done here if they come first.
+        looks: The `HeaderTable` of the images.
+        size: Of the side of the model's images.
+        augment: `--augment`; flip and the random crop of large images are done here if they come first.
         bad: The data set's `BadExamples`.
     """
 
@@ -68,7 +68,7 @@ class EncodedSplit(Split):
         # Read in place of what can't be: a step with a row that is known to be bad is no step to be done over.
         self._stand_in = int(self._refused.argmin())
         shorter = np.minimum(looks.heights, looks.widths)[~self._refused]
-        # Where only few pictures are large enough to be halved, that saves less than choosing costs.
+        # Where only few images are large enough to be halved, that saves less than choosing costs.
         self._halves = len(shorter) > 0 and np.median(shorter) >= 2 * size
         ways = {pillow_reader.JPEG: range(4) if self._halves else [0], pillow_reader.PNG: [tf_decoder.PNG],
                 pillow_reader.OTHER: [tf_decoder.OTHER]}
@@ -82,11 +82,11 @@ class EncodedSplit(Split):
 
     @abc.abstractmethod
     def encoded(self, fetched):
-        """The encoded picture of one element of `fetch`, a scalar string tensor."""
+        """The encoded image of one element of `fetch`, a scalar string tensor."""
 
     @abc.abstractmethod
     def load(self, example):
-        """The encoded picture.
+        """The encoded image.
 
         Returns:
             bytes.
@@ -160,7 +160,7 @@ class EncodedSplit(Split):
         return ids, seeds, *columns, tf.ensure_shape(box, [*ids.shape, 4])
 
     def _decode_row(self, example, seed, label, usable, way, orientation, mirrored, fetched, box):
-        """A `Batch` without its first dimension; black and of no weight where the picture isn't usable."""
+        """A `Batch` without its first dimension; black and of no weight where the image isn't usable."""
         image = tf_decoder.decode(self.encoded(fetched), way, box, orientation, self._size, self._ways, self._turned)
         image = tf_decoder.mirror(image, mirrored)
         if self._refused.any():
@@ -168,7 +168,7 @@ class EncodedSplit(Split):
         return Batch(example, seed, image, label, tf.cast(usable, tf.float32))
 
     def _decode_with_care(self, *element):
-        """A data set of one such, whatever is wrong with the picture."""
+        """A data set of one such, whatever is wrong with the image."""
         def damaged(example, seed, label, *_):
             tf.numpy_function(self._note, [example], [])
             return Batch(example, seed, tf.zeros([self._size, self._size, 3], tf.uint8), label, tf.constant(0.0))
@@ -181,6 +181,6 @@ class EncodedSplit(Split):
 
 
 def _done_while_reading(augment, size):
-    """The augmentations, from the first on, that cost least while a picture is read."""
+    """The augmentations, from the first on, that cost least while an image is read."""
     here = ("flip", "crop") if size > crops.LARGE else ("flip",)
     return tuple(itertools.takewhile(lambda name: name in here, augment))

@@ -1,4 +1,4 @@
-"""What lies in a folder of pictures: every file's name, size and header.
+"""What lies in a folder of images: every file's name, size and header.
 
 What was read is remembered in the run's folder, so that the next start reads only what has changed since.
 """
@@ -22,7 +22,7 @@ _JUNK = {".DS_Store", "Thumbs.db", "desktop.ini", "__MACOSX", ".ipynb_checkpoint
 
 
 class Found(NamedTuple):
-    """A picture file. size: Bytes. look: A `pictures.ImageHeader`."""
+    """An image file. size: Bytes. look: A `images.ImageHeader`."""
 
     size: int
     look: pillow_reader.ImageHeader
@@ -31,11 +31,11 @@ class Found(NamedTuple):
 class Scan(NamedTuple):
     """What a folder holds.
 
-    pictures: name, relative to the folder, to `Found`; all files that end as picture files do. others: name to
+    images: name, relative to the folder, to `Found`; all files that end as image files do. others: name to
     what is wrong with anything else. folders: names of all folders.
     """
 
-    pictures: dict[str, Found]
+    images: dict[str, Found]
     others: dict[str, str]
     folders: set[str]
 
@@ -55,7 +55,7 @@ def scan(root, memory=None):
     """
     if not os.path.isdir(root):
         raise DataError(f"--data_dir must be a folder; {root} is {'none' if os.path.exists(root) else 'not there'}",
-                        "name the folder that holds train/CLASS/ or CLASS/ folders of pictures")
+                        "name the folder that holds train/CLASS/ or CLASS/ folders of images")
     files, others, folders = {}, {}, set()
     _walk(root, "", files, others, folders)
     place = Path(memory or root, _MEMORY)
@@ -64,7 +64,7 @@ def scan(root, memory=None):
              if known.get(name, [])[:2] == [stat.st_size, stat.st_mtime_ns]}
     new = sorted(files.keys() - looks.keys())
     if len(new) > _MANY:
-        tell(f"reading the headers of {len(new):,} pictures in {root}")
+        tell(f"reading the headers of {len(new):,} images in {root}")
     with ThreadPoolExecutor(_THREADS) as threads:  # opening files is mostly waiting where they are far away
         looks.update(zip(new, threads.map(lambda name: pillow_reader.look(os.path.join(root, name)), new, chunksize=64),
                          strict=True))
@@ -96,7 +96,7 @@ def _walk(root, folder, files, others, folders, above=()):
                 elif entry.name.lower().endswith(pillow_reader.ENDINGS):
                     files[name] = entry.stat()
                 else:
-                    others[name] = "it doesn't end as picture files do"
+                    others[name] = "it doesn't end as image files do"
             except OSError as error:
                 others[name] = f"it can't be read: {error.strerror}"
 

@@ -1,6 +1,6 @@
-"""What a picture file is, from its header; and its pixels, the slow way that reads everything.
+"""What an image file is, from its header; and its pixels, the slow way that reads everything.
 
-Headers are read and odd pictures decoded by Pillow; the common kinds are decoded by TensorFlow (decoding.py).
+Headers are read and odd images decoded by Pillow; the common kinds are decoded by TensorFlow (decoding.py).
 """
 
 import io
@@ -13,7 +13,7 @@ from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError, WebPImagePlug
 
 ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif")
 MOST_PIXELS = 100_000_000
-# How a picture is decoded: by TensorFlow's JPEG or PNG decoder, or by Pillow.
+# How an image is decoded: by TensorFlow's JPEG or PNG decoder, or by Pillow.
 JPEG, PNG, OTHER = range(3)
 # WebP by its module, because Pillow knows it only once that is there.
 _FORMATS = ("JPEG", "PNG", WebPImagePlugin.WebPImageFile.format, "BMP", "GIF")
@@ -36,7 +36,7 @@ class ImageHeader(NamedTuple):
 
 
 def look(file):
-    """Reads a picture's header, and as little else as possible.
+    """Reads an image's header, and as little else as possible.
 
     Args:
         file: An open binary file, or a path.
@@ -50,16 +50,16 @@ def look(file):
             with Image.open(file, formats=_FORMATS) as image:
                 return _look(image)
         except UnidentifiedImageError:
-            return _no_picture(_unidentified(file))
+            return _no_image(_unidentified(file))
         except Image.DecompressionBombError:
-            return _no_picture(f"it has more than {2 * Image.MAX_IMAGE_PIXELS:,} pixels; {MOST_PIXELS:,} is the most")
+            return _no_image(f"it has more than {2 * Image.MAX_IMAGE_PIXELS:,} pixels; {MOST_PIXELS:,} is the most")
         except OSError as error:
-            return _no_picture(f"it can't be read: {error.strerror}" if error.errno else f"it is damaged: {error}")
+            return _no_image(f"it can't be read: {error.strerror}" if error.errno else f"it is damaged: {error}")
         except Exception as error:  # a damaged header raises nearly anything
-            return _no_picture(f"its header is damaged ({type(error).__name__}: {error})")
+            return _no_image(f"its header is damaged ({type(error).__name__}: {error})")
 
 
-def _no_picture(problem):
+def _no_image(problem):
     return ImageHeader(OTHER, 1, 1, 1, problem)
 
 
@@ -80,7 +80,7 @@ def _look(image):
     elif image.format == "PNG" and image.mode in ("RGB", "L"):
         kind = PNG
     if image.format != "MPO" and getattr(image, "is_animated", False):
-        problem = f"it is animated ({image.n_frames} pictures)"
+        problem = f"it is animated ({image.n_frames} frames)"
     if width * height > MOST_PIXELS:
         problem = f"it has {width:,} × {height:,} pixels; {MOST_PIXELS:,} is the most"
     if orientation >= 5:
@@ -96,7 +96,7 @@ def _has_end(file):
 
 
 def _fault(image):
-    """What goes wrong when all of a picture is decoded, in a few words; None if nothing does."""
+    """What goes wrong when all of an image is decoded, in a few words; None if nothing does."""
     width, height = image.size
     if width * height > MOST_PIXELS:
         return None
@@ -108,7 +108,7 @@ def _fault(image):
 
 
 def validate(data):
-    """All that can be found wrong with a picture.
+    """All that can be found wrong with an image.
 
     Args:
         data: The file's bytes.
@@ -124,13 +124,13 @@ def validate(data):
 
 
 def decode(data):
-    """Decodes any picture that `look` finds nothing wrong with.
+    """Decodes any image that `look` finds nothing wrong with.
 
     Args:
         data: The file's bytes.
 
     Returns:
-        uint8 [height, width, 3], upright, the first picture of several.
+        uint8 [height, width, 3], upright, the first image of several.
     """
     with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
         image.load()

@@ -1,4 +1,4 @@
-"""One encoded picture to the model's size, inside a tf.data pipeline."""
+"""One encoded image to the model's size, inside a tf.data pipeline."""
 
 import numpy as np
 
@@ -10,14 +10,14 @@ PNG, OTHER = 4, 5
 
 
 def decode(data, way, box, orientation, size, ways=None, turned=True):
-    """Decodes the part of a picture that is asked for and brings it to the model's size.
+    """Decodes the part of an image that is asked for and brings it to the model's size.
 
     Args:
         data: The file's content, a string.
         way: int32: 0 to 3, `PNG` or `OTHER`.
         box: int32 [4]: top, left, height, width in the pixels that the decoder gives.
         orientation: int32, EXIF's: how the pixels are to be turned.
-        size: Of the side of the model's pictures.
+        size: Of the side of the model's images.
         ways: Those that may come; None for all. A graph that chooses takes a quarter longer for small JPEGs than
             one that needn't.
         turned: Whether any orientation but 1 may come.
@@ -46,12 +46,12 @@ def decode(data, way, box, orientation, size, ways=None, turned=True):
 
 
 def mirror(image, mirrored):
-    """Turns a picture left to right if `mirrored`, an int32, is 1; as it is if that is 0."""
+    """Turns an image left to right if `mirrored`, an int32, is 1; as it is if that is 0."""
     return tf.reverse(image, tf.range(1, 1 + mirrored))  # no axis, or the second: no branch
 
 
 def upright(image, orientation):
-    """Turns a picture as EXIF says (TIFF 6.0, tag 274).
+    """Turns an image as EXIF says (TIFF 6.0, tag 274).
 
     Args:
         image: [h, w, c].
@@ -69,16 +69,16 @@ def upright(image, orientation):
 
 
 def _resize(image, size):
-    """Bilinear, for pictures of less than twice the size."""
+    """Bilinear, for images of less than twice the size."""
     resized = tf.raw_ops.ResizeBilinear(images=image[None], size=[size, size], half_pixel_centers=True)[0]
     return tf.cast(tf.round(resized), tf.uint8)
 
 
 def _resize_smoothly(image, size):
-    """Bilinear over all pixels that a new one covers, for pictures of any size."""
+    """Bilinear over all pixels that a new one covers, for images of any size."""
     return tf.cast(tf.round(tf.clip_by_value(tf.image.resize(image, [size, size], antialias=True), 0, 255)), tf.uint8)
 
 
 def ways_of(kinds, halvings):
-    """`decode`'s way of pictures: int32 [n], of their kinds and how often a JPEG may be halved."""
+    """`decode`'s way of images: int32 [n], of their kinds and how often a JPEG may be halved."""
     return np.select([kinds == pillow_reader.JPEG, kinds == pillow_reader.PNG], [halvings, PNG], OTHER).astype(np.int32)

@@ -21,7 +21,7 @@ from trainer.process.tf_import import tf
 
 _NAME = re.compile(r"(?:.*-)?(train|validation|val|test)(?:\.tfrecord)?-(\d+)-of-(\d+)")
 _HEADER, _FOOTER = 12, 4  # bytes of a TFRecord around its content
-# (encoded picture, label, name of the class) of the two kinds.
+# (encoded image, label, name of the class) of the two kinds.
 _KEYS = (("image/encoded", "image/class/label", "image/class/text"), ("image", "label", None))
 _TFDS_LABELS = "label.labels.txt"
 
@@ -74,7 +74,7 @@ def make_index(source, out):
         What came out, for people.
 
     Raises:
-        DataError: naming a record that is damaged or has no picture or label.
+        DataError: naming a record that is damaged or has no image or label.
     """
     by_split = shards_in(source)
     if by_split.keys() != {"train", "test"}:
@@ -93,7 +93,7 @@ def make_index(source, out):
     splits = {split_name: _join(out, shards, read_shards, first) for split_name, shards in by_split.items()}
     index.write(out, classes, splits, first_label=first)
     train, test = (len(splits[split_name].rows) for split_name in ("train", "test"))
-    return (f"index of {train:,} and {test:,} pictures in {len(paths):,} shards, {len(classes):,} classes\n"
+    return (f"index of {train:,} and {test:,} images in {len(paths):,} shards, {len(classes):,} classes\n"
             f"train on them: python -m trainer.main --dataset=records --data_dir={out}")
 
 
@@ -117,7 +117,7 @@ def _read_shard(path):
 
 
 def _parts(path, number, record):
-    """(encoded picture, label, name of its class or None) of a record."""
+    """(encoded image, label, name of its class or None) of a record."""
     example = tf.train.Example()
     try:
         example.ParseFromString(record)

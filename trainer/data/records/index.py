@@ -1,10 +1,10 @@
-"""The index of a folder of TFRecord shards: where every picture lies, and what it must be.
+"""The index of a folder of TFRecord shards: where every image lies, and what it must be.
 
     dataset.json                    classes, counts, shards with their SHA-256, what was left out
-    train.index.npy, test.index.npy a row per picture: shard, offset and length of the encoded picture in its
+    train.index.npy, test.index.npy a row per image: shard, offset and length of the encoded image in its
                                     shard, CRC-32, label, and what its header says
 
-With it any picture is one read away, and a shard is never searched.
+With it any image is one read away, and a shard is never searched.
 """
 
 import dataclasses
@@ -26,12 +26,12 @@ _EDGE = 2**16  # bytes at both ends of a shard that are looked at whenever it is
 
 @dataclasses.dataclass(frozen=True)
 class IndexedSplit:
-    """A split's shards and pictures.
+    """A split's shards and images.
 
     Args:
         shards: A dict each: file (relative to the index), examples, bytes, sha256, edges_sha256.
-        rows: Of `ROW`, in the order in which the pictures lie.
-        problems: Row number to what is wrong with a picture.
+        rows: Of `ROW`, in the order in which the images lie.
+        problems: Row number to what is wrong with an image.
     """
 
     shards: list[dict]
@@ -82,7 +82,7 @@ def read(folder):
     except FileNotFoundError:
         raise DataError(f"{folder} has no {NAME}: its records have no index",
                         f"make one: python -m trainer prepare --data_dir={folder} --out={folder} (TFRecord shards stay "
-                        "as they are; class folders of pictures need another --out)") from None
+                        "as they are; class folders of images need another --out)") from None
     except (OSError, ValueError, RecursionError) as error:
         raise _damaged(folder / NAME, error) from None
     try:
@@ -148,7 +148,7 @@ def describe_shard(path, folder, examples):
     Args:
         path: The shard.
         folder: The index's.
-        examples: How many pictures it holds.
+        examples: How many images it holds.
 
     Returns:
         The dict of `IndexedSplit.shards`.

@@ -1,4 +1,4 @@
-"""Class folders of pictures to TFRecord shards with an index.
+"""Class folders of images to TFRecord shards with an index.
 
     scan → split and shuffle → cut into shards → write each, several at once → index
 
@@ -45,7 +45,7 @@ def prepare(source, out, options):
     """Writes the shards and their index.
 
     Args:
-        source: The folder of pictures.
+        source: The folder of images.
         out: Where to.
         options: The command's `Options`.
 
@@ -53,7 +53,7 @@ def prepare(source, out, options):
         What came out, for people.
 
     Raises:
-        DataError: naming every picture and file that can't be used, if there are more than `--max_bad_records`.
+        DataError: naming every image and file that can't be used, if there are more than `--max_bad_records`.
         UsageError: if `out` holds another data set.
         StorageError: if there is no room.
     """
@@ -82,7 +82,7 @@ def prepare(source, out, options):
 def _cut(source, out, found, by_split, classes, options):
     """The tasks: every split shuffled, because classes must not lie together, and cut into shards."""
     tasks = []
-    sizes = {split_name: sum(found.pictures[name].size for names in by_class.values() for name in names)
+    sizes = {split_name: sum(found.images[name].size for names in by_class.values() for name in names)
              for split_name, by_class in by_split.items()}
     for split_name, by_class in by_split.items():
         names = [(name, label) for label, text in enumerate(classes) for name in by_class.get(text, ())]
@@ -95,7 +95,7 @@ def _cut(source, out, found, by_split, classes, options):
             sources = [shards.Source(os.path.join(source, names[at][0]), shown(names[at][0]), names[at][1],
                                      classes[names[at][1]]) for at in part]
             facts = [[entry.name, entry.label, entry.text,
-                      found.pictures[names[at][0]].size] for entry, at in zip(sources, part, strict=True)]
+                      found.images[names[at][0]].size] for entry, at in zip(sources, part, strict=True)]
             text = json.dumps([split_name, number, count, options.resize_shorter, facts])
             tasks.append(Task(split_name, out / f"{split_name}-{number:05d}-of-{count:05d}", sources,
                               hashlib.sha256(text.encode()).hexdigest()))
@@ -123,10 +123,10 @@ def _write_all(tasks, out, resize_shorter, bad):
     work.mkdir(exist_ok=True)
     written = {task.path: note for task in tasks if (note := _note_of(work, task))}
     todo = [task for task in tasks if task.path not in written]
-    # Pictures that are encoded again may grow; those that are shrunk seldom do.
+    # Images that are encoded again may grow; those that are shrunk seldom do.
     size = sum(os.path.getsize(source.path) for task in todo for source in task.sources)
     durable.require_room(out, int(1.05 * size), f"{len(todo):,} shards")
-    with ThreadPoolExecutor(cores()) as threads, bar("pictures", sum(len(task.sources) for task in tasks)) as advance:
+    with ThreadPoolExecutor(cores()) as threads, bar("images", sum(len(task.sources) for task in tasks)) as advance:
         advance(sum(len(task.sources) for task in tasks if task.path in written))
         running = {threads.submit(_write, work, task, resize_shorter): task for task in todo}
         try:
@@ -169,7 +169,7 @@ def _joined(split_name, tasks, written):
     for number, (rows, _) in enumerate(mine):
         rows["shard"] = number
     if not sum(len(rows) for rows, _ in mine):
-        raise DataError(f"the {split_name} split has no picture that can be used", "fix what was said of them")
+        raise DataError(f"the {split_name} split has no image that can be used", "fix what was said of them")
     return index.IndexedSplit([note["shard"] for _, note in mine], np.concatenate([rows for rows, _ in mine]), {})
 
 
@@ -178,7 +178,7 @@ def _summary(out, classes, splits, bad):
     for split_name, split in splits.items():
         counts = np.bincount(split.rows["label"], minlength=len(classes))
         size = sum(shard["bytes"] for shard in split.shards)
-        lines.append(f"{split_name:<6}{len(split.rows):>12,} pictures, {size / 1e6:,.1f} MB in "
+        lines.append(f"{split_name:<6}{len(split.rows):>12,} images, {size / 1e6:,.1f} MB in "
                      f"{len(split.shards):,} shards; "
                      f"{counts.min():,} to {counts.max():,} of each of {len(classes):,} classes")
     if bad.count:

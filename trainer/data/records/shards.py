@@ -1,9 +1,9 @@
-"""Writes pictures as TFRecord shards, with the keys of TensorFlow's ImageNet records.
+"""Writes images as TFRecord shards, with the keys of TensorFlow's ImageNet records.
 
     image/encoded, image/format (JPEG or PNG), image/height, image/width, image/channels, image/colorspace,
     image/class/label (from 1, as there), image/class/text, image/class/synset, image/filename
 
-A picture goes in as it is if TensorFlow can read it right: an upright JPEG in RGB or grey, or a PNG of 8 bits.
+An image goes in as it is if TensorFlow can read it right: an upright JPEG in RGB or grey, or a PNG of 8 bits.
 Anything else is decoded, turned upright and encoded again: as PNG where nothing was lost so far, else as JPEG.
 """
 
@@ -27,7 +27,7 @@ _QUALITY = 95
 
 
 class Source(NamedTuple):
-    """A picture to be written. path: Of the file. name: As people know it. label: From 0. text: Its class."""
+    """An image to be written. path: Of the file. name: As people know it. label: From 0. text: Its class."""
 
     path: str
     name: str
@@ -41,7 +41,7 @@ def write_shard(path, sources, resize_shorter=0):
     Args:
         path: Where; it is there when all of it is.
         sources: The `Source`s.
-        resize_shorter: Shrink pictures so that their shorter side has this many pixels; 0: don't.
+        resize_shorter: Shrink images so that their shorter side has this many pixels; 0: don't.
 
     Returns:
         (rows of `index.ROW` with shard 0; name to what is wrong with those that were left out).
@@ -79,7 +79,7 @@ def _content(path):
 
 
 def _encode(data, resize_shorter):
-    """(bytes that TensorFlow reads right, their `pictures.ImageHeader`)."""
+    """(bytes that TensorFlow reads right, their `images.ImageHeader`)."""
     look = pillow_reader.look(io.BytesIO(data))
     shrinks = 0 < resize_shorter < min(look.width, look.height)
     if look.kind != pillow_reader.OTHER and look.orientation == 1 and not shrinks:
@@ -102,7 +102,7 @@ def _is_lossless(data):
 
 
 def _example(encoded, look, source):
-    """A serialized `tf.train.Example`; its fields in one order, so that the same picture gives the same bytes."""
+    """A serialized `tf.train.Example`; its fields in one order, so that the same image gives the same bytes."""
     def words(text):
         return tf.train.Feature(bytes_list=tf.train.BytesList(value=[text]))
 

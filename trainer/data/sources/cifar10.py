@@ -1,7 +1,7 @@
 """CIFAR-10 (Krizhevsky 2009), from its binary or its Python files.
 
-Both hold pictures as 3,072 bytes, channel by channel: 1,024 of red, of green, of blue. The binary
-files are rows of a label byte and a picture; the Python files are pickles of NumPy arrays, read by an
+Both hold images as 3,072 bytes, channel by channel: 1,024 of red, of green, of blue. The binary
+files are rows of a label byte and an image; the Python files are pickles of NumPy arrays, read by an
 unpickler that can make arrays and nothing else.
 """
 
@@ -19,7 +19,7 @@ from trainer.errors import DataError
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 TRAIN = tuple(f"data_batch_{number}" for number in range(1, 6))
 TEST = ("test_batch",)
-_PICTURE = 3 * 32 * 32
+_IMAGE = 3 * 32 * 32
 # Where Keras's own loader keeps the published archive, unpacked, and what it expects of it.
 _KERAS_FOLDER = "cifar-10-batches-py-target"
 _ORIGIN = "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz"
@@ -85,8 +85,8 @@ def _damaged(path, what):
 
 
 def _read_binary(path):
-    """(pictures uint8 [n, 3072], labels uint8 [n]) of a binary file."""
-    data, row = _bytes_of(path), 1 + _PICTURE
+    """(images uint8 [n, 3072], labels uint8 [n]) of a binary file."""
+    data, row = _bytes_of(path), 1 + _IMAGE
     if not data or len(data) % row:
         raise _damaged(path, f"{len(data):,} bytes are not a whole number of records of {row:,} bytes; "
                              f"record {len(data) // row} is cut off")
@@ -106,10 +106,10 @@ def _read_python(path):
         images, labels = np.asarray(batch[b"data"]), np.asarray(batch[b"labels"])
     except (KeyError, TypeError, ValueError):
         raise _damaged(path, "it holds no 'data' and 'labels'") from None
-    if images.dtype != np.uint8 or images.ndim != 2 or images.shape[1] != _PICTURE or not len(images):
-        raise _damaged(path, f"its data is {images.dtype} {list(images.shape)}, not uint8 [n, {_PICTURE}]")
+    if images.dtype != np.uint8 or images.ndim != 2 or images.shape[1] != _IMAGE or not len(images):
+        raise _damaged(path, f"its data is {images.dtype} {list(images.shape)}, not uint8 [n, {_IMAGE}]")
     if labels.shape != images.shape[:1] or labels.dtype.kind not in "iu":
-        raise _damaged(path, f"it holds {len(images):,} pictures and labels of shape {list(labels.shape)}")
+        raise _damaged(path, f"it holds {len(images):,} images and labels of shape {list(labels.shape)}")
     return images, _checked_labels(path, labels)
 
 

@@ -1,13 +1,13 @@
-"""Pictures in class folders.
+"""Images in class folders.
 
     DATA_DIR/train/CLASS/*.jpg      DATA_DIR/test/CLASS/*.jpg      or val/, validation/
     DATA_DIR/CLASS/*.jpg            likewise, where there is no train/
 
-Without a folder for the test split, `--validation_fraction` of the pictures are it: chosen by a hash of
-their names, so that a picture stays where it is whatever else comes or goes.
+Without a folder for the test split, `--validation_fraction` of the images are it: chosen by a hash of
+their names, so that an image stays where it is whatever else comes or goes.
 
 Every header is read at the start (and remembered in the model_dir, so that the next start needn't): what is
-wrong is known before the first step, and a picture is never decoded that would need too much memory.
+wrong is known before the first step, and an image is never decoded that would need too much memory.
 """
 
 import hashlib
@@ -29,7 +29,7 @@ class FolderSplit(EncodedSplit):
 
     Args:
         root: The data's folder.
-        names: Of the picture files, relative to it.
+        names: Of the image files, relative to it.
         *rest: As of `EncodedSplit`.
     """
 
@@ -55,7 +55,7 @@ class FolderSplit(EncodedSplit):
 
 
 def load(config):
-    """Finds the pictures of `--data_dir`.
+    """Finds the images of `--data_dir`.
 
     Args:
         config: The run's `Config`.
@@ -71,14 +71,14 @@ def load(config):
     found = scan(root, config.model_dir)
     by_split = divide(root, found, config.validation_fraction, bad)
     classes = sorted(by_split["train"])
-    used = [found.pictures[name].look
+    used = [found.images[name].look
             for by_class in by_split.values() for names in by_class.values() for name in names]
     size = config.image_size or common_size({(look.width, look.height) for look in used if not look.problem})
     splits, parts = {}, {}
     for split_name, by_class in by_split.items():
         names = [name for label in classes for name in by_class.get(label, ())]
         labels = np.repeat(np.arange(len(classes)), [len(by_class.get(label, ())) for label in classes])
-        looks = HeaderTable.join([found.pictures[name].look for name in names])
+        looks = HeaderTable.join([found.images[name].look for name in names])
         splits[split_name] = FolderSplit(root, names, labels, looks, size, config.augment, bad)
         parts |= {f"{split_name}/{label}": _digest(inner, found) for label, inner in by_class.items()}
     bad.check()
@@ -87,5 +87,5 @@ def load(config):
 
 def _digest(names, found):
     """The SHA-256 of names and sizes. Not of the content: that would mean to read all of it at every start."""
-    lines = b"".join(b"%s\0%d\n" % (os.fsencode(name), found.pictures[name].size) for name in names)
+    lines = b"".join(b"%s\0%d\n" % (os.fsencode(name), found.images[name].size) for name in names)
     return hashlib.sha256(lines).hexdigest()

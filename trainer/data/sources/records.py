@@ -1,4 +1,4 @@
-"""Pictures in TFRecord shards with an index (index.py), read lane by lane (lanes.py).
+"""Images in TFRecord shards with an index (index.py), read lane by lane (lanes.py).
 
 The shards are made by `python -m trainer prepare`, from class folders; or they are anybody's with the keys of
 TensorFlow's ImageNet records or TensorFlow Datasets' shards, and `prepare` makes the index alone.
@@ -53,7 +53,7 @@ class RecordSplit(EncodedSplit):
         return Lanes(seed, self.size, batch_size, lanes_of(self._lanes, batch_size))
 
     def fetch(self, ids):
-        """See `EncodedSplit.fetch`: the encoded pictures, nothing for those that can't be read; or numbers."""
+        """See `EncodedSplit.fetch`: the encoded images, nothing for those that can't be read; or numbers."""
         places, fetched = self._places(ids), np.empty(len(ids), object)
         self._files.expect(places)
         fetched[:] = ([b"%d" % example for example in ids.tolist()] if self._one_by_one else
@@ -143,7 +143,7 @@ def load(config):
         A `Dataset`.
 
     Raises:
-        DataError: if a shard is missing or not what it was, or more pictures can't be used than
+        DataError: if a shard is missing or not what it was, or more images can't be used than
             `--max_bad_records`.
     """
     return open_index(Path(config.data_dir or ".").expanduser(), config, "records")
@@ -154,7 +154,7 @@ def open_index(folder, config, name):
     classes, splits = index.read(folder)
     for split_name, split in splits.items():
         if not len(split.rows):
-            raise DataError(f"the {split_name} split of {folder} is empty", "prepare it with at least one picture")
+            raise DataError(f"the {split_name} split of {folder} is empty", "prepare it with at least one image")
     bad = BadExamples(config.max_bad_records)
     rows = np.concatenate([split.rows[["width", "height"]] for split in splits.values()])
     size = config.image_size or common_size(np.unique(rows).tolist())

@@ -22,22 +22,22 @@ def load(config):
         config: The run's `Config`; only its seed matters.
 
     Returns:
-        A `Dataset` of 12,000 and 2,000 pictures of 32×32.
+        A `Dataset` of 12,000 and 2,000 images of 32×32.
     """
     return draw_dataset(config.seed)
 
 
 def draw_dataset(seed, train=TRAIN, test=TEST):
-    """As `load`, of any size; the first pictures of a split don't depend on its size."""
+    """As `load`, of any size; the first images of a split don't depend on its size."""
     return in_memory("shapes", CLASSES, draw(seed, 0, train), draw(seed, 1, test))
 
 
 def draw(seed, split, count):
-    """Draws pictures of all classes in turn.
+    """Draws images of all classes in turn.
 
     Args:
         seed: Anything that follows from it is the same for the same seed.
-        split: 0 for train, 1 for test: their pictures have nothing to do with each other.
+        split: 0 for train, 1 for test: their images have nothing to do with each other.
         count: How many.
 
     Returns:
@@ -48,11 +48,11 @@ def draw(seed, split, count):
     for number, begin in enumerate(range(0, count, _CHUNK)):
         rng = np.random.default_rng((seed, split, number))
         part = slice(begin, min(begin + _CHUNK, count))
-        images[part] = _pictures(rng, _CHUNK)[:part.stop - begin]
+        images[part] = _images(rng, _CHUNK)[:part.stop - begin]
     return images, labels
 
 
-def _pictures(rng, n):
+def _images(rng, n):
     """uint8 [n, 32, 32, 3] of the classes in turn; `n` is a multiple of their number."""
     radius = rng.uniform(5.5, 10.5, (n, 1, 1)).astype(np.float32)
     centre = rng.uniform(-1, 1, (2, n, 1, 1)).astype(np.float32) * (SIDE / 2 - 0.85 * radius)

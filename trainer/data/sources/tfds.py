@@ -24,7 +24,7 @@ def load(config):
 
     Raises:
         UsageError: if the library isn't installed, or knows no such data set.
-        DataError: if it can't be fetched, or holds no labelled pictures.
+        DataError: if it can't be fetched, or holds no labelled images.
     """
     try:
         import tensorflow_datasets as library

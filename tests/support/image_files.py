@@ -1,4 +1,4 @@
-"""Picture files for tests: figures of trainer.data.sources.shapes, written in any format."""
+"""Image files for tests: figures of trainer.data.sources.shapes, written in any format."""
 
 import io
 from pathlib import Path
@@ -24,7 +24,7 @@ def figures(count, split=0, side=32):
 
 
 def encode(image, kind="PNG", **options):
-    """The bytes of a picture file."""
+    """The bytes of an image file."""
     written = io.BytesIO()
     image = image if isinstance(image, Image.Image) else Image.fromarray(image)
     image.save(written, kind, **options)
@@ -32,14 +32,14 @@ def encode(image, kind="PNG", **options):
 
 
 def photo(height, width, seed=0):
-    """A smooth colourful picture, uint8 [height, width, 3], that no turn or shift leaves as it is."""
+    """A smooth colourful image, uint8 [height, width, 3], that no turn or shift leaves as it is."""
     rng = np.random.default_rng(seed)
     small = Image.fromarray(rng.integers(0, 256, (5, 7, 3), np.uint8))
     return np.asarray(small.resize((width, height), Image.Resampling.BICUBIC))
 
 
 def class_folders(root, count=40, ending="png", kind="PNG", side=32, split=0, classes=CLASSES):
-    """Writes pictures as root/CLASS/NUMBER.ending; returns the paths in the order of their names."""
+    """Writes images as root/CLASS/NUMBER.ending; returns the paths in the order of their names."""
     images, labels = figures(count, split, side)
     paths = []
     for number, (image, label) in enumerate(zip(images, labels, strict=True)):

@@ -11,7 +11,7 @@ HEIGHTS, WIDTHS = RNG.integers(1, 900, 3000), RNG.integers(1, 900, 3000)
 SEEDS = RNG.integers(0, 2**32, 3000, dtype=np.uint32)
 
 
-def test_random_boxes_lie_in_the_picture_and_have_the_sides_and_areas_that_are_allowed():
+def test_random_boxes_lie_in_the_image_and_have_the_sides_and_areas_that_are_allowed():
     boxes = crops.random_boxes(HEIGHTS, WIDTHS, SEEDS)
     top, left, tall, wide = boxes.T
     assert (top >= 0).all() and (left >= 0).all() and (tall >= 1).all() and (wide >= 1).all()

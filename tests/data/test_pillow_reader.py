@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from picture_files import encode, photo, png_header, turned
+from image_files import encode, photo, png_header, turned
 from PIL import Image
 
 from trainer.data.images.pillow_reader import JPEG, OTHER, PNG, decode, look, validate
@@ -22,7 +22,7 @@ def looked(data):
     ("JPEG", "RGB", JPEG), ("JPEG", "L", JPEG), ("JPEG", "CMYK", OTHER), ("PNG", "RGB", PNG), ("PNG", "L", PNG),
     ("PNG", "RGBA", OTHER), ("PNG", "P", OTHER), ("PNG", "1", OTHER), ("PNG", "I;16", OTHER), ("PNG", "LA", OTHER),
     ("WEBP", "RGB", OTHER), ("BMP", "RGB", OTHER), ("BMP", "P", OTHER), ("GIF", "P", OTHER)])
-def test_a_header_says_what_a_picture_is(kind, mode, way):
+def test_a_header_says_what_an_image_is(kind, mode, way):
     image = Image.fromarray(photo(30, 50))
     deep = Image.fromarray(np.asarray(image.convert("L")).astype(np.uint16) << 8)
     image = deep if mode == "I;16" else image.convert(mode)
@@ -44,7 +44,7 @@ def test_cmyk_shows_the_colours_that_it_means():
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_pictures_are_shown_upright(orientation):
+def test_images_are_shown_upright(orientation):
     image = photo(24, 40)
     data = turned(image, orientation)
     assert looked(data)[:4] == (JPEG, 40, 24, orientation)
@@ -58,7 +58,7 @@ def frames(kind):
 
 @pytest.mark.parametrize("data, words", [
     (b"", "it is empty"), (b"GET OUT\n" * 20, "it is not an image"), (b"\xff\xd8\xff\xe0" + b"x" * 100, "damaged"),
-    (encode(photo(64, 64), "JPEG")[:-300], "truncated"), (frames("GIF"), "animated \\(3 pictures\\)"),
+    (encode(photo(64, 64), "JPEG")[:-300], "truncated"), (frames("GIF"), "animated \\(3 frames\\)"),
     (frames("PNG"), "animated"), (frames("WEBP"), "animated"), (png_header(20_000, 20_000), "more than|is the most"),
     (png_header(12_000, 9_000), "12,000 × 9,000 pixels")])
 def test_what_is_wrong_is_said_without_decoding(data, words, monkeypatch):
@@ -79,7 +79,7 @@ def test_what_a_camera_writes_behind_a_jpeg_does_no_harm():
 
 @settings(max_examples=200, deadline=None)
 @given(st.binary(max_size=200), st.sampled_from(["JPEG", "PNG", "GIF", "BMP", "WEBP"]), st.integers(0, 400))
-def test_any_bytes_are_a_picture_or_have_a_problem(junk, kind, at):
+def test_any_bytes_are_an_image_or_have_a_problem(junk, kind, at):
     data = encode(photo(9, 11), kind)
     data = data[:at] + junk + data[at + len(junk):]
     found = looked(data)
