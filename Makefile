@@ -21,8 +21,7 @@ help:
 run: $(VENV)/installed
 	$(VENV)/bin/python -m trainer.main --flagfile=configs/quickstart.cfg --model_dir=$(RUN_DIR)
 
-test: $(VENV)/installed-test
-	$(VENV)/bin/python -m ruff check .
+test: lint
 	$(VENV)/bin/python -m pytest tests --ignore=tests/gpu --numprocesses=2 --dist=loadfile --no-loadscope-reorder
 
 test-fast: $(VENV)/installed-test
@@ -34,6 +33,7 @@ test-gpu: $(VENV)/installed-test
 
 lint: $(VENV)/installed-test
 	$(VENV)/bin/python -m ruff check .
+	$(VENV)/bin/python -m pyright --pythonpath $(VENV)/bin/python
 
 torture: $(VENV)/installed-test
 	$(VENV)/bin/python tests/system/torture.py
