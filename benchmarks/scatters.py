@@ -45,7 +45,7 @@ def gradient_through(pool):
 
 def main():
     """Prints the table of RESULTS.md."""
-    from trainer.data.augment.randaugment import histograms
+    from trainer.data.augment.images.randaugment import histograms
     from trainer.models.pooling import max_pool
 
     rng = np.random.default_rng(0)

@@ -15,7 +15,7 @@ def test_every_example_counts_once(trainable, small, replicas, rows):
     logits = made.state.model(small.test.images.astype(np.float32), training=False).numpy()
     log_p = logits - np.log(np.exp(logits).sum(1, keepdims=True))
     for _ in range(2):
-        result = evaluator()
+        result = evaluator.run()
         assert result.examples == 50
         assert result.accuracy == np.mean(logits.argmax(1) == small.test.labels)
         assert result.loss == pytest.approx(-log_p[np.arange(50), small.test.labels].mean(), rel=1e-5)

@@ -28,7 +28,11 @@ def exported(tmp_path_factory):
     made = Trainable(shapes.draw_dataset(0, 240, 50), 2, model="resnet20", learning_rate=0.003)
     made.train(40)
     folder = tmp_path_factory.mktemp("run") / "export"
-    return made, folder, export(made.config, made.data, made.state.model, None, folder)
+    return made, folder, export(made.job, made.state.model, None, folder=folder)
+
+
+def with_exports(job, *formats):
+    return dataclasses.replace(job, config=dataclasses.replace(job.config, export=formats))
 
 
 def measured(result):
@@ -94,7 +98,7 @@ def test_an_export_that_differs_fails_and_leaves_the_old_one(exported):
     made, folder, _ = exported
     before = read_manifest(folder)[0]
     with pytest.raises(StorageError, match="exports differ from the model's test accuracy of 99.0000%: h5"):
-        export(made.config, made.data, made.state.model, 0.99, folder)
+        export(made.job, made.state.model, 0.99, folder=folder)
     assert read_manifest(folder) == (before, None)
     assert [path.name for path in folder.parent.iterdir()] == ["export"]
 
@@ -103,12 +107,12 @@ def test_an_export_that_cannot_be_loaded_fails(exported, monkeypatch, tmp_path):
     made, _, _ = exported
     monkeypatch.setattr("trainer.export.exporter._write", lambda name, model, classes, path: path.write_bytes(b"junk"))
     with pytest.raises(StorageError, match="h5 export can't be loaded again"):
-        export(dataclasses.replace(made.config, export=("h5",)), made.data, made.state.model, None, tmp_path / "export")
+        export(with_exports(made.job, "h5"), made.state.model, None, folder=tmp_path / "export")
 
 
 def test_a_model_trained_in_bfloat16_is_exported_in_float32(trainable, tmp_path):
     made = trainable(1, precision="bfloat16")
-    export(dataclasses.replace(made.config, export=("keras",)), made.data, made.state.model, None, tmp_path / "export")
+    export(with_exports(made.job, "keras"), made.state.model, None, folder=tmp_path / "export")
     model = keras.models.load_model(tmp_path / "export/model.keras", compile=False)
     assert {layer.compute_dtype for layer in model.layers} == {"float32"}
     for ours, theirs in zip(made.weights(), model.get_weights(), strict=True):
@@ -120,7 +124,7 @@ def test_measuring_tells_of_each_piece_of_work_and_can_be_ended_by_it(exported, 
     made, _, result = exported
     monkeypatch.setattr("trainer.export.measure._ROWS", 5)
     calls = []
-    again = export(made.config, made.data, made.state.model, None, tmp_path / "export", heed=lambda: calls.append(1))
+    again = export(made.job, made.state.model, None, folder=tmp_path / "export", between_pieces=lambda: calls.append(1))
     assert measured(again) == measured(result)
     assert len(calls) >= 10 + 3 * 10  # of the model itself, and of three formats
     calls.clear()
@@ -131,7 +135,7 @@ def test_measuring_tells_of_each_piece_of_work_and_can_be_ended_by_it(exported, 
             raise Stopped("asked to stop", "again")
 
     with pytest.raises(Stopped):
-        export(made.config, made.data, made.state.model, None, tmp_path / "other", heed=end)
+        export(made.job, made.state.model, None, folder=tmp_path / "other", between_pieces=end)
     assert [path.name for path in tmp_path.iterdir()] == ["export"]
 
 
@@ -143,7 +147,8 @@ def test_where_a_gpu_has_no_room_an_export_is_measured_on_the_cpu(exported, monk
         "if 'TF_FORCE_GPU_ALLOW_GROWTH' in os.environ: raise SystemExit('out of memory')\n")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     monkeypatch.setenv("TRIED", str(tmp_path / "tried"))
-    config = dataclasses.replace(made.config, export=("h5", "keras"))
-    again = export(config, made.data, made.state.model, None, tmp_path / "export", kind=gpu_like.KIND)
-    assert measured(again) == {name: measured(result)[name] for name in config.export}
+    job = with_exports(made.job, "h5", "keras")
+    job = dataclasses.replace(job, runtime=dataclasses.replace(job.runtime, kind=gpu_like.KIND))
+    again = export(job, made.state.model, None, folder=tmp_path / "export")
+    assert measured(again) == {name: measured(result)[name] for name in job.config.export}
     assert (tmp_path / "tried").read_text().split() == ["true", "cpu", "true", "cpu"]

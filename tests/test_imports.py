@@ -90,9 +90,9 @@ def test_storage_imports_no_other_folder():
 
 
 @pytest.mark.parametrize("where, line, found", [
-    ("data/order.py", "from trainer.train.step import cross_entropy", {("data", "train")}),
+    ("data/order.py", "from trainer.train.losses import cross_entropy", {("data", "train")}),
     ("storage/durable.py", "from trainer import process", {("storage", "process")}),
-    ("models/cnn.py", "import trainer.loop", {("models", "loop")})])
+    ("models/blocks.py", "import trainer.loop", {("models", "loop")})])
 def test_a_forbidden_import_is_found(tmp_path, where, line, found):
     copy = copy_of_the_package(tmp_path)
     (copy / where).write_text(f"{line}\n{(copy / where).read_text()}")

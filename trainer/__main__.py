@@ -5,18 +5,10 @@ import sys
 
 from trainer import flags
 from trainer.errors import UsageError
+from trainer.options import names_in
 from trainer.process.exit import run_as_process, run_to_exit_code
 
-COMMANDS = {
-    "train": "train, or go on training (the same as python -m trainer.main)",
-    "evaluate": "the test split, every example once",
-    "predict": "class and probability of images",
-    "export": "write the exports again, from any checkpoint",
-    "verify": "check every checkpoint and export against its manifest",
-    "prepare": "images in class folders to sharded TFRecords with an index",
-    "doctor": "what this machine can run; with --data: all that is wrong with a data set",
-    "bench": "images/s on synthetic and real input, for 1, 2, 4 replicas, and where the time goes",
-}
+COMMANDS = ("train", *names_in("commands"))
 
 
 def main(argv=None):
@@ -31,13 +23,21 @@ def main(argv=None):
     exits_process, argv = argv is None, sys.argv[1:] if argv is None else list(argv)
     if not argv or argv[0] in ("-h", "--help", "help"):
         print("lockstep COMMAND --flags      (COMMAND --help lists its flags)\n")
-        print("\n".join(f"  {name:<10} {does}" for name, does in COMMANDS.items()))
+        print("\n".join(f"  {name:<10} {_does(name)}" for name in COMMANDS))
         return 0 if argv else UsageError.code
     if argv[0] == "train":
         from trainer import main as trainer_main
 
         return trainer_main.main(argv[1:], exits_process)
     return run_to_exit_code(_run, argv[0], argv[1:])
+
+
+def _does(name):
+    """What a command does: the first line of its module, behind its name."""
+    if name == "train":
+        return "train, or go on training (the same as python -m trainer.main)"
+    title = (importlib.import_module(f"trainer.commands.{name}").__doc__ or "").partition("\n")[0]
+    return title.partition(": ")[2].rstrip(".")
 
 
 def program():

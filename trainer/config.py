@@ -6,23 +6,43 @@ is declared, documented and checked here and nowhere else.
 
 import dataclasses
 import json
+from collections.abc import Collection, Mapping
 from pathlib import Path
+from typing import Any, NamedTuple
 
-from trainer.options import Checked, option
+from trainer.options import Checked, names_in, option
 
-OPTIMIZERS = ("sgd", "adam", "adamw", "lamb", "lion", "muon")
-MODELS = ("cnn3", "cnn2", "resnet20", "resnet18", "resnet50")
-DATASETS = ("cifar10", "shapes", "folder", "records")
-AUGMENTATIONS = ("flip", "crop", "cutout", "mixup", "cutmix", "randaugment")
+OPTIMIZERS = {"sgd": "SGD", "adam": "Adam", "adamw": "AdamW", "lamb": "Lamb", "lion": "Lion", "muon": "Muon"}
+MODELS = names_in("models/zoo")
+DATASETS = names_in("data/sources")
+# Mixup comes first where both are on, as it always did: each example draws among them in this order.
+PAIR_AUGMENTATIONS = tuple(sorted(names_in("data/augment/pairs"), reverse=True))
+AUGMENTATIONS = (*names_in("data/augment/images"), *PAIR_AUGMENTATIONS)
 EXPORTS = ("h5", "keras", "saved_model")
 FUNCTION = (r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", "package.module:function")
 
 
+class SettingChange(NamedTuple):
+    """A setting that two configurations have otherwise.
+
+    Args:
+        name: The setting's name.
+        value: Its value in the one.
+        other_value: Its value in the other.
+        another_run: Whether the difference makes them two runs.
+    """
+
+    name: str
+    value: Any
+    other_value: Any
+    another_run: bool
+
+
 @dataclasses.dataclass(frozen=True)
 class Config(Checked):
-    """All that the user decides about a run."""
+    """All that the user decides about a run; each field is described by the help of its flag."""
 
-    # What the run writes, and whether it may go on from what is there.
+    # What the run writes, and whether it may resume what its folder holds.
     model_dir: str = option("", "folder for everything that the run writes; default: runs/DATASET-MODEL")
     resume: str = option(
         "auto", "auto: resume from the last checkpoint if there is one; never: refuse a used model_dir; "
@@ -81,7 +101,7 @@ class Config(Checked):
         "untrained; a function gets (classes, image_shape) and returns a functional keras.Model from pixels of 0 "
         "to 255 to logits", choices=MODELS, pattern=(f"keras:\\w+|{FUNCTION[0]}", f"keras:NAME or {FUNCTION[1]}"),
         another_run=True)
-    optimizer: str = option("adam", "optimizer, Keras's; sgd uses Nesterov momentum", choices=OPTIMIZERS,
+    optimizer: str = option("adam", "optimizer, Keras's; sgd uses Nesterov momentum", choices=tuple(OPTIMIZERS),
                             another_run=True)
     learning_rate: float = option(0.001, "peak learning rate", above=0, another_run=True)
     momentum: float = option(0.9, "momentum of sgd and muon", least=0, most=0.9999, another_run=True)
@@ -111,7 +131,7 @@ class Config(Checked):
     target_accuracy: float = option(0.0, "stop once the test accuracy (0 to 1) reaches this; 0: don't", least=0, most=1)
     checkpoint_every_steps: int = option(0, "steps from one checkpoint to the next; 0: none by steps", least=0)
     checkpoint_every_minutes: float = option(5.0, "minutes from one checkpoint to the next; 0: none by time", least=0)
-    keep_checkpoints: int = option(3, "number of newest checkpoints that are kept, besides the best one", least=1)
+    keep_checkpoints: int = option(3, "number of newest checkpoints that are kept, in addition to the best", least=1)
     max_bad_steps: int = option(
         20, "end the run after this number of steps in a row whose gradients aren't finite; steps of float16 whose "
         "loss scale can still come down don't count", least=1)
@@ -124,68 +144,72 @@ class Config(Checked):
     export: tuple[str, ...] = option(EXPORTS, "comma list of export formats: h5, keras, saved_model, or none",
                                      choices=(*EXPORTS, "none"))
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not self.model_dir:
             names = [name.split(":")[-1].replace("/", "-") for name in (self.dataset, self.model)]
             object.__setattr__(self, "model_dir", str(Path("runs") / "-".join(names)))
 
-    def problems(self):
-        """See `Checked.problems`; adds the rules that involve several settings."""
-        found = super().problems()
+    def problems(self) -> list[str]:
+        """All that is wrong: what `Checked.problems` lists, and each broken rule that involves several settings."""
+        problems = super().problems()
         if not self.export:
-            found.append("--export names no format; --export=none exports nothing")
+            problems.append("--export names no format; --export=none exports nothing")
         if "none" in self.export and len(self.export) > 1:
-            found.append(f"--export=none excludes the others; received {','.join(self.export)}")
+            problems.append(f"--export=none excludes the others; received {','.join(self.export)}")
         if self.strategy == "one_device" and (self.num_gpus > 1 or self.virtual_devices > 1):
-            found.append(f"--strategy=one_device has one replica; received --num_gpus={self.num_gpus} "
-                         f"--virtual_devices={self.virtual_devices}")
+            problems.append(f"--strategy=one_device has one replica; received --num_gpus={self.num_gpus} "
+                            f"--virtual_devices={self.virtual_devices}")
         if self.strategy == "multi_worker" and self.virtual_devices > 1:
-            found.append("--strategy=multi_worker takes a CPU or whole GPUs per worker; received "
-                         f"--virtual_devices={self.virtual_devices}")
+            problems.append("--strategy=multi_worker takes a CPU or whole GPUs per worker; received "
+                            f"--virtual_devices={self.virtual_devices}")
         replicas = max(1, self.num_gpus) * max(1, self.virtual_devices)
         if self.batch_size > 0 and replicas > 1 and self.batch_size % replicas:
-            found.append(indivisible(self.batch_size, replicas))
-        return found
+            problems.append(indivisible(self.batch_size, replicas))
+        return problems
 
-    def to_json(self):
-        """The settings as a JSON object's text, for config.json."""
+    def to_json(self) -> str:
+        """The settings as the text of a JSON object, for config.json."""
         return json.dumps(dataclasses.asdict(self), indent=2)
 
     @classmethod
-    def from_mapping(cls, values):
+    def from_mapping(cls, values: Mapping[str, Any]) -> "Config":
         """The inverse of `to_json`, from the parsed object.
 
         Args:
-            values: Name to value. Names that this version doesn't know are left out, and those that
-                it knows but aren't there get their defaults: an older run stays readable.
-        """
-        known = {field.name for field in dataclasses.fields(cls)}
-        return cls(**{name: tuple(value) if isinstance(value, list) else value
-                      for name, value in values.items() if name in known})
-
-    def differences(self, other):
-        """What another configuration has otherwise.
-
-        Args:
-            other: The `Config` to compare with.
+            values: Name to value. Names that this version doesn't know are left out, and settings that
+                `values` lacks get their defaults: an older run stays readable.
 
         Returns:
-            A list of (name, value here, value there, whether that makes it another run).
+            The `Config`; its values are not checked.
+        """
+        names = {field.name for field in dataclasses.fields(cls)}
+        settings: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value
+                                    for name, value in values.items() if name in names}
+        return cls(**settings)
+
+    def differences(self, other: "Config") -> list[SettingChange]:
+        """The settings that another configuration has otherwise.
+
+        Args:
+            other: The configuration to compare with.
+
+        Returns:
+            A `SettingChange` for each, in the order of the fields; `value` is this configuration's.
         """
         # A schedule that falls follows from where the run ends.
         length = set() if self.schedule == "constant" else {"epochs", "max_steps"}
-        return [(field.name, mine, theirs, field.metadata["another_run"] or field.name in length)
+        return [SettingChange(field.name, value, other_value, field.metadata["another_run"] or field.name in length)
                 for field in dataclasses.fields(self)
-                if (mine := getattr(self, field.name)) != (theirs := getattr(other, field.name))]
+                if (value := getattr(self, field.name)) != (other_value := getattr(other, field.name))]
 
 
-def mixes(augment):
+def mixes(augment: Collection[str]) -> bool:
     """Whether an `--augment` joins pairs of examples."""
-    return bool({"mixup", "cutmix"} & set(augment))
+    return bool(set(PAIR_AUGMENTATIONS) & set(augment))
 
 
-def indivisible(batch_size, replicas):
-    """The sentence for a global batch that doesn't divide among the replicas, with the nearest that do."""
+def indivisible(batch_size: int, replicas: int) -> str:
+    """The sentence for a global batch size that the replicas can't share evenly, with the nearest that they can."""
     below, above = batch_size // replicas * replicas, -(-batch_size // replicas) * replicas
     nearest = f"{below} or {above}" if below else f"{above}"
     return (f"--batch_size must be divisible by the number of replicas, {replicas}; received {batch_size}; "

@@ -1,11 +1,12 @@
 """What a device's kind implies, as one value. No TensorFlow.
 
-No other file asks whether a device is a GPU. Tests give logical CPU devices the value of GPUs, with which the whole
-GPU path runs where there is none.
+No other file asks whether a device is a GPU. Tests give logical CPU devices the value of GPUs, so that the whole
+GPU path runs on machines without a GPU.
 """
 
 import dataclasses
 import types
+from collections.abc import Mapping
 
 
 @dataclasses.dataclass(frozen=True)
@@ -13,22 +14,22 @@ class DeviceKind:
     """How a run uses devices of a kind.
 
     Args:
-        type: TensorFlow's word for it: GPU or CPU.
+        type: TensorFlow's name of the kind: GPU or CPU.
         prefetches: Pipelines end on the device, so that batches travel there while the step before them computes.
         resident_bytes: Images of up to this many bytes lie on the device unless `--input` says otherwise; then only
             ids travel.
         collectives: Replicas of one process sum by TensorFlow's collectives. Otherwise one device sums for all.
         shares_device: Whether these collectives also work between logical devices that share a physical one.
-        communication: How gradients travel between workers: RING or NCCL, as `CommunicationImplementation` has them.
+        communication: How gradients travel between workers: RING or NCCL, names of `CommunicationImplementation`.
         xla: What `--xla=auto` is.
         exact_float32: Whether products of float32 matrices are rounded as float32 is, and not as TF32.
         avoids_scatters: Whether a max pool's gradient, and RandAugment's histograms where XLA is on, are found by
             comparing, and not by a scatter.
-        manages_memory: Whether TensorFlow manages the device's memory. It is told to take memory as it needs it, and
-            logical devices get a share each.
+        manages_memory: Whether TensorFlow manages the device's memory. TensorFlow is told to take memory as it needs
+            it, and logical devices get a share each.
         cuda: Whether CUDA does the work: its driver, libraries and flags decide the last bits.
         self_test_seconds: How long `doctor` waits for its tests.
-        environment: Variables of the environment to be set before TensorFlow is imported, where the user didn't.
+        environment: Environment variables to set before TensorFlow is imported, where the user didn't set them.
     """
 
     type: str
@@ -43,12 +44,12 @@ class DeviceKind:
     manages_memory: bool
     cuda: bool
     self_test_seconds: float
-    environment: types.MappingProxyType
+    environment: Mapping[str, str]
 
 
 CPU = DeviceKind(
     type="CPU",
-    prefetches=False,  # the batch is where it is needed already
+    prefetches=False,  # the batch is on the device already
     resident_bytes=0,  # a gather in the step takes the cores that it would free elsewhere
     collectives=False,  # summing on one device is as fast, and the order of its sums is fixed
     shares_device=True,
@@ -71,7 +72,7 @@ GPU = DeviceKind(
     xla=True,  # Keras 3 emits no fused batch norm: only XLA fuses it
     exact_float32=False,  # TF32 from compute capability 8.0 on, unless --tf32=off
     avoids_scatters=True,  # XLA makes atomic additions of them; op determinism refuses a max pool's gradient
-    manages_memory=True,  # left to itself it takes all, and a process that measures an export finds none
+    manages_memory=True,  # left to itself, TensorFlow takes all, and a process that measures an export finds none
     cuda=True,
     self_test_seconds=1800.0,  # kernels are compiled at their first use, and convolutions tried out
     environment=types.MappingProxyType({
@@ -80,4 +81,4 @@ GPU = DeviceKind(
         # The wheel brings some kernels as PTX only for compute capability 9.0; what the driver compiles of it is kept.
         "CUDA_CACHE_MAXSIZE": str(4 * 2**30)}))
 
-KINDS = {"CPU": CPU, "GPU": GPU}
+KINDS: Mapping[str, DeviceKind] = {"CPU": CPU, "GPU": GPU}

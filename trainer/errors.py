@@ -3,7 +3,11 @@
 Imports no TensorFlow, so that a wrong flag is answered at once.
 """
 
+from __future__ import annotations
+
 import errno
+from collections.abc import Callable, Iterable
+from types import TracebackType
 
 
 class LockstepError(Exception):
@@ -14,17 +18,18 @@ class LockstepError(Exception):
         fix: What the user can do about it, in a line.
 
     Attributes:
-        details: What native code said before, to be shown above the cause; or None.
+        code: The exit code.
+        details: What native code wrote before, to be shown above the cause; or None.
     """
 
-    code = 1
-    details = None
+    code: int = 1
+    details: str | None = None
 
-    def __init__(self, cause, fix):
+    def __init__(self, cause: str, fix: str) -> None:
         super().__init__(cause)
         self.cause, self.fix = cause, fix
 
-    def __str__(self):
+    def __str__(self) -> str:
         return f"{self.cause}\n  fix: {self.fix}"
 
 
@@ -38,7 +43,8 @@ class UsageError(LockstepError):
 
     code = 64
 
-    def __init__(self, problems, fix="correct the above; --help lists every flag"):
+    def __init__(self, problems: str | Iterable[str],
+                 fix: str = "correct the above; --help lists every flag") -> None:
         problems = [problems] if isinstance(problems, str) else list(problems)
         super().__init__("\n  ".join(problems), fix)
         self.problems = problems
@@ -60,11 +66,11 @@ class WorkerError(LockstepError):
     """Another worker of the job died, hung or was cut off.
 
     Attributes:
-        stood_at: Where this worker waited for one that fell silent: a traceback, or None.
+        stood_at: The traceback of where this worker waited for one that stopped answering; or None.
     """
 
     code = 70
-    stood_at = None
+    stood_at: TracebackType | None = None
 
 
 class BusyError(LockstepError):
@@ -92,18 +98,19 @@ class DivergedError(LockstepError):
 
 
 class catching:  # noqa: N801  a context manager, used as contextlib's are
-    """Keeps the failure of a block in place of raising it; what is no `LockstepError` passes through.
+    """Keeps the failure of a block in place of raising it; what is not a `LockstepError` passes through.
 
     Attributes:
-        error: The `LockstepError` that the block ended with (see `translate`), or None.
+        error: The `LockstepError` that the block ended with, or that `translate` made of its exception; else None.
     """
 
-    error = None
+    error: LockstepError | None = None
 
-    def __enter__(self):
+    def __enter__(self) -> catching:
         return self
 
-    def __exit__(self, kind, error, _):
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
+                 traceback: TracebackType | None) -> bool:
         self.error = translate(error) if isinstance(error, Exception) else None
         return self.error is not None
 
@@ -111,58 +118,63 @@ class catching:  # noqa: N801  a context manager, used as contextlib's are
 class FirstFailure:
     """Keeps the first failure of what runs beside the training, until the workers agree on how to end.
 
-    Entered again and again: `with failures: …`. What is no `LockstepError` passes through.
+    It may be entered many times: `with failures: …`. What is not a `LockstepError` passes through.
 
     Attributes:
         error: The first `LockstepError`, or None.
     """
 
-    error = None
+    error: LockstepError | None = None
 
-    def __enter__(self):
+    def __enter__(self) -> FirstFailure:
         return self
 
-    def __exit__(self, kind, error, _):
-        ours = translate(error) if isinstance(error, Exception) else None
-        self.error = self.error or ours
-        return ours is not None
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
+                 traceback: TracebackType | None) -> bool:
+        failure = translate(error) if isinstance(error, Exception) else None
+        self.error = self.error or failure
+        return failure is not None
 
-    def check(self):
-        """Raises the first failure, if there is one."""
+    def check(self) -> None:
+        """Raises the first failure, if there is one.
+
+        Raises:
+            LockstepError: the first one.
+        """
         if self.error:
             raise self.error
 
 
-def of_code(code):
+def of_code(code: int) -> type[LockstepError]:
     """The exception type of an exit code."""
     return next(kind for kind in LockstepError.__subclasses__() if kind.code == code)
 
 
 _FIXES = {errno.ENOSPC: "free some room, or choose another --model_dir",
-             errno.EDQUOT: "free some of your quota, or choose another --model_dir",
-             errno.EROFS: "choose a --model_dir that can be written",
-             errno.EACCES: "choose a path that you may use, or fix its permissions",
-             errno.EPERM: "choose a path that you may use, or fix its permissions",
-             errno.ENOTDIR: "choose a --model_dir whose parents are folders",
-             errno.EEXIST: "choose a --model_dir that is a folder, or not there yet",
-             errno.EIO: "check the disk; the state before this stop is kept"}
+          errno.EDQUOT: "free some of your quota, or choose another --model_dir",
+          errno.EROFS: "choose a --model_dir that can be written",
+          errno.EACCES: "choose a path that you may use, or fix its permissions",
+          errno.EPERM: "choose a path that you may use, or fix its permissions",
+          errno.ENOTDIR: "choose a --model_dir whose parents are folders",
+          errno.EEXIST: "choose a --model_dir that is a folder, or does not exist yet",
+          errno.EIO: "check the disk; the state before this stop is kept"}
 
 
-def from_os_error(error):
+def from_os_error(error: OSError) -> StorageError:
     """Translates an operating system's refusal into a `StorageError`."""
-    fix = _FIXES.get(error.errno, "check the path and the disk, then run the same command again")
+    fix = _FIXES.get(error.errno or 0, "check the path and the disk, then run the same command again")
     where = f": {error.filename}" if error.filename else ""
     return StorageError(f"{error.strerror or error}{where}", fix)
 
 
-def translate(error):
-    """What an exception is in terms of exit codes.
+def translate(error: BaseException) -> LockstepError | None:
+    """The `LockstepError` that an exception means.
 
     Args:
         error: Any exception.
 
     Returns:
-        A `LockstepError`; None for what neither a user nor the world can cause.
+        A `LockstepError`; None for an exception that only a defect of the program can cause.
     """
     if isinstance(error, LockstepError):
         return error
@@ -170,16 +182,17 @@ def translate(error):
         return from_os_error(error)
     if isinstance(error, MemoryError):
         return UsageError("out of memory on the host", "lower --batch_size, or free some memory")
-    return next((ours for translator in _TRANSLATORS if (ours := translator(error))), None)
+    return next((failure for translator in _TRANSLATORS if (failure := translator(error))), None)
 
 
-_TRANSLATORS = []
+_Translator = Callable[[BaseException], LockstepError | None]
+_TRANSLATORS: list[_Translator] = []
 
 
-def register_translator(translator):
+def register_translator(translator: _Translator) -> None:
     """Adds a library's errors to those that `translate` knows; called by the module that imports the library.
 
     Args:
-        translator: A function of an exception to a `LockstepError`, or to None if it isn't the library's.
+        translator: A function of an exception to a `LockstepError`, or to None if the exception isn't the library's.
     """
     _TRANSLATORS.append(translator)

@@ -1,8 +1,10 @@
 """Command lines to checked values: absl flags made from the fields of a dataclass.
 
-All that is wrong with a command line is collected and raised at once. Nothing below this module
-sees flags.
+All that is wrong with a command line is collected and raised at once; absl alone would stop at the first. Nothing
+below this module sees flags.
 """
+
+from __future__ import annotations
 
 import dataclasses
 import difflib
@@ -11,28 +13,42 @@ import sys
 import textwrap
 import types
 import typing
+from collections.abc import Sequence
+from typing import Any, TypeVar
 
 from absl import flags
 
 from trainer.errors import UsageError
+from trainer.options import Checked
+
+_Options = TypeVar("_Options", bound=Checked)
 
 
 @dataclasses.dataclass(frozen=True)
 class _Wrong:
-    """Stands for a value that could not be read, until all of them are known."""
+    """Stands for a value that could not be read, until all such values are known.
+
+    Args:
+        text: What was received.
+        wanted: What the flag takes, as a user reads it.
+    """
 
     text: str
     wanted: str
 
 
 class _Parser(flags.ArgumentParser):
-    """Reads one type, and never raises."""
+    """Reads values of one type, and never raises.
 
-    def __init__(self, kind):
+    Args:
+        kind: str, int, float, bool or tuple.
+    """
+
+    def __init__(self, kind: type) -> None:
         self.kind = kind
         self.syntactic_help = ""
 
-    def parse(self, argument):
+    def parse(self, argument: Any) -> Any:
         if not isinstance(argument, str):
             return argument
         if self.kind is str:
@@ -47,24 +63,25 @@ class _Parser(flags.ArgumentParser):
         except ValueError:
             return _Wrong(argument, {int: "a whole number", float: "a number"}[self.kind])
 
-    def flag_type(self):
+    def flag_type(self) -> str:
         return self.kind.__name__
 
 
-def parse(options, argv, positional=None):
+def parse(options: type[_Options], argv: Sequence[str], positional: str | None = None) -> _Options:
     """Reads a command line into a value.
 
     Args:
-        options: A dataclass with `config.Checked` and `config.option` fields; each becomes a flag.
-        argv: The words after the program's name. `--flagfile=FILE` may stand among them, and
+        options: A `Checked` dataclass whose fields are made by `option`; each becomes a flag.
+        argv: The arguments after the program's name. `--flagfile=FILE` may be one of them, and
             `--help` prints all flags and ends the program.
-        positional: The name of the field that takes the words that aren't flags, if one does.
+        positional: The name of the field that takes the arguments that aren't flags, if one does.
 
     Returns:
         An instance of `options`, free of problems.
 
     Raises:
         UsageError: with everything that is wrong.
+        SystemExit: after `--help`.
     """
     if "--help" in argv or "-h" in argv or "--helpfull" in argv:
         print(_help(options, positional))
@@ -78,13 +95,13 @@ def parse(options, argv, positional=None):
         rest = values(["lockstep", *argv], known_only=True)[1:]
     except (flags.Error, ValueError) as error:
         raise UsageError(str(error)) from None
-    problems = [_unknown(word, fields) for word in rest if word.startswith("-")]
-    words = tuple(word for word in rest if not word.startswith("-"))
-    if words and positional is None:
-        problems += [f"unexpected argument {word!r}; flags are written --name=value" for word in words]
+    problems = [_unknown(argument, fields) for argument in rest if argument.startswith("-")]
+    arguments = tuple(argument for argument in rest if not argument.startswith("-"))
+    if arguments and positional is None:
+        problems += [f"unexpected argument {argument!r}; flags are written --name=value" for argument in arguments]
     given = {field.name: values[field.name].value for field in fields}
     if positional is not None:
-        given[positional] = words
+        given[positional] = arguments
     for name, value in given.items():
         if isinstance(value, _Wrong):
             problems.append(f"--{name} must be {value.wanted}; received {value.text!r}")
@@ -96,40 +113,43 @@ def parse(options, argv, positional=None):
     return result
 
 
-def _kind(hint):
+def _kind(hint: Any) -> type:
     """str, int, float, bool or tuple, of an annotation such as `int | None` or `tuple[str, ...]`."""
     if isinstance(hint, types.UnionType):
         hint = next(part for part in typing.get_args(hint) if part is not type(None))
     return typing.get_origin(hint) or hint
 
 
-def _define(values, field, kind):
+def _define(values: flags.FlagValues, field: dataclasses.Field[Any], kind: type) -> None:
+    default: Any = field.default
     if kind is bool:
-        flag = flags.BooleanFlag(field.name, field.default, field.metadata["help"])
+        flag = flags.BooleanFlag(field.name, default, field.metadata["help"])
         flag.parser = _Parser(bool)
         flags.DEFINE_flag(flag, values)
     else:
-        flags.DEFINE(_Parser(kind), field.name, field.default, field.metadata["help"], values)
+        flags.DEFINE(_Parser(kind), field.name, default, field.metadata["help"], values)
 
 
-def _unknown(word, fields):
-    name = word.lstrip("-").split("=")[0]
-    near = difflib.get_close_matches(name, [field.name for field in fields], 1)
-    hint = f"; did you mean --{near[0]}?" if near else ""
+def _unknown(argument: str, fields: Sequence[dataclasses.Field[Any]]) -> str:
+    """The sentence for a flag that does not exist, with the nearest name that does."""
+    name = argument.lstrip("-").split("=")[0]
+    matches = difflib.get_close_matches(name, [field.name for field in fields], 1)
+    hint = f"; did you mean --{matches[0]}?" if matches else ""
     return f"there is no flag --{name}{hint}"
 
 
-def _help(options, positional):
+def _help(options: type[Checked], positional: str | None) -> str:
+    """What `--help` prints."""
     width = min(110, shutil.get_terminal_size().columns)
     lines = [(options.__doc__ or "").strip(), ""]
     for field in dataclasses.fields(options):
         default, choices = field.default, field.metadata["choices"]
         if field.metadata["pattern"]:
             choices = (*choices, field.metadata["pattern"][1])
-        shown = ",".join(default) if isinstance(default, tuple) else default
+        default_text = ",".join(default) if isinstance(default, tuple) else default
         title = field.name.upper() if field.name == positional else f"--{field.name}"
         lines.append(title + (f"={'|'.join(choices)}" if choices else "")
-                     + (f"   (default: {shown})" if shown not in ("", None) else ""))
+                     + (f"   (default: {default_text})" if default_text not in ("", None) else ""))
         lines += textwrap.wrap(field.metadata["help"], width, initial_indent="    ", subsequent_indent="    ")
     lines += ["--flagfile=FILE", "    more flags, one a line; later ones win"]
     return "\n".join(lines)

@@ -1,20 +1,38 @@
 """Settings that are flags: a dataclass field with its help, its bounds and its check."""
 
+from __future__ import annotations
+
 import dataclasses
 import math
 import re
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 
-def option(default, help, *, choices=(), pattern=None, least=-math.inf, above=-math.inf, most=math.inf,
-           another_run=False):
+def names_in(folder: str) -> tuple[str, ...]:
+    """The names that the modules of a folder of this package have: what is added there is found by its file's name.
+
+    Args:
+        folder: Such as "models/zoo".
+
+    Returns:
+        A tuple of names, sorted, without those that begin with an underscore. No module is imported.
+    """
+    return tuple(sorted(path.stem for path in (Path(__file__).parent / folder).glob("*.py")
+                        if not path.stem.startswith("_")))
+
+
+def option(default: Any, help: str, *, choices: Sequence[str] = (), pattern: tuple[str, str] | None = None,
+           least: float = -math.inf, above: float = -math.inf, most: float = math.inf,
+           another_run: bool = False) -> Any:
     """A field that is a flag.
 
     Args:
-        default: Its value when it isn't given.
+        default: The value when the flag isn't given.
         help: One line for `--help`.
         choices: The values (for a tuple: its members) that are allowed; empty for any.
-        pattern: (regular expression, its name for people) of further values that are allowed.
+        pattern: (regular expression, its human-readable form) of further values that are allowed.
         least, above, most: Bounds of a number: inclusive, exclusive, inclusive.
         another_run: Whether a stopped run that went on with another value would be another run.
 
@@ -26,20 +44,22 @@ def option(default, help, *, choices=(), pattern=None, least=-math.inf, above=-m
         "another_run": another_run})
 
 
+@dataclasses.dataclass(frozen=True)
 class Checked:
     """A dataclass of `option`s that can tell what is wrong with its values."""
 
-    def problems(self):
+    def problems(self) -> list[str]:
         """All that is wrong with the values.
 
         Returns:
-            A list of lines, each with the rule and what was received; empty when all is well.
+            A list of lines, each with the rule and what was received; empty when all values are allowed.
         """
         return [problem for field in dataclasses.fields(self)
                 if (problem := _problem(field, getattr(self, field.name)))]
 
 
-def _problem(field, value):
+def _problem(field: dataclasses.Field[Any], value: Any) -> str | None:
+    """What is wrong with the value of a field, or None."""
     rule, name = field.metadata, field.name
     if value is None:
         return None
@@ -47,15 +67,15 @@ def _problem(field, value):
         try:
             Path(value).expanduser()
         except RuntimeError:
-            return f"--{name} names the home of a user who isn't there; received {value!r}"
+            return f"--{name} names the home of a user who does not exist; received {value!r}"
     members = value if isinstance(value, tuple) else (value,)
     if len(set(members)) < len(members):
         return f"--{name} names something twice; received {','.join(members)}"
     if rule["choices"]:
-        expression, called = rule["pattern"] or ("(?!)", None)
+        expression, pattern_name = rule["pattern"] or ("(?!)", None)
         wrong = [str(member) for member in members
                  if member not in rule["choices"] and not re.fullmatch(expression, str(member))]
-        allowed = (*rule["choices"], *([called] if called else []))
+        allowed = (*rule["choices"], *([pattern_name] if pattern_name else []))
         if wrong:
             return f"--{name} must be {_either(allowed)}; received {', '.join(map(repr, wrong))}"
     elif isinstance(value, (int, float)) and not isinstance(value, bool):
@@ -70,5 +90,5 @@ def _problem(field, value):
     return None
 
 
-def _either(choices):
+def _either(choices: Sequence[str]) -> str:
     return choices[0] if len(choices) == 1 else f"{', '.join(choices[:-1])} or {choices[-1]}"

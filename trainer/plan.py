@@ -45,49 +45,49 @@ class Plan:
     checkpoint_every: int
 
     @property
-    def per_replica_batch_size(self):
+    def per_replica_batch_size(self) -> int:
         """Examples per step and replica."""
         return self.batch_size // self.replicas
 
-    def epoch(self, step):
-        """How often the training split has been seen at `step`; a float."""
+    def epoch(self, step: int) -> float:
+        """How often the training split has been seen at `step`."""
         return step * self.batch_size / self.examples
 
-    def evaluates_at(self, step):
+    def evaluates_at(self, step: int) -> bool:
         """Whether the test split is evaluated at `step`."""
         return step > 0 and (step == self.total_steps or step == self._next_evaluation(step - 1))
 
-    def logs_at(self, step):
+    def logs_at(self, step: int) -> bool:
         """Whether a window of training metrics ends at `step`."""
         return step % self.log_every == 0 or step == self.total_steps
 
-    def next_stop(self, step):
+    def next_stop(self, step: int) -> int:
         """The next step after `step` at which the host has something to do: evaluate, save or end."""
         stops = [self.total_steps, self._next_evaluation(step)]
         if self.checkpoint_every:
             stops.append((step // self.checkpoint_every + 1) * self.checkpoint_every)
         return min(stop for stop in stops if stop > step)
 
-    def _next_evaluation(self, step):
-        period = self.eval_every * self.examples / self.batch_size
-        number = step / period
-        number = number.numerator // number.denominator + 1
-        # The ceiling of the k-th multiple; a period under one step makes several fall on one.
-        while (candidate := -(-(number * period).numerator // (number * period).denominator)) <= step:
-            number += 1
+    def _next_evaluation(self, step: int) -> int:
+        """The first step after `step` at which an evaluation is due."""
+        period = self.eval_every * self.examples / self.batch_size  # in steps
+        multiple = step // period + 1
+        # Several multiples may fall on one step: the period may be under one.
+        while (candidate := _ceil(multiple * period)) <= step:
+            multiple += 1
         return candidate
 
-    def sentence(self):
-        """The arithmetic of the batch, for people."""
-        share = f" = {self.replicas} replicas × {self.per_replica_batch_size}" if self.replicas > 1 else ""
+    def sentence(self) -> str:
+        """The arithmetic of the batch, human-readable."""
+        product = f" = {self.replicas} replicas × {self.per_replica_batch_size}" if self.replicas > 1 else ""
         per_epoch = self.examples / self.batch_size
-        return (f"global batch {self.batch_size:,}{share}; {self.examples:,} examples make {per_epoch:,.6g} steps an "
+        return (f"global batch {self.batch_size:,}{product}; {self.examples:,} examples make {per_epoch:,.6g} steps an "
                 f"epoch; {self.epoch(self.total_steps):.3g} epochs are {self.total_steps:,} steps")
 
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """What a run trains, on what, and how far: the same from a start's first step to its last.
+    """What a run trains, on what data, and how far: the same from a start's first step to its last.
 
     Args:
         config: What the user decided.
@@ -102,7 +102,7 @@ class Job:
     data: Dataset
 
 
-def make_plan(config, examples, replicas):
+def make_plan(config: Config, examples: int, replicas: int) -> Plan:
     """Turns a configuration into steps.
 
     Args:
@@ -114,13 +114,14 @@ def make_plan(config, examples, replicas):
         The `Plan`.
 
     Raises:
-        UsageError: if the batch doesn't divide among the replicas.
+        UsageError: if the batch size isn't divisible by the number of replicas, or a replica's part can't be paired.
         DataError: if there are no examples.
     """
     if config.batch_size % replicas:
         raise UsageError(indivisible(config.batch_size, replicas))
     if mixes(config.augment) and config.batch_size // replicas % 2:
-        raise UsageError("--augment=mixup and cutmix join pairs, so each replica needs an even part of the batch; "
+        pairing = " and ".join(name for name in config.augment if mixes((name,)))
+        raise UsageError(f"--augment={pairing} joins pairs, so each replica needs an even part of the batch; "
                          f"--batch_size={config.batch_size} gives each of {replicas} {config.batch_size // replicas}",
                          f"--batch_size={config.batch_size + replicas}, for instance")
     if examples < 1:
@@ -135,10 +136,15 @@ def make_plan(config, examples, replicas):
                 checkpoint_every=config.checkpoint_every_steps)
 
 
-def _exact(number):
+def _exact(number: float) -> Fraction:
     """0.1 as a user means it: a tenth, not the nearest binary fraction."""
     return Fraction(str(number))
 
 
-def _steps(epochs, steps_per_epoch):
-    return -(-(_exact(epochs) * steps_per_epoch).numerator // (_exact(epochs) * steps_per_epoch).denominator)
+def _steps(epochs: float, steps_per_epoch: Fraction) -> int:
+    """The steps in which so many epochs are seen, rounded up."""
+    return _ceil(_exact(epochs) * steps_per_epoch)
+
+
+def _ceil(number: Fraction) -> int:
+    return -(-number.numerator // number.denominator)

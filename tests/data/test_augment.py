@@ -7,8 +7,10 @@ from image_files import photo
 from PIL import Image, ImageEnhance, ImageOps
 
 from trainer.data import order
-from trainer.data.augment import mixup, randaugment
-from trainer.data.augment.basic import PADDING, augment
+from trainer.data.augment.apply import augment_images, mix
+from trainer.data.augment.images import randaugment
+from trainer.data.augment.images.crop import PADDING
+from trainer.data.augment.pairs import mixup
 from trainer.data.augment.random_ints import draw
 
 
@@ -23,7 +25,7 @@ def seeds():
 
 
 def apply(images, seeds, names, xla=False):
-    function = tf.function(lambda i, s: augment(i, s, names), jit_compile=xla)
+    function = tf.function(lambda i, s: augment_images(i, s, names), jit_compile=xla)
     return function(tf.constant(images), tf.constant(seeds)).numpy()
 
 
@@ -139,7 +141,7 @@ def test_randaugment_rotates():
 
 
 def mixed(images, labels, seeds, *names):
-    images, target = mixup.mix(tf.constant(images, tf.float32), tf.constant(labels), tf.constant(seeds), names)
+    images, target = mix(tf.constant(images, tf.float32), tf.constant(labels), tf.constant(seeds), names)
     return images.numpy(), *(part.numpy() for part in target)
 
 

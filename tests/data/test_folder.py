@@ -201,7 +201,7 @@ def test_a_test_split_with_bad_images_counts_the_others(data_dir, trainable):
     assert result.examples == 19 and len(result.class_accuracy) == 10
     assert sum(len(labels) for _, labels in data.test.chunks(6)) == 19
     iterators, steps = evaluation_iterators(data.test, make_runtime(1), per_replica_batch_size=6)
-    assert sum(next(iterators[0]).missing.numpy().sum() for _ in range(steps)) == 1
+    assert sum(next(iterators[0]).unreadable.numpy().sum() for _ in range(steps)) == 1
 
 
 def test_a_hostile_folder(tmp_path):

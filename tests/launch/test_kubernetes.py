@@ -305,7 +305,8 @@ def test_a_process_prints_what_kubectl_reads(run):
 
 def test_without_pyyaml_the_way_out_is_the_extra(tmp_path):
     code = ("import sys; sys.modules['yaml'] = None  # as if it weren't installed\n"
-            "from launch import kubernetes; from trainer.errors import run_as_process; run_as_process(kubernetes.main)")
+            "from launch import kubernetes\nfrom trainer.process.exit import run_as_process\n"
+            "run_as_process(kubernetes.main)")
     done = subprocess.run([sys.executable, "-c", code, *OWN, *TRAINER], cwd=tmp_path, capture_output=True, text=True,
                           env=environment(), timeout=60)
     assert (done.returncode, done.stdout) == (64, "")

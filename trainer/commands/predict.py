@@ -34,7 +34,7 @@ def run(options):
         options: The `Options`.
     """
     trained = TrainedRun(options, strategy="one_device" if options.num_gpus < 0 else "auto")
-    from trainer.export.exporter import Serving
+    from trainer.export.serving import Serving
 
     serving = Serving(trained.model("float32"), trained.classes)
     classify = serving.signatures()["serving_default"]
@@ -55,7 +55,7 @@ def _images(names, image_shape):
     from trainer.data.images import pillow_reader
     from trainer.data.images.encoded_split import HeaderTable
     from trainer.data.sources.folder import FolderSplit
-    from trainer.export.exporter import resize
+    from trainer.export.serving import resize
 
     bad, looks = BadExamples(len(names)), HeaderTable.join([pillow_reader.look(name) for name in names])
     split = FolderSplit("", names, np.zeros(len(names)), looks, image_shape[0], (), bad)

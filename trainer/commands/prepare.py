@@ -40,7 +40,7 @@ def run(options):
     from trainer.data.records.prepare import prepare
 
     source, out = Path(options.data_dir).expanduser(), Path(options.out).expanduser()
-    with StopRequest(exits_process=True) as stop:
-        stop.begin("preparing records")  # what is finished stays so, wherever a signal ends it
+    # What is finished stays so, wherever a signal ends it.
+    with StopRequest(exits_process=True) as stop, stop.nothing_to_save("preparing records"):
         print(external_shards.make_index(source, out) if external_shards.shards_in(source) else
               prepare(source, out, options))

@@ -128,5 +128,5 @@ def load(config):
     """
     kind = config.dataset
     if ":" in kind:
-        kind = "tfds" if kind.startswith("tfds:") else "custom"
+        kind = "_tfds" if kind.startswith("tfds:") else "_custom"
     return importlib.import_module(f"trainer.data.sources.{kind}").load(config)

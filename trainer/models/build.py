@@ -1,13 +1,13 @@
 """Builds a model by its name."""
 
+import importlib
+
 import keras
 
 from trainer.errors import UsageError
-from trainer.models import applications, cnn, resnet
+from trainer.models import applications
 from trainer.process.user_code import function_of
 
-_BODIES = {"cnn2": cnn.cnn2, "cnn3": cnn.cnn3, "resnet18": resnet.resnet18, "resnet20": resnet.resnet20,
-           "resnet50": resnet.resnet50}
 _POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
 
 
@@ -40,8 +40,9 @@ def build(name, classes, image_shape, precision="float32"):
 
 
 def _ours(name, classes, image_shape):
+    network = importlib.import_module(f"trainer.models.zoo.{name}")
     pixels = keras.Input(image_shape, dtype="float32", name="pixels")
-    features = _BODIES[name](keras.layers.Rescaling(1 / 255, name="scale")(pixels))
+    features = network.features(keras.layers.Rescaling(1 / 255, name="scale")(pixels))
     logits = keras.layers.Dense(classes, dtype="float32", name="logits")(features)
     return keras.Model(pixels, logits, name=name)
 

@@ -1,49 +1,56 @@
-"""How a process ends: with an exit code, and words on stderr."""
+"""How a process ends: with an exit code, and a message on stderr."""
+
+from __future__ import annotations
 
 import contextlib
 import os
 import signal
 import sys
 import traceback
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, NoReturn
 
 from trainer.errors import LockstepError, Stopped, WorkerError, translate
 
 
-def run_to_exit_code(program, *arguments):
-    """Calls `program` and turns how it ends into an exit code and, where not 0, words on stderr.
+def run_to_exit_code(program: Callable[..., object], *arguments: Any) -> int:
+    """Calls `program` and turns how it ends into an exit code and, where that is not 0, a message on stderr.
 
     Args:
         program: A callable; what it returns is ignored.
-        *arguments: Passed on to it.
+        *arguments: The arguments of the call.
 
     Returns:
-        0, or the code of the `LockstepError`. Anything else that was raised is a defect of this
-        program and passes through with its traceback.
+        0, or the code of the `LockstepError`.
+
+    Raises:
+        Exception: what `translate` doesn't know: a defect of this program, with its traceback.
     """
     try:
         program(*arguments)
         return 0
     except LockstepError as error:
-        return _say(error)
+        return _report(error)
     except KeyboardInterrupt:
-        return _say(Stopped("stopped by Ctrl-C before there was anything to save", "run the same command again"))
+        return _report(Stopped("stopped by Ctrl-C before there was anything to save", "run the same command again"))
     except BrokenPipeError:
-        # The reader of our output left (`| head`): not an error, and nobody is there to tell.
+        # The reader of this process's output left (`| head`): not an error, and a message would have no reader.
         with contextlib.suppress(OSError):
             sys.stdout = None
         return 128 + signal.SIGPIPE
     except Exception as error:
-        ours = translate(error)
-        if not ours:
+        failure = translate(error)
+        if not failure:
             raise
-        return _say(ours)
+        return _report(failure)
 
 
-def run_as_process(program):
-    """Calls `program` and ends the process with the code that it returns, without the interpreter's own end.
+def run_as_process(program: Callable[[], int]) -> NoReturn:
+    """Calls `program` and ends the process with the code that it returns, without the interpreter's own shutdown.
 
-    TensorFlow's pipelines read ahead in threads that call Python. One that is in the middle of that when the
-    interpreter ends never comes back, and TensorFlow would wait for it for ever.
+    TensorFlow's pipelines read ahead in threads that call Python. A thread that is inside such a call when the
+    interpreter shuts down never returns, and TensorFlow would wait for it for ever.
 
     Args:
         program: A callable that returns an exit code.
@@ -53,6 +60,9 @@ def run_as_process(program):
         code = program()
     except SystemExit as ending:
         code = ending.code or 0
+        if not isinstance(code, int):  # Python's own rule: a text is a message, and the code is 1
+            tell(str(code))
+            code = 1
     except BaseException:
         traceback.print_exc()
     finally:
@@ -62,25 +72,26 @@ def run_as_process(program):
         os._exit(code)
 
 
-def _say(error):
+def _report(error: LockstepError) -> int:
+    """Prints an error to stderr, and returns its exit code."""
     if isinstance(error, WorkerError) and error.stood_at:
-        _tell_stack(error.stood_at)
+        _print_stack(error.stood_at)
     if error.details:
         tell(f"lockstep: TensorFlow's libraries said:\n{error.details}")
     tell(f"lockstep: {error}")
     return error.code
 
 
-def _tell_stack(stood_at):
-    """Whoever looks for what hung needs to know where each of those stood that waited for it."""
+def _print_stack(stood_at: TracebackType) -> None:
+    """Prints where this worker waited: a user who looks for the worker that hung needs the stacks of all others."""
     tell("lockstep: where this worker stood:")
-    with contextlib.suppress(OSError, AttributeError):  # nobody may be there to hear it
+    with contextlib.suppress(OSError, AttributeError):  # stderr may have no reader
         traceback.print_tb(stood_at, file=sys.stderr)
 
 
-def tell(words):
-    """Prints to stderr; if its reader has left, to nobody: the exit code says it, too."""
+def tell(message: str) -> None:
+    """Prints to stderr; drops the message if stderr has no reader any more, for the exit code says it, too."""
     try:
-        print(words, file=sys.stderr, flush=True)
+        print(message, file=sys.stderr, flush=True)
     except OSError:
         sys.stderr = None

@@ -1,27 +1,34 @@
 """A progress bar for commands that take long."""
 
+from __future__ import annotations
+
 import contextlib
+import functools
 import sys
+from collections.abc import Callable, Iterator
 
 
 @contextlib.contextmanager
-def bar(what, total):
-    """Shows on stderr how much is done; on anything but a terminal, nothing.
+def bar(label: str, total: int) -> Iterator[Callable[[int], None]]:
+    """Shows on stderr how much is done; shows nothing if stderr is not a terminal.
 
     Args:
-        what: What is counted, for people.
+        label: What is counted, as a user reads it.
         total: How many there are.
 
     Yields:
         A function to call with how many more are done.
     """
     if not sys.stderr.isatty():
-        yield lambda count: None
+        yield _show_nothing
         return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    with Progress(TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
+    with Progress(TextColumn(label), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
                   console=Console(stderr=True)) as progress:
-        task = progress.add_task(what, total=total)
-        yield lambda count: progress.advance(task, count)
+        yield functools.partial(progress.advance, progress.add_task(label, total=total))
+
+
+def _show_nothing(count: int) -> None:
+    """Stands for `Progress.advance` where there is no bar."""

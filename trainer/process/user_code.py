@@ -1,14 +1,16 @@
-"""Functions of the user's, named on the command line."""
+"""The user's own functions, named on the command line."""
 
 import importlib
 import os
 import sys
+from collections.abc import Callable
+from typing import Any
 
 from trainer.errors import UsageError
 
 
-def function_of(flag, name):
-    """Imports what a flag names.
+def function_of(flag: str, name: str) -> Callable[..., Any]:
+    """Imports the function that a flag names.
 
     Args:
         flag: The flag's name.
@@ -29,7 +31,7 @@ def function_of(flag, name):
                          "name a function of a module that lies in this folder or is installed") from None
 
 
-def add_cwd_to_path():
-    """Lets modules of the current folder be found, as `python -m` does; the `lockstep` command doesn't."""
+def add_cwd_to_path() -> None:
+    """Makes the modules of the current folder importable: `python -m` does that, the `lockstep` command doesn't."""
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())

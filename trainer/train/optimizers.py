@@ -11,6 +11,7 @@ import math
 
 import keras
 
+from trainer.config import OPTIMIZERS
 from trainer.process.tf_import import tf
 
 
@@ -63,9 +64,7 @@ def make_optimizer(config, plan):
     extra = {"sgd": {"momentum": momentum, "nesterov": momentum > 0}, "muon": {"momentum": momentum},
              # AdamW alone insists on a number; no decay is 0 there.
              "adamw": {"weight_decay": config.weight_decay}}.get(config.optimizer, {})
-    kind = {"sgd": keras.optimizers.SGD, "adam": keras.optimizers.Adam, "adamw": keras.optimizers.AdamW,
-            "lamb": keras.optimizers.Lamb, "lion": keras.optimizers.Lion, "muon": keras.optimizers.Muon}
-    return _replica_local(kind[config.optimizer])(
+    return _replica_local(getattr(keras.optimizers, OPTIMIZERS[config.optimizer]))(
         **{"learning_rate": rate, "weight_decay": config.weight_decay or None, **extra})
 
 

