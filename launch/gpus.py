@@ -1,5 +1,7 @@
 """Which GPUs this machine has, as CUDA_VISIBLE_DEVICES names them. Asks nvidia-smi, not TensorFlow."""
 
+from __future__ import annotations
+
 import dataclasses
 import os
 import re
@@ -8,44 +10,44 @@ import subprocess
 from trainer.errors import DeviceError
 
 _PATIENCE_SECONDS = 60.0
-_NONE = "No devices were found"
+_NO_DEVICES = "No devices were found"
 
 
 @dataclasses.dataclass(frozen=True)
 class Slot:
-    """A place for one run at a time.
+    """The device or devices on which one run at a time is started.
 
     Args:
-        name: For people: "GPU 0", "CPU 1".
-        environment: What a process there has in its environment besides.
+        name: As a user reads it: "GPU 0", "CPU 1".
+        environment: The variables that a process on this slot gets in addition to its parent's.
     """
 
     name: str
-    environment: dict
+    environment: dict[str, str]
 
 
-def slots(gpus, gpus_per_run, count):
-    """The places that a sweep's runs are started on.
+def slots(gpus: str, gpus_per_run: int, count: int) -> tuple[list[Slot], int]:
+    """The slots on which a sweep's runs are started.
 
     Args:
         gpus: "all" that are visible, "none", or a comma list of them.
         gpus_per_run: How many a run gets.
-        count: How many places; 0: as many as there are GPUs for, or one on a machine without.
+        count: How many slots; 0: as many as there are GPUs for, or one on a machine without.
 
     Returns:
-        (list of `Slot`, how many GPUs each has: 0 if they are on the CPU).
+        (the slots, how many GPUs each has: 0 if they are on the CPU).
 
     Raises:
-        DeviceError: if there are fewer GPUs than asked for, they are parts that don't go together, or nvidia-smi
-            fails.
+        DeviceError: if there are fewer GPUs than asked for, if several parts of split GPUs (MIG) would go to one run,
+            or if nvidia-smi fails.
     """
     names = chosen(gpus)
     if not names:
         if gpus_per_run > 1:
             raise DeviceError(f"--gpus_per_run={gpus_per_run} needs GPUs; nvidia-smi lists none that is visible",
                               "leave it out to run on the CPU")
-        return [Slot(f"CPU {number}" if count > 1 else "CPU", {}) for number in range(max(1, count))], 0
-    groups = [names[at:at + gpus_per_run] for at in range(0, len(names) - gpus_per_run + 1, gpus_per_run)]
+        return [Slot(f"CPU {index}" if count > 1 else "CPU", {}) for index in range(max(1, count))], 0
+    groups = [names[start:start + gpus_per_run] for start in range(0, len(names) - gpus_per_run + 1, gpus_per_run)]
     if not groups or count > len(groups):
         asked = f" --slots={count}" if count else ""
         raise DeviceError(f"--gpus_per_run={gpus_per_run}{asked} needs {max(1, count) * gpus_per_run} GPUs; there are: "
@@ -55,27 +57,37 @@ def slots(gpus, gpus_per_run, count):
         raise DeviceError(f"--gpus_per_run={gpus_per_run}: a process sees one part of a split GPU (MIG), whatever it "
                           f"is given; these are parts: {', '.join(parts)}",
                           "give each one part: --gpus_per_run=1; for launch.local --gpus_per_worker=1")
-    # nvidia-smi counts in this order, CUDA in another unless it is told.
+    # nvidia-smi counts in this order, CUDA in another one unless this variable is set.
     order = {} if "CUDA_VISIBLE_DEVICES" in os.environ else {"CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
     return [Slot(f"GPU {'+'.join(group)}", {"CUDA_VISIBLE_DEVICES": ",".join(group), **order})
             for group in groups[:count or None]], gpus_per_run
 
 
-def chosen(gpus):
-    """The names of the GPUs to use."""
+def chosen(gpus: str) -> list[str]:
+    """The GPUs to use.
+
+    Args:
+        gpus: As in `slots`.
+
+    Returns:
+        Their names for CUDA_VISIBLE_DEVICES.
+
+    Raises:
+        DeviceError: if one of those that are named isn't visible, or if nvidia-smi fails.
+    """
     if gpus == "none":
         return []
-    there = visible(_listing(), os.environ.get("CUDA_VISIBLE_DEVICES"))
+    available = visible(_listing(), os.environ.get("CUDA_VISIBLE_DEVICES"))
     if gpus == "all":
-        return there
-    chosen = [name.strip() for name in gpus.split(",")]
-    if missing := [name for name in chosen if name not in there]:
-        raise DeviceError(f"--gpus={gpus} names {', '.join(missing)}; visible: {', '.join(there) or 'none'}",
-                          "name GPUs that are there, or leave --gpus out to use all")
-    return chosen
+        return available
+    names = [name.strip() for name in gpus.split(",")]
+    if missing := [name for name in names if name not in available]:
+        raise DeviceError(f"--gpus={gpus} names {', '.join(missing)}; visible: {', '.join(available) or 'none'}",
+                          "name GPUs that are visible, or leave --gpus out to use all")
+    return names
 
 
-def visible(listing, outer):
+def visible(listing: str, outer: str | None) -> list[str]:
     """The GPUs that a program may use.
 
     Args:
@@ -83,9 +95,11 @@ def visible(listing, outer):
         outer: CUDA_VISIBLE_DEVICES, or None where it isn't set.
 
     Returns:
-        A list of words for CUDA_VISIBLE_DEVICES: numbers, or the UUIDs of the parts of a GPU that is split.
+        Names for CUDA_VISIBLE_DEVICES: numbers, or the UUIDs of the parts of a GPU that is split.
     """
-    numbers, uuids, names = [], [], []
+    numbers: list[str] = []
+    uuids: list[str] = []
+    names: list[str] = []
     for line in listing.splitlines():
         uuid = re.search(r"\(UUID: ([\w./-]+)\)", line)
         if gpu := re.match(r"GPU (\d+):", line):
@@ -99,17 +113,17 @@ def visible(listing, outer):
             uuids.append(uuid[1])
     if outer is None:
         return names
-    seen = []
-    for word in map(str.strip, outer.split(",")):
-        known = word in numbers if word.isdecimal() else word and any(uuid.startswith(word) for uuid in uuids)
+    allowed: list[str] = []
+    for name in map(str.strip, outer.split(",")):
+        known = name in numbers if name.isdecimal() else name and any(uuid.startswith(name) for uuid in uuids)
         if not known:
             break  # CUDA, too, ignores what comes after a name that isn't known
-        seen.append(word)
-    return seen
+        allowed.append(name)
+    return allowed
 
 
-def _listing():
-    """What `nvidia-smi -L` prints; nothing where there is no such program."""
+def _listing() -> str:
+    """What `nvidia-smi -L` prints; empty where there is no such program."""
     try:
         done = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, errors="replace",
                               timeout=_PATIENCE_SECONDS, stdin=subprocess.DEVNULL)
@@ -117,10 +131,10 @@ def _listing():
         return ""
     except subprocess.TimeoutExpired:
         raise _failed(f"doesn't answer in {_PATIENCE_SECONDS:.0f} s") from None
-    if done.returncode and _NONE not in done.stdout + done.stderr:
+    if done.returncode and _NO_DEVICES not in done.stdout + done.stderr:
         raise _failed(f"ends with {done.returncode}: {(done.stderr or done.stdout).strip()[:200]}")
     return done.stdout
 
 
-def _failed(how):
+def _failed(how: str) -> DeviceError:
     return DeviceError(f"nvidia-smi -L {how}", "repair the GPU's driver; --gpus=none runs on the CPU")

@@ -122,7 +122,7 @@ def test_a_model_trained_in_bfloat16_is_exported_in_float32(trainable, tmp_path)
 def test_measuring_tells_of_each_piece_of_work_and_can_be_ended_by_it(exported, monkeypatch, tmp_path):
     """The deadline on progress hears of every chunk: however long all take, each is short."""
     made, _, result = exported
-    monkeypatch.setattr("trainer.export.measure._ROWS", 5)
+    monkeypatch.setattr("trainer.export.measure._CHUNK_SIZE", 5)
     calls = []
     again = export(made.job, made.state.model, None, folder=tmp_path / "export", between_pieces=lambda: calls.append(1))
     assert measured(again) == measured(result)

@@ -153,7 +153,7 @@ def test_of_many_one_wins(tmp_path, flock_works):
         folder.mkdir()
         if number % 4:  # a dead run's, garbage, one that was given back; or nothing at all
             elsewhere(folder, 7).write_text(json.dumps(
-                [None, {**folder_lock._myself(), "pid": 2**22}, ["?"], {"given_back": True}][number % 4]))
+                [None, {**folder_lock._this_process(), "pid": 2**22}, ["?"], {"given_back": True}][number % 4]))
     context = multiprocessing.get_context("spawn")
     ready, winners = context.Barrier(5), context.Queue()
     racers = [context.Process(target=race, args=(folders, ready, winners, flock_works)) for _ in range(5)]

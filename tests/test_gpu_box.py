@@ -197,11 +197,11 @@ def test_the_autotune_file_is_read_only_if_it_is_the_manifests(tmp_path, monkeyp
     monkeypatch.setattr(machine, "has_driver", lambda: True)
     kept = AutotuneFile(tmp_path / "autotune.textproto")
     kept._scratch = tmp_path / "scratch"
-    assert kept.places({}, True) == (None, kept._scratch) and kept.keep() is None
+    assert kept.paths({}, True) == (None, kept._scratch) and kept.keep() is None
     kept._scratch.write_text("results {}\n")
     manifest = {"autotune": kept.keep()}
-    assert kept.places(manifest, False) == (tmp_path / "autotune.textproto", None)
+    assert kept.paths(manifest, False) == (tmp_path / "autotune.textproto", None)
     (tmp_path / "autotune.textproto").write_text("results {")  # cut off: XLA would end with an error
-    assert kept.places(manifest, True) == (None, kept._scratch)
+    assert kept.paths(manifest, True) == (None, kept._scratch)
     monkeypatch.setattr(machine, "has_driver", lambda: False)
-    assert kept.places(manifest, True) is None
+    assert kept.paths(manifest, True) is None

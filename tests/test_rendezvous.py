@@ -1,5 +1,6 @@
 """Workers meet: real sockets on this machine, a thread for each worker."""
 
+import json
 import socket
 import threading
 import time
@@ -10,7 +11,8 @@ from trainer.config import Config
 from trainer.distributed import consistency
 from trainer.distributed.cluster import Cluster
 from trainer.distributed.consistency import differences, fingerprint_of
-from trainer.distributed.rendezvous import rendezvous, split_address
+from trainer.distributed.rendezvous import rendezvous
+from trainer.distributed.wire import split_address
 from trainer.errors import BusyError, DeviceError, LockstepError, UsageError, WorkerError
 
 
@@ -179,3 +181,51 @@ def test_facts():
 def test_workers_with_other_code_are_not_alike():
     """The hash is over the whole package, wherever the module that makes it lies in it."""
     assert {"main.py", "loop.py"} <= {path.name for path in consistency._PACKAGE.iterdir()}
+
+
+def line(worker, workers, **more):
+    return b"lockstep " + json.dumps({"worker": worker, "workers": workers, "facts": {"x": 1}, **more}).encode() + b"\n"
+
+
+def test_who_does_not_know_the_token_is_no_worker(monkeypatch):
+    monkeypatch.setenv("LOCKSTEP_TOKEN", "a secret")
+    job = Job(2)
+    job.start(0, seconds=3.0)
+    time.sleep(0.5)
+    forged = [line(1, 2), line(1, 2, failure=[64, "cause", "fix"]), b"lockstep " + b"0" * 64 + b" " + line(1, 2)[9:]]
+    for data in forged:
+        with socket.create_connection(split_address(job.addresses[0])) as stranger:
+            stranger.sendall(data)
+            assert stranger.recv(100) == b""
+    (end,) = job.join()
+    assert isinstance(end, WorkerError) and "claim to be worker 1 came without this job's LOCKSTEP_TOKEN" in str(end)
+
+
+def test_workers_with_the_token_meet_beside_a_thousand_strangers(monkeypatch):
+    monkeypatch.setenv("LOCKSTEP_TOKEN", "a secret")
+    job = Job(3)
+    job.start(0)
+    time.sleep(0.5)
+    strangers = []
+    for number in range(1000):
+        strangers.append(socket.create_connection(split_address(job.addresses[0])))
+        if number % 3 == 0:
+            strangers[-1].sendall(line(2, 3))
+        if number in (400, 999):
+            job.start(1 if number == 400 else 2)
+    assert job.join() == [None] * 3
+    for stranger in strangers:
+        stranger.close()
+
+
+def test_a_line_that_never_ends_is_closed(monkeypatch):
+    monkeypatch.setattr("trainer.distributed.rendezvous._LINE_SECONDS", 0.5)
+    job = Job(2)
+    job.start(0)
+    time.sleep(0.3)
+    with socket.create_connection(split_address(job.addresses[0])) as slow:
+        slow.sendall(b"lockstep ")
+        slow.settimeout(10)
+        assert slow.recv(10) == b""
+    job.start(1)
+    assert job.join() == [None] * 2

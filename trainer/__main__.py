@@ -2,6 +2,7 @@
 
 import importlib
 import sys
+from collections.abc import Sequence
 
 from trainer import flags
 from trainer.errors import UsageError
@@ -11,19 +12,19 @@ from trainer.process.exit import run_as_process, run_to_exit_code
 COMMANDS = ("train", *names_in("commands"))
 
 
-def main(argv=None):
+def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command.
 
     Args:
-        argv: The command and its words; None for the process's own.
+        argv: The command and its arguments; None for the process's own.
 
     Returns:
-        The exit code; see errors.py.
+        The exit code: 0, or that of an exception type in errors.py.
     """
     exits_process, argv = argv is None, sys.argv[1:] if argv is None else list(argv)
     if not argv or argv[0] in ("-h", "--help", "help"):
         print("lockstep COMMAND --flags      (COMMAND --help lists its flags)\n")
-        print("\n".join(f"  {name:<10} {_does(name)}" for name in COMMANDS))
+        print("\n".join(f"  {name:<10} {_title(name)}" for name in COMMANDS))
         return 0 if argv else UsageError.code
     if argv[0] == "train":
         from trainer import main as trainer_main
@@ -32,20 +33,20 @@ def main(argv=None):
     return run_to_exit_code(_run, argv[0], argv[1:])
 
 
-def _does(name):
-    """What a command does: the first line of its module, behind its name."""
+def _title(name: str) -> str:
+    """What a command does: the first line of its module's docstring, after the command's name."""
     if name == "train":
         return "train, or go on training (the same as python -m trainer.main)"
     title = (importlib.import_module(f"trainer.commands.{name}").__doc__ or "").partition("\n")[0]
     return title.partition(": ")[2].rstrip(".")
 
 
-def program():
-    """What the shell calls."""
+def program() -> None:
+    """The entry point of the `lockstep` command."""
     run_as_process(main)
 
 
-def _run(name, argv):
+def _run(name: str, argv: Sequence[str]) -> None:
     if name not in COMMANDS:
         raise UsageError(f"there is no command {name!r}; there are: {', '.join(COMMANDS)}",
                          "lockstep --help says what each does")

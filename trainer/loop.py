@@ -11,10 +11,14 @@
     export, and measure what was exported
 """
 
+from __future__ import annotations
+
 import contextlib
+import functools
 import json
 import math
 import time
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from trainer.data.augment.preview import take_samples
 from trainer.data.dataset import load
@@ -27,17 +31,27 @@ from trainer.reporting.run_record import make_result
 from trainer.run import Run
 from trainer.storage import durable
 
+if TYPE_CHECKING:
+    from trainer.config import Config
+    from trainer.data.dataset import Dataset
+    from trainer.distributed.runtime import Runtime
+    from trainer.process.signals import StopRequest
+    from trainer.process.watchdog import Watchdog
+    from trainer.reporting.console import Console
+    from trainer.storage.model_dir import ModelDir
 
-def train_and_evaluate(config, runtime, *, model_dir, console, stop, watchdog):
+
+def train_and_evaluate(config: Config, runtime: Runtime, *, model_dir: ModelDir, console: Console, stop: StopRequest,
+                       watchdog: Watchdog) -> dict[str, Any] | None:
     """Trains as configured, and resumes where an earlier start stopped.
 
     Args:
-        config: The run's `Config`.
-        runtime: The `Runtime`.
-        model_dir: The run's `ModelDir`, claimed.
-        console: The `Console`.
-        stop: The `StopRequest`.
-        watchdog: The `Watchdog`.
+        config: The run's settings.
+        runtime: The devices.
+        model_dir: The run's folder, claimed.
+        console: The terminal and log.txt.
+        stop: Entered; a signal becomes its request.
+        watchdog: Entered; ends a run that makes no progress.
 
     Returns:
         What result.json holds; None on workers that aren't the chief.
@@ -53,7 +67,8 @@ def train_and_evaluate(config, runtime, *, model_dir, console, stop, watchdog):
         return _finish_together(run)
 
 
-def _read_data(config, runtime, console, watchdog):
+def _read_data(config: Config, runtime: Runtime, console: Console, watchdog: Watchdog) -> Job:
+    """Reads the data and makes the plan, on all workers or on none."""
     with watchdog.phase("reading the data"):
         with collectives.all_or_none(runtime):
             data = load(config)
@@ -66,11 +81,11 @@ def _read_data(config, runtime, console, watchdog):
     return Job(config, plan, runtime, data)
 
 
-def _train(run):
+def _train(run: Run) -> None:
     """Trains and evaluates until the last step, or until the run ends early."""
     if not run.is_done:
         run.console.start(run.step, run.job.plan.total_steps)
-    known_bad = run.job.data.bad.here  # all workers know what was bad from the start
+    known_bad = run.job.data.bad.here  # all workers found these when they read the data
     while True:
         decision = _agree(run, known_bad)  # the same on all workers
         if decision.stop:
@@ -92,19 +107,23 @@ def _train(run):
             run.checkpoints.wait()
 
 
-def _agree(run, known_bad):
+def _agree(run: Run, known_bad: int) -> Decision:
     """What comes next: the same `Decision` on all workers.
+
+    Args:
+        run: The run.
+        known_bad: How many bad examples every worker found when it read the data.
 
     Raises:
         LockstepError: on all workers, if something failed on one.
     """
     data, timer, stragglers = run.job.data, run.inner_loop.timer, run.inner_loop.stragglers
     bad = data.bad.here - known_bad
-    # A state in a streak of bad steps must not push the good ones out.
+    # A state in a streak of skipped steps must not replace older, better checkpoints.
     due = run.checkpoints.is_due(run.step) and not run.metrics.skipped_in_a_row
     num_steps = min(timer.steps, max(1, run.job.plan.next_stop(run.step) - run.step))
     with catching() as caught:
-        run.checkpoints.check()  # and all else that failed beside the training
+        run.checkpoints.check()  # raises also what else failed beside the training
         data.bad.check()
     local = Decision(bool(run.stop.signal), num_steps, due, bad, stragglers.local())
     decision = agree(run.job.runtime, local, caught.error)
@@ -117,8 +136,8 @@ def _agree(run, known_bad):
     return decision
 
 
-def _train_steps(run, num_steps):
-    """Calls the device loop once; a start's first call makes it, and compiles."""
+def _train_steps(run: Run, num_steps: int) -> None:
+    """Calls the device loop once; the first call of a start makes the loop, and compiles."""
     if run.inner_loop.is_compiled:
         report = run.inner_loop.run(num_steps)
     else:
@@ -133,10 +152,11 @@ def _train_steps(run, num_steps):
             run.reporter.begin(report)  # the next call may begin meanwhile
 
 
-def _evaluate(run):
+def _evaluate(run: Run) -> None:
+    """Evaluates the test split, reports the evaluation, and keeps the best checkpoint."""
     began = time.monotonic()
     with contextlib.nullcontext() if run.evaluator.is_compiled else run.compiling():
-        evaluation = run.evaluator.run(should_stop=_any_stop_request(run))
+        evaluation = run.evaluator.run(should_stop=functools.partial(_stop_requested, run))
     if not evaluation:
         _save_and_stop(run)
     seconds = time.monotonic() - began
@@ -153,21 +173,18 @@ def _evaluate(run):
     run.inner_loop.skip_time()
 
 
-def _any_stop_request(run):
-    """A function that all workers call together: whether a stop was requested on any of them."""
-    def should_stop():
-        (requests,) = collectives.all_reduce_ints(run.job.runtime, [int(bool(run.stop.signal))])
-        run.watchdog.reset("evaluating")
-        return requests > 0
-
-    return should_stop
+def _stop_requested(run: Run) -> bool:
+    """Whether a stop was requested on any worker; all workers call it together, between calls of the evaluation."""
+    (requests,) = collectives.all_reduce_ints(run.job.runtime, [int(bool(run.stop.signal))])
+    run.watchdog.reset("evaluating")
+    return requests > 0
 
 
-def _save_and_stop(run):
-    """Saves what is there.
+def _save_and_stop(run: Run) -> NoReturn:
+    """Saves the state.
 
     Raises:
-        Stopped: once it is saved.
+        Stopped: once the state is saved.
     """
     with run.watchdog.phase("saving"):
         collectives.require_equal_states(run.job.runtime, run.state)
@@ -183,12 +200,12 @@ def _save_and_stop(run):
                   "run the same command again; it goes on from there")
 
 
-def _finish_together(run):
-    """Lets the chief finish the run while the other workers wait for it; the result, or None on those."""
+def _finish_together(run: Run) -> dict[str, Any] | None:
+    """Lets the chief finish the run while the other workers wait; returns the result, or None on the others."""
     result, runtime = None, run.job.runtime
     if runtime.is_chief:
         patience, waiting = run.watchdog.LONGER, contextlib.nullcontext()
-    else:  # the chief has a watchdog of its own, and TensorFlow tells when it is gone
+    else:  # the chief has a watchdog of its own, and TensorFlow raises an error if the chief is lost
         patience, waiting = math.inf, run.nothing_to_save("waiting for the exports")
     with run.watchdog.phase("exporting", patience), waiting:
         with collectives.all_or_none(runtime):
@@ -198,9 +215,11 @@ def _finish_together(run):
     return result
 
 
-def _finish(run):
+def _finish(run: Run) -> dict[str, Any]:
     """Exports the model, measures the exports, writes result.json and the report."""
-    exports, formats = {}, run.job.config.export
+    exports: dict[str, Any] = {}
+    formats = run.job.config.export
+    assert run.metrics.evaluation is not None and run.reporter is not None  # the chief, after the last evaluation
     if run.ended_early:
         run.console.say(f"ended at step {run.step:,}: {run.ended_early}")
     if formats != ("none",):
@@ -208,7 +227,8 @@ def _finish(run):
         run.model_dir.require_lock()
         with run.nothing_to_save("exporting"):
             exports = exporter.export(run.job, run.state.model, run.metrics.evaluation["accuracy"],
-                                      folder=run.model_dir.export, between_pieces=_stop_of_exports(run))
+                                      folder=run.model_dir.export,
+                                      between_pieces=functools.partial(_raise_if_stopped, run))
     result = make_result(run.job, run.metrics, step=run.step, skipped_steps=int(run.state.skipped.numpy()),
                          wall_seconds=run.wall_seconds, exports=exports)
     durable.write_durably(run.model_dir.result, json.dumps(result, indent=2))
@@ -217,18 +237,19 @@ def _finish(run):
     return result
 
 
-def _stop_of_exports(run):
-    """A function that tells the watchdog of progress, and ends the exports if a stop was requested."""
-    def check():
-        run.watchdog.reset("exporting", run.watchdog.LONGER)
-        if run.stop.signal:
-            raise Stopped(f"asked to stop ({run.stop.signal}) while exporting; the training is done and saved",
-                          "run the same command again; it exports then") from None
+def _raise_if_stopped(run: Run) -> None:
+    """Tells the watchdog that the exports make progress, and ends them if a stop was requested.
 
-    return check
+    Raises:
+        Stopped: if it was.
+    """
+    run.watchdog.reset("exporting", run.watchdog.LONGER)
+    if run.stop.signal:
+        raise Stopped(f"asked to stop ({run.stop.signal}) while exporting; the training is done and saved",
+                      "run the same command again; it exports then") from None
 
 
-def _warn_of_bad(data, console):
-    """Names what turned out not to be of use; the first few of a start."""
+def _warn_of_bad(data: Dataset, console: Console) -> None:
+    """Names the images and files that could not be used; the first 10 of a start."""
     for line in data.bad.news():
         console.warn(f"left out: {line}")

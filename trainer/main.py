@@ -1,13 +1,17 @@
 """`python -m trainer.main --flags`: trains."""
 
+import contextlib
 import sys
+from collections.abc import Sequence
+from typing import Any
 
 from trainer import flags
 from trainer.config import Config
-from trainer.distributed.cluster import read_cluster
+from trainer.distributed.cluster import Cluster, read_cluster
 from trainer.distributed.initialize import initialize
 from trainer.errors import catching
 from trainer.process.exit import run_as_process, run_to_exit_code
+from trainer.process.imports import collector_paused
 from trainer.process.signals import StopRequest
 from trainer.process.watchdog import Watchdog
 from trainer.reporting.console import Console
@@ -15,40 +19,43 @@ from trainer.reporting.summary import summary
 from trainer.storage.model_dir import ModelDir
 
 
-def main(argv=None, exits_process=None):
+def main(argv: Sequence[str] | None = None, exits_process: bool | None = None) -> int:
     """Trains as the command line says.
 
     Args:
-        argv: The words after the program's name; None for the process's own.
-        exits_process: Whether the process ends afterwards; by default it does if the words are its own.
+        argv: The arguments after the program's name; None for the process's own.
+        exits_process: Whether the process ends afterwards; None: it does if `argv` is None.
 
     Returns:
-        The exit code; see errors.py.
+        The exit code: 0, or that of an exception type in errors.py.
     """
     exits_process = argv is None if exits_process is None else exits_process
     return run_to_exit_code(_train, sys.argv[1:] if argv is None else argv, exits_process)
 
 
-def _train(argv, exits_process):
+def _train(argv: Sequence[str], exits_process: bool) -> None:
     config = flags.parse(Config, argv)
     cluster, model_dir = read_cluster(config.strategy), ModelDir(config.model_dir)
-    with StopRequest(exits_process) as stop, Watchdog(config.hang_timeout) as watchdog:
+    with StopRequest(exits_process) as stop, Watchdog(config.hang_timeout, stop) as watchdog:
         try:
             _run(config, cluster, model_dir, stop, watchdog)
         finally:
             model_dir.unlock()
 
 
-def _run(config, cluster, model_dir, stop, watchdog):
-    changed, is_chief = [], cluster.worker == 0
+def _run(config: Config, cluster: Cluster, model_dir: ModelDir, stop: StopRequest, watchdog: Watchdog) -> None:
+    changed: list[tuple[str, Any, Any]] = []
+    is_chief = cluster.worker == 0
     with stop.nothing_to_save("starting"):
         with catching() as caught:
             if is_chief:
                 changed = model_dir.claim(config)
-        # TensorFlow is imported in here; what a user got wrong has been answered by now.
-        runtime = initialize(config, cluster, model_dir, failure=caught.error, watchdog=watchdog)
-        stop.listen()
-        from trainer.loop import train_and_evaluate
+        # This imports TensorFlow; a user's mistakes have been answered by now. Of several workers, TensorFlow puts a
+        # handler of its own over SIGTERM, and waits for the others with the interpreter's lock in its hand.
+        with stop.deferred() if cluster.workers > 1 else contextlib.nullcontext():
+            runtime = initialize(config, cluster, model_dir, failure=caught.error, watchdog=watchdog)
+        with collector_paused():
+            from trainer.loop import train_and_evaluate
 
     console = Console(model_dir.log if is_chief else None, quiet=not is_chief)
     for warning in runtime.warnings:

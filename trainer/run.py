@@ -1,7 +1,12 @@
 """One start of a run: everything that it holds, from its resumed state to its open reports."""
 
+from __future__ import annotations
+
 import contextlib
 import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from trainer.checkpoint.checkpoints import Checkpoints
 from trainer.checkpoint.manager import CheckpointManager
@@ -16,33 +21,43 @@ from trainer.train.inner_loop import InnerLoop
 from trainer.train.resume import resume
 from trainer.train.state import TrainState
 
+if TYPE_CHECKING:
+    from trainer.plan import Job
+    from trainer.process.signals import StopRequest
+    from trainer.process.watchdog import Watchdog
+    from trainer.reporting.console import Console
+    from trainer.storage.model_dir import ModelDir
+
 
 class Run:
     """Builds the state, resumes it, and opens the reports.
 
     Args:
-        job: The `Job`.
-        model_dir: The run's `ModelDir`, claimed.
-        console: The `Console`.
-        stop: The `StopRequest`.
-        watchdog: The `Watchdog`.
+        job: What the run trains.
+        model_dir: The run's folder, claimed.
+        console: The terminal and log.txt.
+        stop: Entered; a signal becomes its request.
+        watchdog: Entered; ends a run that makes no progress.
 
     Attributes:
-        job, model_dir, console, stop, watchdog: As given.
-        state: The `TrainState`.
-        metrics: The `RunMetrics` of the run so far.
-        reporter: The `Reporter`; None on workers that aren't the chief.
-        checkpoints: The `CheckpointManager`.
-        inner_loop: The `InnerLoop`.
-        evaluator: The `Evaluator`.
-        failures: The `FirstFailure` of what goes on beside the training.
+        job, model_dir, console, stop, watchdog: The arguments.
+        state: What a checkpoint holds.
+        metrics: The metrics of the run so far.
+        reporter: Writes the reports; None on workers that aren't the chief.
+        checkpoints: Saves the state.
+        inner_loop: Trains.
+        evaluator: Evaluates the test split.
+        failures: The first failure of the reports and the saves, which run beside the training.
     """
 
-    def __init__(self, job, *, model_dir, console, stop, watchdog):
+    def __init__(self, job: Job, *, model_dir: ModelDir, console: Console, stop: StopRequest,
+                 watchdog: Watchdog) -> None:
         self.job, self.model_dir, self.console, self.stop, self.watchdog = job, model_dir, console, stop, watchdog
         self.failures, self._began = FirstFailure(), time.monotonic()
-        self._computed_on, self._autotune = None, AutotuneFile(model_dir.autotune)
-        self.reporter = self.checkpoints = None
+        self._computed_on: Mapping[str, Any] | None = None
+        self._autotune = AutotuneFile(model_dir.autotune)
+        self.reporter: Reporter | None = None
+        self._opened = contextlib.ExitStack()  # closes what `_open` opened, the last first
         try:
             with watchdog.phase("building the model and looking for checkpoints"):
                 self._open()
@@ -50,7 +65,7 @@ class Run:
             self.close()
             raise
 
-    def _open(self):
+    def _open(self) -> None:
         job, config, runtime = self.job, self.job.config, self.job.runtime
         self.state = TrainState(job)
         checkpoints = Checkpoints(self.model_dir.checkpoints, config.keep_checkpoints, self.model_dir.require_lock)
@@ -63,12 +78,13 @@ class Run:
             checkpoints, self.state, self._describe, self.model_dir.require_lock, failures=self.failures, step=step,
             writes=runtime.is_chief, every_steps=job.plan.checkpoint_every,
             every_minutes=config.checkpoint_every_minutes)
+        self._opened.callback(self.checkpoints.close)
         self.inner_loop = InnerLoop(job, self.state, self.metrics, step=step, failures=self.failures)
         self.evaluator = Evaluator(self.state.model, job.data.test, runtime,
                                    per_replica_batch_size=job.plan.per_replica_batch_size)
 
-    def _open_reports(self, checkpoints, sizes, step):
-        """Makes the folder this start's: nothing of later steps is left, and there is room for a checkpoint."""
+    def _open_reports(self, checkpoints: Checkpoints, sizes: Mapping[str, Any] | None, step: int) -> None:
+        """Prepares the folder for this start: removes what later steps left, and checks the room for a checkpoint."""
         self.model_dir.require_lock()
         checkpoints.clear_leftovers()
         checkpoints.forget_after(step)
@@ -76,75 +92,86 @@ class Run:
         self.model_dir.write_config(self.job.config, resolved_settings(self.job))
         self.reporter = Reporter(self.model_dir, self.console, valid=sizes, first_step=step,
                                  total_steps=self.job.plan.total_steps, ledger=self.job.config.ledger)
+        self._opened.callback(self._close_reports, self.reporter)
         if step < self.job.plan.total_steps:
             self.model_dir.result.unlink(missing_ok=True)
 
-    def _describe(self, step):
-        """(what a checkpoint's manifest holds besides the state, the reports that must be durable before it counts)."""
-        self._computed_on = self._computed_on or self.job.runtime.record()  # once: it asks nvidia-smi
+    def _describe(self, step: int) -> tuple[dict[str, Any], list[Path]]:
+        """(a checkpoint's metadata, the reports that must be durable before the checkpoint counts)."""
+        assert self.reporter is not None  # only the chief saves
+        self._computed_on = self._computed_on or self.job.runtime.record()  # once: it calls nvidia-smi
         sizes, reports = self.reporter.flush()
         return checkpoint_metadata(
             self.job, self.metrics, step=step, wall_seconds=self.wall_seconds, computed_on=self._computed_on,
             autotune=self._autotune.keep(), bit_versions=self.state.bit_versions, report_sizes=sizes), reports
 
     @property
-    def step(self):
+    def step(self) -> int:
         """Steps done."""
         return self.inner_loop.step
 
     @property
-    def wall_seconds(self):
-        """Time of the run in all, over all starts."""
+    def wall_seconds(self) -> float:
+        """Time of the run, over all starts."""
         return self.metrics.wall_seconds + time.monotonic() - self._began
 
     @property
-    def ended_early(self):
+    def ended_early(self) -> str | None:
         """Why the run ends before its last step, in a few words; None if it doesn't."""
         return self.metrics.ended_early(self.job.config, self.step)
 
     @property
-    def is_done(self):
+    def is_done(self) -> bool:
         """Whether there is nothing left to train."""
         return self.step >= self.job.plan.total_steps or self.ended_early is not None
 
     @property
-    def evaluation_due(self):
-        """Whether this step is to be evaluated, and isn't yet."""
+    def evaluation_due(self) -> bool:
+        """Whether this step must be evaluated, and isn't yet."""
         evaluated = self.metrics.evaluation and self.metrics.evaluation["step"]
         # A run that ends elsewhere than planned (resumed with fewer steps, say) is evaluated where it ends.
         return (self.job.plan.evaluates_at(self.step) or self.is_done) and evaluated != self.step
 
-    def save(self):
-        """Begins to save what isn't saved yet, once the save before is through."""
+    def save(self) -> None:
+        """Begins to save the state if it isn't saved yet, once the previous save is finished."""
         if self.checkpoints.saved_at != self.step:
             with self.watchdog.phase("saving"):
                 collectives.require_equal_states(self.job.runtime, self.state)
                 self.checkpoints.save(self.step)
 
     @contextlib.contextmanager
-    def compiling(self):
-        """Around what compiles: it may take longer than the patience of a user who wants the run to stop."""
+    def compiling(self) -> Iterator[None]:
+        """For a block that compiles, which may take longer than a user who wants the run to stop will wait."""
         self.save()
         with self.watchdog.phase("compiling"), self.nothing_to_save("compiling"):
             yield
 
-    def nothing_to_save(self, doing):
-        """Around what may be cut short by a signal; see `StopRequest`."""
+    def nothing_to_save(self, doing: str) -> contextlib.AbstractContextManager[None]:
+        """For a block that a signal may end anywhere, as `StopRequest.nothing_to_save` describes.
+
+        Args:
+            doing: What the block does, as a user reads it.
+        """
         return self.stop.nothing_to_save(doing, self.checkpoints.wait_until_finished)
 
-    def finish_reports(self):
-        """Waits for all reports of the steps done; raises what went wrong in them."""
+    def finish_reports(self) -> None:
+        """Waits for all reports of the steps done.
+
+        Raises:
+            LockstepError: the first failure of a report or a save.
+        """
         if self.reporter:
             with self.failures:
                 self.reporter.wait()
         self.failures.check()
 
-    def close(self):
+    def close(self) -> None:
         """Ends all output of the run."""
         self.console.stop()
-        if self.checkpoints:
-            self.checkpoints.close()
-        if self.reporter:
-            # All that counts is on the disk; what fails here must not hide what the run ends with.
-            with contextlib.suppress(OSError, tf.errors.OpError):
-                self.reporter.close()
+        self._opened.close()
+
+    @staticmethod
+    def _close_reports(reporter: Reporter) -> None:
+        # All that counts is on the disk; a failure here must not hide the error that the run ends with.
+        with contextlib.suppress(OSError, tf.errors.OpError):
+            reporter.close()

@@ -20,7 +20,7 @@ from launch.workers.child_process import raise_file_limit
 from launch.workers.exit_cause import Verdict, judge
 from launch.workers.worker import Worker
 from trainer.errors import BusyError, Stopped, WorkerError
-from trainer.process.exit import tell
+from trainer.process.exit import say, tell
 from trainer.storage.folder_lock import FolderLock
 
 _PORT_SECONDS = 60.0  # for the agents to come up and find ports
@@ -28,6 +28,8 @@ _BUSY_SECONDS = 15.0  # for a port that was asked for to become free
 # After the first failure; all is over within 30 s. SIGABRT lets a worker show its stacks; None: whoever is still there
 # isn't waited for.
 _END_PLAN = ((5.0, "SIGTERM"), (12.0, "SIGABRT"), (18.0, "SIGKILL"), (23.0, None))
+# After a stop was requested, or after a worker last said that it is still at it: the same. All of it is over in 45 s.
+_STOP_PLAN = ((20.0, "SIGABRT"), (27.0, "SIGKILL"), (32.0, None))
 _BACK_OFF_SECONDS, _LONGEST_BACK_OFF = 1.0, 60.0
 _TICK_SECONDS = 0.25
 _LEFT_BEHIND = b"\r\x1b[K\x1b[?25h"  # takes away the progress line of a chief that was killed, and shows the cursor
@@ -166,20 +168,24 @@ class Supervisor:
 
     def _watch(self, workers, events):
         """Until all have ended, and all that they said is shown."""
-        plan, failed_at, asked, running = list(_END_PLAN), None, False, len(workers)
+        plan, since, running, asked, failed = list(_END_PLAN), None, len(workers), False, False
         while running:
             with contextlib.suppress(queue.Empty):
                 worker, name, value = events.get(timeout=_TICK_SECONDS)
                 running -= name == "ended"
-                if name == "ended" and value and failed_at is None:
-                    failed_at = worker.ended_at
-                elif failed_at is None:
+                if name == "ended" and value and not failed:
+                    failed, since = True, since if asked else worker.ended_at
+                elif not failed:
                     self._show(worker, name, value)
+                if name == "news" and asked and len(plan) == len(_STOP_PLAN):
+                    since = time.monotonic()  # a worker's step or save goes on
             if self._wish.signal and not asked:
                 asked = True
+                if not failed:
+                    plan, since = list(_STOP_PLAN), time.monotonic()
                 for worker in workers:
                     worker.send(signal="SIGTERM")
-            if failed_at is not None and plan and time.monotonic() - failed_at > plan[0][0]:
+            if since is not None and plan and time.monotonic() - since > plan[0][0]:
                 order = plan.pop(0)[1]
                 for worker in workers:
                     if worker.code is None and order:
@@ -190,6 +196,6 @@ class Supervisor:
     def _show(self, worker, name, value):
         if name == "out" and worker.number == 0:
             with contextlib.suppress(OSError):  # whoever read it has left; the job needs no reader
-                print(value, flush=True)
+                say(value)
         elif name == "news" and not self._wish.signal:  # what they say to it, they say because they were asked
             tell(value if worker.number == 0 else f"[worker {worker.number}] {value}")

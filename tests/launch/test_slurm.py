@@ -143,36 +143,36 @@ def test_host_lists_by_hand():
 
 
 def test_a_task_finds_its_place():
-    worker, addresses = slurm_env.find_place(TASK)
+    worker, addresses = slurm_env.find_task(TASK)
     ports = [int(address.split(":")[1]) for address in addresses]
     assert worker == 1 and [address.split(":")[0] for address in addresses] == ["node08", "node08", "node09"]
     assert len(set(ports)) == 3 and all(20000 <= port < 32000 for port in ports)
     others = {**TASK, "SLURM_NODEID": "1", "SLURM_LOCALID": "0", "SLURM_PROCID": "2"}
-    assert slurm_env.find_place(others) == (2, addresses)
-    assert slurm_env.find_place({**TASK, "LOCKSTEP_PORT": "5000"})[1] == ("node08:5000", "node08:5001", "node09:5002")
+    assert slurm_env.find_task(others) == (2, addresses)
+    assert slurm_env.find_task({**TASK, "LOCKSTEP_PORT": "5000"})[1] == ("node08:5000", "node08:5001", "node09:5002")
 
 
 def test_jobs_of_one_time_have_ports_of_their_own():
     used = [port for job in range(700, 730) for step in range(3)
-            for port in slurm_env.find_place({**TASK, "SLURM_JOB_ID": str(job), "SLURM_STEP_ID": str(step)})[1]]
+            for port in slurm_env.find_task({**TASK, "SLURM_JOB_ID": str(job), "SLURM_STEP_ID": str(step)})[1]]
     assert len(set(used)) == 30 * 3 * 3
 
 
 def test_a_shell_in_an_allocation_is_no_worker():
     alone = {**TASK, "SLURM_STEP_NUM_TASKS": "1", "SLURM_STEP_NODELIST": "node08", "SLURM_STEP_TASKS_PER_NODE": "1",
              "SLURM_LOCALID": "0"}
-    assert [slurm_env.find_place(variables) for variables in ({}, SCRIPT, alone)] == [None] * 3
-    assert slurm_env.find_place(alone, least=1)[0] == 0
+    assert [slurm_env.find_task(variables) for variables in ({}, SCRIPT, alone)] == [None] * 3
+    assert slurm_env.find_task(alone, least=1)[0] == 0
 
 
 def test_variables_that_do_not_fit_together_are_refused():
     for wrong in ({"SLURM_STEP_NODELIST": "node[08"}, {"SLURM_STEP_TASKS_PER_NODE": "3"}, {"SLURM_LOCALID": "2"},
                   {"SLURM_NODEID": "x"}, {"SLURM_STEP_NUM_TASKS": "4"}):
         with pytest.raises(UsageError, match="Slurm's variables can't be read"):
-            slurm_env.find_place({**TASK, **wrong})
+            slurm_env.find_task({**TASK, **wrong})
     for wrong in ("x", "80", "65534", "-1"):
         with pytest.raises(UsageError, match="LOCKSTEP_PORT must be from 1024 to 65533"):
-            slurm_env.find_place({**TASK, "LOCKSTEP_PORT": wrong})
+            slurm_env.find_task({**TASK, "LOCKSTEP_PORT": wrong})
 
 
 def test_who_ignores_slurm_and_who_needs_it(monkeypatch):

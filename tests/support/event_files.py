@@ -11,4 +11,4 @@ def scalars(folder, split, tag="loss"):
         accumulator.Reload()
         if tag in accumulator.Tags()["tensors"]:
             found += [event.step for event in accumulator.Tensors(tag)]
-    return found
+    return sorted(found)  # files by name are not files by time

@@ -52,7 +52,7 @@ def test_a_run_on_files_that_was_killed_ends_like_one_that_was_not(folder, tmp_p
     for name in ("through", "killed"):
         (tmp_path / name).mkdir()
     out, _ = finish(runs.start(tmp_path / "through", *flags), 0)
-    assert "10 classes" in out and "1 images or files could not be used; they weighed nothing" in out
+    assert "10 classes" in out and "1 images or files could not be used; they had no weight" in out
     process = runs.start(tmp_path / "killed", *flags)
     checkpoint = tmp_path / "killed/run/checkpoints/step-00000010/manifest.json"
     while not checkpoint.exists() and process.poll() is None:

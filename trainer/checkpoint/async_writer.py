@@ -1,9 +1,17 @@
 """Writes checkpoints beside the training: one at a time, in their order, in a thread of its own."""
 
+from __future__ import annotations
+
 import concurrent.futures
 import contextlib
 import os
 import threading
+from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from trainer.checkpoint.checkpoints import Checkpoints
 
 _NICENESS = 10
 
@@ -11,50 +19,58 @@ _NICENESS = 10
 class AsyncWriter:
     """Saves in the background.
 
-    An error of a save is raised by the next call of any method but `close`.
+    The error of a save is raised by the next call of `save`, `update_manifest`, `check` or `wait`.
 
     Args:
-        checkpoints: The run's `Checkpoints`.
+        checkpoints: The checkpoints of the run.
     """
 
-    def __init__(self, checkpoints):
+    def __init__(self, checkpoints: Checkpoints) -> None:
         self._checkpoints = checkpoints
         self._thread = concurrent.futures.ThreadPoolExecutor(1, "saver", initializer=_give_way)
-        self._running = []
+        self._running: list[concurrent.futures.Future[None]] = []
 
-    def save(self, values, metadata, reports):
-        """Begins what `Checkpoints.save` does. Call `wait` before making the copy, so that there is one at most."""
+    def save(self, values: Mapping[str, Any], metadata: Mapping[str, Any], reports: Collection[Path]) -> None:
+        """Begins what `Checkpoints.save` does. Call `wait` before copying the state, so that one copy exists at most.
+
+        Args:
+            values, metadata, reports: As in `Checkpoints.save`.
+        """
         self._begin(self._checkpoints.save, values, metadata, reports)
 
-    def update_manifest(self, step, metadata, reports):
-        """Begins what `Checkpoints.update_manifest` does, after the saves that are under way."""
+    def update_manifest(self, step: int, metadata: Mapping[str, Any], reports: Collection[Path]) -> None:
+        """Begins what `Checkpoints.update_manifest` does, after the saves that are under way.
+
+        Args:
+            step, metadata, reports: As in `Checkpoints.update_manifest`.
+        """
         self._begin(self._checkpoints.update_manifest, step, metadata, reports)
 
-    def check(self):
-        """Raises what went wrong in a save that is over."""
+    def check(self) -> None:
+        """Raises the error of a finished save, if there is one."""
         while self._running and self._running[0].done():
             self._running.pop(0).result()
 
-    def wait(self):
-        """Waits until all is on the disk."""
+    def wait(self) -> None:
+        """Waits until all saves are finished; raises the first error."""
         while self._running:
             self._running[0].result()
             self._running.pop(0)
 
-    def wait_until_finished(self):
-        """Waits until nothing is under way; whether all went well. Raises nothing; from any thread."""
+    def wait_until_finished(self) -> bool:
+        """Waits until all saves are finished, and returns whether all succeeded. Raises nothing; for any thread."""
         return all(save.exception() is None for save in tuple(self._running))
 
-    def close(self):
-        """Waits for what is under way, however it ends."""
+    def close(self) -> None:
+        """Waits until all saves are finished, and ends the thread. Raises nothing."""
         self._thread.shutdown(wait=True)
 
-    def _begin(self, write, *arguments):
+    def _begin(self, write: Callable[..., None], *arguments: Any) -> None:
         self.check()
         self._running.append(self._thread.submit(write, *arguments))
 
 
-def _give_way():
-    """Lets training go first where both want the same core; on Linux threads have a priority of their own."""
+def _give_way() -> None:
+    """Gives training precedence on a core that both need; on Linux each thread has a priority of its own."""
     with contextlib.suppress(OSError, AttributeError):
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)

@@ -1,15 +1,19 @@
-"""Checkpoints that are durable, verified before use, and fall back by themselves.
+"""Checkpoints that are durable and verified before use; a run falls back from a damaged one to the one before.
 
     checkpoints/step-00000390/state.index, state.data-…     TensorFlow's tensor bundle: name → value
-    checkpoints/step-00000390/manifest.json                 SHA-256 of each; comes last
+    checkpoints/step-00000390/manifest.json                 the SHA-256 of each file; written last
 
-A checkpoint counts once its manifest is renamed into place. Reading verifies every hash, name and shape
-before any variable changes.
+A checkpoint counts from the moment at which its manifest is renamed to its name. Reading verifies every hash, name and
+shape before any variable changes.
 """
+
+from __future__ import annotations
 
 import re
 import shutil
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from trainer.errors import DataError, StorageError, UsageError
 from trainer.process.tf_import import reason, tf
@@ -17,7 +21,12 @@ from trainer.storage import durable
 from trainer.storage.manifest import peek_manifest, read_manifest, remove_sealed, seal, write_manifest
 
 _NAME = re.compile(r"step-(\d{8,})")
-_MARGIN = 2**20  # bytes that manifests, metrics and folders may need besides
+_MARGIN = 2**20  # bytes for manifests, metrics and folders, in addition to the values
+_Manifest = dict[str, Any]
+
+
+def _allow() -> None:
+    """The guard of checkpoints whose folder needs none."""
 
 
 class Checkpoints:
@@ -25,36 +34,36 @@ class Checkpoints:
 
     Args:
         folder: The run's `checkpoints/`.
-        keep: How many of the newest stay; the best one stays besides.
+        keep: Number of the newest checkpoints that are kept; the best one is kept, too.
         guard: Called before a checkpoint counts; may raise.
     """
 
-    def __init__(self, folder, keep=3, guard=lambda: None):
+    def __init__(self, folder: Path | str, keep: int = 3, guard: Callable[[], object] = _allow) -> None:
         self.folder, self._keep, self._guard = Path(folder), keep, guard
 
-    def steps(self):
-        """Steps of the finished checkpoints, whole or not, in order."""
+    def steps(self) -> list[int]:
+        """The steps of the checkpoints that have a manifest, damaged ones included, in order."""
         return sorted(step for step, path in self._folders() if (path / "manifest.json").exists())
 
-    def path(self, step):
+    def path(self, step: int) -> Path:
         """The folder of a step's checkpoint."""
         return self.folder / f"step-{step:08d}"
 
-    def save(self, values, metadata, reports=()):
+    def save(self, values: Mapping[str, Any], metadata: Mapping[str, Any], reports: Collection[Path] = ()) -> None:
         """Writes a checkpoint, and removes those that are no longer kept.
 
         Args:
-            values: A dict of name to tensor on the host, as `TrainState.snapshot` returns it.
-            metadata: What the manifest holds besides, a JSON object.
-            reports: Files that the metadata speak of; they are made durable first.
+            values: Name to tensor on the host, as `TrainState.snapshot` returns them.
+            metadata: What the manifest holds in addition to the step and the files' hashes: a JSON object.
+            reports: Files to which the metadata refer; they are made durable before the manifest.
 
         Raises:
-            StorageError: if there is no room for it, or it can't be written.
+            StorageError: if there is no room for the checkpoint, or it can't be written.
         """
         step = int(values["step"])
         path = self.path(step)
         if self._read(step)[0]:
-            self.update_manifest(step, metadata, reports)  # the state of a step is what it is
+            self.update_manifest(step, metadata, reports)  # the state of a step can't change
             return
         remove_sealed(path)
         self.require_room(values, f"the checkpoint of step {step:,}")
@@ -69,52 +78,52 @@ class Checkpoints:
             seal(path, {"step": step, **metadata})
         except (tf.errors.OpError, OSError) as error:
             shutil.rmtree(path, ignore_errors=True)
-            said = reason(error) if isinstance(error, tf.errors.OpError) else error.strerror
-            raise StorageError(f"the checkpoint of step {step:,} could not be written: {said}",
+            cause = reason(error) if isinstance(error, tf.errors.OpError) else error.strerror
+            raise StorageError(f"the checkpoint of step {step:,} could not be written: {cause}",
                                "make room or repair the folder; the checkpoint before it is kept") from None
         self._remove_old()
 
-    def update_manifest(self, step, metadata, reports=()):
-        """Adds to a checkpoint what was learned about its step later, such as its evaluation.
+    def update_manifest(self, step: int, metadata: Mapping[str, Any], reports: Collection[Path] = ()) -> None:
+        """Adds to a checkpoint's manifest what became known about its step later, such as its evaluation.
 
         Args:
-            step: Which.
+            step: The step of the checkpoint.
             metadata, reports: As in `save`.
 
         Raises:
-            StorageError: if its manifest is damaged by now.
+            StorageError: if the manifest is damaged by now.
         """
         manifest, fault = peek_manifest(self.path(step))
-        if fault:
+        if manifest is None:
             raise StorageError(f"checkpoint of step {step:,} was damaged while the run was going on: {fault}",
                                "check what else writes into the folder, then run the same command again")
         durable.flush_all(reports)
         write_manifest(self.path(step), {**manifest, **metadata})
         self._remove_old()
 
-    def require_room(self, values, what):
-        """Looks whether a checkpoint of `values` fits on the disk.
+    def require_room(self, values: Mapping[str, Any], what: str) -> None:
+        """Checks whether a checkpoint of `values` fits on the disk.
 
         Args:
-            values: Tensors or variables by name.
-            what: What is to be written, for people.
+            values: Name to tensor or variable.
+            what: What is to be written, as a user reads it.
 
         Raises:
-            StorageError: if it doesn't.
+            StorageError: if the checkpoint doesn't fit.
         """
         durable.require_room(self.folder, sum(_bytes(value) for value in values.values()) + _MARGIN, what)
 
-    def newest_sound(self, warn):
-        """Finds the newest checkpoint that is what was written.
+    def newest_sound(self, warn: Callable[[str], object]) -> _Manifest | None:
+        """Finds the newest checkpoint that is not damaged.
 
         Args:
-            warn: Is called with a sentence for each that isn't.
+            warn: Called with a sentence for each damaged checkpoint that is newer.
 
         Returns:
-            Its manifest, or None if there is none at all.
+            The checkpoint's manifest, or None if there are no checkpoints.
 
         Raises:
-            StorageError: if there are checkpoints and none is sound.
+            StorageError: if there are checkpoints and all are damaged.
         """
         steps = self.steps()
         for step in reversed(steps):
@@ -127,44 +136,46 @@ class Checkpoints:
                                "restore the folder from a backup, or start anew with another --model_dir")
         return None
 
-    def best_step(self):
+    def best_step(self) -> int | None:
         """The step of the best evaluated checkpoint, or None. The earlier one wins a tie."""
         scores = {step: accuracy for step in self.steps() if (accuracy := self._accuracy(step)) is not None}
-        return max(scores, key=lambda step: (scores[step], -step)) if scores else None
+        # The steps are in order, and the first of equals is the maximum.
+        return max(scores, key=scores.__getitem__, default=None)
 
-    def find(self, name):
-        """The sound checkpoint that a user names.
+    def find(self, name: str) -> _Manifest:
+        """Finds and verifies the checkpoint that a user names.
 
         Args:
             name: latest, best, or a step.
 
         Returns:
-            Its manifest.
+            The checkpoint's manifest.
 
         Raises:
             DataError: if there is no such checkpoint.
-            StorageError: if it is damaged.
+            StorageError: if the checkpoint is damaged.
         """
-        there = ", ".join(map(str, self.steps())) or "none"
+        steps = ", ".join(map(str, self.steps())) or "none"
         step = {"latest": max(self.steps(), default=None), "best": self.best_step()}.get(name, name)
         if step is None or not str(step).isdecimal() or int(step) not in self.steps():
-            raise DataError(f"there is no checkpoint {name!r} in {self.folder}; there are: {there}",
+            raise DataError(f"there is no checkpoint {name!r} in {self.folder}; there are: {steps}",
                             "name latest, best or one of these steps with --checkpoint, or train first")
         manifest, fault = self._read(int(step))
         if not manifest:
             raise StorageError(f"checkpoint of step {step} is damaged: {fault}",
-                               f"name another with --checkpoint; there are: {there}")
+                               f"name another with --checkpoint; there are: {steps}")
         return manifest
 
-    def restore(self, variables, manifest):
-        """Puts a sound checkpoint's values into variables; all of them, or none.
+    def restore(self, variables: Mapping[str, tf.Variable], manifest: Mapping[str, Any]) -> None:
+        """Assigns the values of a verified checkpoint to variables: to all of them, or to none.
 
         Args:
-            variables: A dict of name to `tf.Variable`; the checkpoint may hold more.
-            manifest: As `find` and `newest_sound` return it.
+            variables: Name to variable; the checkpoint may hold more values.
+            manifest: The checkpoint's manifest, as `find` and `newest_sound` return it.
 
         Raises:
-            UsageError: if it is the checkpoint of something else.
+            StorageError: if the checkpoint can't be opened any more.
+            UsageError: if the checkpoint lacks a variable, or holds it in another shape.
         """
         reader = self._open(manifest)
         shapes = reader.get_variable_to_shape_map()
@@ -178,8 +189,16 @@ class Checkpoints:
         for name, variable in variables.items():
             variable.assign(values[name])
 
-    def restore_all(self, variables, manifest):
-        """As `restore`, for a state that must take up all that the checkpoint holds."""
+    def restore_all(self, variables: Mapping[str, tf.Variable], manifest: Mapping[str, Any]) -> None:
+        """Restores variables that must be all that the checkpoint holds.
+
+        Args:
+            variables, manifest: As in `restore`.
+
+        Raises:
+            StorageError: as `restore`.
+            UsageError: as `restore`, and if the checkpoint holds more values.
+        """
         held = set(self._open(manifest).get_variable_to_shape_map())
         if more := sorted(held - set(variables)):
             raise UsageError(f"the checkpoint of step {manifest['step']:,} is of another model or optimizer: it also "
@@ -187,7 +206,8 @@ class Checkpoints:
                              "use the model that the run began with, or start anew with another --model_dir")
         self.restore(variables, manifest)
 
-    def _open(self, manifest):
+    def _open(self, manifest: Mapping[str, Any]) -> Any:
+        """TensorFlow's reader of a checkpoint's values."""
         try:
             return tf.train.load_checkpoint(str(self.path(manifest["step"]) / "state"))
         except (tf.errors.OpError, ValueError) as error:
@@ -196,43 +216,45 @@ class Checkpoints:
                                "a run that goes on may have replaced it by newer ones: run the same command again"
                                ) from None
 
-    def clear_leftovers(self):
-        """Removes what a killed run left unfinished."""
+    def clear_leftovers(self) -> None:
+        """Removes unfinished checkpoints, which a killed run left."""
         for _, path in self._folders():
             if not (path / "manifest.json").exists():
                 shutil.rmtree(path, ignore_errors=True)
 
-    def forget_after(self, step):
-        """Removes checkpoints of later steps: damaged ones that the run fell back from."""
+    def forget_after(self, step: int) -> None:
+        """Removes the checkpoints of later steps: they are damaged, and the run fell back from them."""
         for later in self.steps():
             if later > step:
                 remove_sealed(self.path(later))
 
-    def _folders(self):
-        """(step, folder) of all checkpoints, finished or not. What users put beside them is theirs."""
+    def _folders(self) -> Iterator[tuple[int, Path]]:
+        """(step, folder) of all checkpoints, finished or not; other files and folders are the user's."""
         for path in self.folder.glob("step-*"):
             if (name := _NAME.fullmatch(path.name)) and path == self.path(int(name[1])):
                 yield int(name[1]), path
 
-    def _read(self, step):
-        """As `files.read_manifest`, of a step's checkpoint."""
+    def _read(self, step: int) -> tuple[_Manifest | None, str | None]:
+        """(manifest, fault) of a step's checkpoint, as `manifest.read_manifest` returns them."""
         manifest, fault = read_manifest(self.path(step))
         if manifest and manifest.get("step") != step:
             return None, f"its manifest is of step {manifest.get('step')!r}"
         return manifest, fault
 
-    def _accuracy(self, step):
+    def _accuracy(self, step: int) -> float | None:
+        """The accuracy of a step's evaluation; None if the step wasn't evaluated."""
         manifest, _ = peek_manifest(self.path(step))
         evaluation = (manifest or {}).get("evaluation")
         accuracy = evaluation.get("accuracy") if isinstance(evaluation, dict) else None
         return accuracy if isinstance(accuracy, float | int) else None
 
-    def _remove_old(self):
+    def _remove_old(self) -> None:
         kept = set(self.steps()[-self._keep:]) | {self.best_step()}
         for step in self.steps():
             if step not in kept:
                 remove_sealed(self.path(step))
 
 
-def _bytes(value):
+def _bytes(value: Any) -> int:
+    """The size of a tensor or variable."""
     return tf.TensorShape(value.shape).num_elements() * tf.as_dtype(value.dtype).size

@@ -1,4 +1,4 @@
-"""The commands of `python -m trainer`: a file each, with its `Options` and `run(options)`.
+"""The commands of `python -m trainer`: one file each, with its `Options` and `run(options)`.
 
-They import TensorFlow only once they run, so that a wrong flag is answered at once.
+A command imports TensorFlow when it runs, not when its module is loaded, so that a wrong flag is answered at once.
 """

@@ -1,6 +1,7 @@
 """What the commands on a finished or stopped run share: its settings, its data, its model."""
 
 import dataclasses
+from typing import TYPE_CHECKING, Any
 
 from trainer.config import Config
 from trainer.distributed.cluster import Cluster
@@ -8,67 +9,82 @@ from trainer.options import Checked, option
 from trainer.process.exit import tell
 from trainer.storage.model_dir import ModelDir
 
+if TYPE_CHECKING:
+    import keras
+
+    from trainer.data.dataset import Dataset
+    from trainer.plan import Job
+
 
 @dataclasses.dataclass(frozen=True)
 class TrainedOptions(Checked):
-    """A run and one of its checkpoints."""
+    """The options of a command on a run and one of its checkpoints."""
 
-    model_dir: str = option("", "of the run")
-    checkpoint: str = option("latest", "latest, best, or a step")
-    data_dir: str = option("", "where the data is; default: as in training")
-    num_gpus: int = option(-1, "-1: all visible (predict and export: one); 0: CPU; N: exactly N or an error", least=-1)
+    model_dir: str = option("", "folder of the run")
+    checkpoint: str = option("latest", "checkpoint to use: latest, best, or a step")
+    data_dir: str = option("", "folder of the data; default: the same as in training")
+    num_gpus: int = option(-1, "number of GPUs: -1 for all visible (predict and export: one), 0 for the CPU, N for "
+                           "exactly N or an error", least=-1)
 
-    def problems(self):
-        """See `Checked.problems`."""
-        missing = [] if self.model_dir else ["--model_dir is needed: the folder of a run"]
+    def problems(self) -> list[str]:
+        """All that is wrong with the values, as `Checked.problems` describes it."""
+        problems = super().problems()
+        if not self.model_dir:
+            problems.append("--model_dir is needed: the folder of a run")
         if not (self.checkpoint in ("latest", "best") or self.checkpoint.isdecimal()):
-            missing.append(f"--checkpoint must be latest, best or a step; received {self.checkpoint!r}")
-        return super().problems() + missing
+            problems.append(f"--checkpoint must be latest, best or a step; received {self.checkpoint!r}")
+        return problems
 
 
 class TrainedRun:
-    """A run that is there to be used.
+    """The settings, the data and a checkpoint of a run, with devices that are started.
 
     Args:
-        options: A `TrainedOptions`.
+        options: The run and its checkpoint.
         **devices: Further settings for `runtime.start`, such as virtual_devices.
 
     Attributes:
-        model_dir: Its `ModelDir`.
-        config: Its `Config`, with the options' devices and data_dir.
-        runtime: The `Runtime`, started.
-        classes, image_shape: Of its data.
-        manifest: Of the checkpoint that the options name.
+        model_dir: The run's folder.
+        config: The run's settings, with the options' devices and data_dir.
+        runtime: The devices, started.
+        classes: The class names of the run's data, in the order of the labels.
+        image_shape: (height, width, channels) of the model's input.
+        checkpoints: The run's checkpoints.
+        manifest: The manifest of the checkpoint that the options name.
+
+    Raises:
+        DataError: if the folder is not a run directory, or has no such checkpoint.
+        DeviceError: if a device that was asked for is missing.
+        StorageError: if the checkpoint is damaged.
     """
 
-    def __init__(self, options, **devices):
-        from trainer.process import tf_import  # noqa: F401  first: it keeps back what TensorFlow says while it is imported
+    def __init__(self, options: TrainedOptions, **devices: Any) -> None:
+        from trainer.process import tf_import  # noqa: F401  first: it keeps back what TensorFlow logs while it is imported
 
         # isort: split
         from trainer.checkpoint.checkpoints import Checkpoints
         from trainer.distributed import runtime
 
         self.model_dir = ModelDir(options.model_dir)
-        facts = self.model_dir.read_config()
-        config = Config.from_mapping(facts["given"])
+        saved = self.model_dir.read_config()
+        config = Config.from_mapping(saved["given"])
         self.config = dataclasses.replace(config, model_dir=options.model_dir, num_gpus=options.num_gpus,
                                           data_dir=options.data_dir or config.data_dir,
                                           **{"virtual_devices": 0, "strategy": "auto", **devices})
-        self.classes, self.image_shape = facts["data"]["classes"], tuple(facts["data"]["image_shape"])
+        self.classes: list[str] = saved["data"]["classes"]
+        height, width, channels = saved["data"]["image_shape"]
+        self.image_shape: tuple[int, int, int] = height, width, channels
         self.checkpoints = Checkpoints(self.model_dir.checkpoints)
         self.manifest = self.checkpoints.find(options.checkpoint)
         self.runtime = runtime.start(self.config, Cluster())
         for warning in self.runtime.warnings:
             tell(f"lockstep: warning: {warning}")
 
-    def model(self, precision=None):
+    def model(self, precision: str | None = None) -> "keras.Model":
         """The model with the checkpoint's weights.
 
         Args:
-            precision: What it computes in; None for what the runtime says.
-
-        Returns:
-            A `keras.Model`.
+            precision: The precision of its computation; None for the runtime's.
         """
         from trainer import models
         from trainer.train.state import model_variables
@@ -79,18 +95,22 @@ class TrainedRun:
         self.checkpoints.restore(model_variables(model), self.manifest)
         return model
 
-    def job(self, **settings):
-        """The `Job` of the run, with other settings where they are given."""
+    def job(self, **settings: Any) -> "Job":
+        """The `Job` of the run on one replica.
+
+        Args:
+            **settings: Settings that replace the run's own.
+        """
         from trainer.plan import Job, make_plan
 
         config, data = dataclasses.replace(self.config, **settings), self.data()
         return Job(config, make_plan(config, data.train.size, 1), self.runtime, data)
 
-    def data(self):
-        """The `Dataset` that the run trained on.
+    def data(self) -> "Dataset":
+        """The data set that the run trained on.
 
         Raises:
-            DataError: if it is another one now.
+            DataError: if the data has changed.
         """
         from trainer.data.dataset import load
 

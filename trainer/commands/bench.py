@@ -6,11 +6,16 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 from trainer.config import Config
 from trainer.distributed.cluster import Cluster
 from trainer.errors import DeviceError
 from trainer.options import Checked, option
+
+if TYPE_CHECKING:
+    from trainer.distributed.runtime import Runtime
 
 _NOT_MEASURED = ("replicas", "seconds", "repeats", "json")
 
@@ -19,7 +24,8 @@ _NOT_MEASURED = ("replicas", "seconds", "repeats", "json")
 class Options(Checked):
     """python -m trainer bench: the training step as `trainer.main` runs it, timed; each count in its own process."""
 
-    replicas: tuple[str, ...] = option(("1", "2", "4"), "a comma list: GPUs, or logical devices where there is none")
+    replicas: tuple[str, ...] = option(("1", "2", "4"), "comma list of replica counts: GPUs, or logical devices on a "
+                                       "machine without GPUs")
     dataset: str = Config.__dataclass_fields__["dataset"]
     data_dir: str = Config.__dataclass_fields__["data_dir"]
     model: str = Config.__dataclass_fields__["model"]
@@ -27,52 +33,52 @@ class Options(Checked):
     augment: tuple[str, ...] = Config.__dataclass_fields__["augment"]
     input: str = Config.__dataclass_fields__["input"]
     optimizer: str = Config.__dataclass_fields__["optimizer"]
-    num_gpus: int = option(-1, "-1: on GPUs if there are any; 0: on the CPU", least=-1, most=0)
+    num_gpus: int = option(-1, "-1: measure on GPUs if there are any; 0: on the CPU", least=-1, most=0)
     precision: str = Config.__dataclass_fields__["precision"]
     xla: str = Config.__dataclass_fields__["xla"]
-    seconds: float = option(1.0, "of each timed stretch", above=0)
-    repeats: int = option(5, "timed stretches; the median, the least and the most are printed", least=1)
+    seconds: float = option(1.0, "seconds of each timed stretch", above=0)
+    repeats: int = option(5, "number of timed stretches; the median, the least and the most are printed", least=1)
     json: bool = option(False, "print a JSON object per replica count and line")
 
-    def problems(self):
-        """See `Checked.problems`."""
-        wrong = [text for text in self.replicas if not text.isdecimal() or int(text) < 1]
-        found = [f"--replicas is a comma list of whole numbers above 0; received {','.join(wrong)!r}"] if wrong else []
-        return super().problems() + found + ([] if self.replicas else ["--replicas names no number"])
+    def problems(self) -> list[str]:
+        """All that is wrong with the values, as `Checked.problems` describes it."""
+        problems = super().problems()
+        if wrong := [text for text in self.replicas if not text.isdecimal() or int(text) < 1]:
+            problems.append(f"--replicas is a comma list of whole numbers above 0; received {','.join(wrong)!r}")
+        if not self.replicas:
+            problems.append("--replicas names no number")
+        return problems
 
 
-def run(options):
-    """Prints a table, a row per replica count.
-
-    Args:
-        options: The `Options`.
-    """
+def run(options: Options) -> None:
+    """Prints a table, a row per replica count."""
     if len(options.replicas) == 1:
         _show([_measure(options, int(options.replicas[0]))], options)
         return
     rows = []
     for count in options.replicas:
         # Logical devices can't change once TensorFlow has started.
-        answer = subprocess.run([sys.executable, "-m", "trainer", "bench", *_words(options), f"--replicas={count}",
-                                 "--json"], capture_output=True, text=True)
-        if answer.returncode:
+        child = subprocess.run([sys.executable, "-m", "trainer", "bench", *_arguments(options), f"--replicas={count}",
+                                "--json"], capture_output=True, text=True)
+        if child.returncode:
             if rows:
                 _show(rows, options)
-            sys.stderr.write(answer.stderr)
-            # Fewer GPUs than the next count asks for: what could be measured was.
-            sys.exit(0 if answer.returncode == DeviceError.code and rows else answer.returncode)
-        rows.append(json.loads(answer.stdout.strip().splitlines()[-1]))
+            sys.stderr.write(child.stderr)
+            # With fewer GPUs than the next count asks for, all counts that can be measured have been.
+            sys.exit(0 if child.returncode == DeviceError.code and rows else child.returncode)
+        rows.append(json.loads(child.stdout.strip().splitlines()[-1]))
     _show(rows, options)
 
 
-def _words(options):
-    """The options as words of a command line."""
+def _arguments(options: Options) -> list[str]:
+    """The options as arguments of a command line, without --replicas and --json."""
     values = {name: value for name, value in dataclasses.asdict(options).items() if name not in ("replicas", "json")}
     return [f"--{name}={','.join(value) if isinstance(value, (list, tuple)) else value}"
             for name, value in values.items()]
 
 
-def _measure(options, count):
+def _measure(options: Options, count: int) -> dict[str, Any]:
+    """Starts `count` replicas, and measures the step on them."""
     from trainer.distributed import runtime
     from trainer.distributed.devices import choice
 
@@ -83,16 +89,11 @@ def _measure(options, count):
     return _measure_on(runtime.start(config, Cluster()), config, options)
 
 
-def _measure_on(runtime, config, options):
-    """Times the step on real input, on one batch again and again, and the input alone.
-
-    Args:
-        runtime: The `Runtime`.
-        config: The `Config`.
-        options: The `Options`.
+def _measure_on(runtime: "Runtime", config: Config, options: Options) -> dict[str, Any]:
+    """Times the step on real input, the step on one batch again and again, and the input alone.
 
     Returns:
-        A dict of what was measured.
+        What was measured: a row of the table, as `--json` prints it.
     """
     from trainer.data.dataset import load
     from trainer.data.pipeline import iterate, open_feed
@@ -105,37 +106,37 @@ def _measure_on(runtime, config, options):
     plan = make_plan(config, data.train.size, runtime.replicas)
     job = Job(config, plan, runtime, data)
     state = TrainState(job)
-    real, by_host = (open_feed(dataclasses.replace(job, config=dataclasses.replace(config, input=way)), first_step=0)
-                     for way in (config.input, "host"))
+    real, by_host = (open_feed(dataclasses.replace(job, config=dataclasses.replace(config, input=location)),
+                               first_step=0) for location in (config.input, "host"))
     same = [iterate(tf.data.Dataset.from_tensors(next(iterator)).repeat(), 1, device, runtime.kind)
             for iterator, device in zip(by_host.iterators, runtime.devices, strict=True)]
     synthetic = by_host._replace(iterators=same)
 
     @tf.function
-    def draw(steps):
+    def read(steps: tf.Tensor) -> tf.Tensor:
         for _ in tf.range(steps):
             for iterator in real.iterators:
                 next(iterator)
         return steps
 
     began = time.perf_counter()
-    steps = {name: make_train_loop(job, state, feed)
-             for name, feed in (("real", real), ("synthetic", synthetic))}
-    steps["input_alone"] = draw
-    times = {name: _time(function, options) for name, function in steps.items()}
-    result = {"replicas": runtime.replicas, "devices": runtime.sentence(), "model": config.model,
-              "batch_size": config.batch_size, "dataset": config.dataset}
+    functions: dict[str, Callable[..., Any]] = {name: make_train_loop(job, state, feed)
+                                                for name, feed in (("real", real), ("synthetic", synthetic))}
+    functions["input_alone"] = read
+    times = {name: _time(function, options) for name, function in functions.items()}
+    result: dict[str, Any] = {"replicas": runtime.replicas, "devices": runtime.sentence(), "model": config.model,
+                              "batch_size": config.batch_size, "dataset": config.dataset}
     for name, seconds in times.items():
         result[f"{name}_step_ms"] = [round(1e3 * value, 4) for value in sorted(seconds)]
         result[f"{name}_images_per_second"] = round(config.batch_size / statistics.median(seconds), 1)
     return {**result, "wall_seconds": round(time.perf_counter() - began, 1)}
 
 
-def _time(function, options):
-    """Seconds per step of several stretches, after one that compiles and one that finds their length."""
+def _time(function: Callable[..., Any], options: Options) -> list[float]:
+    """Seconds per step of several stretches, after one that compiles and two that find their length."""
     from trainer.process.tf_import import tf
 
-    def stretch(count):
+    def stretch(count: int) -> float:
         began = time.perf_counter()
         for tensor in tf.nest.flatten(function(tf.constant(count, tf.int32))):
             if tensor is not None:  # no ids without a ledger
@@ -148,7 +149,8 @@ def _time(function, options):
     return [stretch(count) for _ in range(options.repeats)]
 
 
-def _show(rows, options):
+def _show(rows: Sequence[dict[str, Any]], options: Options) -> None:
+    """Prints the results, as JSON or as a table."""
     if options.json:
         for row in rows:
             print(json.dumps(row))

@@ -3,11 +3,16 @@
 import dataclasses
 import subprocess
 import sys
+from typing import TYPE_CHECKING
 
 from trainer.config import Config
 from trainer.distributed.cluster import Cluster
 from trainer.errors import DataError, DeviceError
 from trainer.options import Checked, option
+from trainer.process.exit import say
+
+if TYPE_CHECKING:
+    from trainer.distributed.runtime import Runtime
 
 _SHOWN_LINES = 20
 
@@ -23,38 +28,35 @@ class Options(Checked):
     num_gpus: int = Config.__dataclass_fields__["num_gpus"]
     virtual_devices: int = Config.__dataclass_fields__["virtual_devices"]
     xla: str = Config.__dataclass_fields__["xla"]
-    self_test: str = option("", "only one test, in this process", choices=("", "all_reduce", "compile"))
+    self_test: str = option("", "run only this test, in this process", choices=("", "all_reduce", "compile"))
 
 
-def run(options):
-    """Prints what there is.
-
-    Args:
-        options: The `Options`.
+def run(options: Options) -> None:
+    """Prints the devices and the results of their tests, or the problems of a data set.
 
     Raises:
         DataError: with everything that is wrong with the data.
-        DeviceError: if the devices can't work, or not together.
+        DeviceError: if the devices can't work, or can't work together.
     """
     if options.data:
-        _look_at_data(options)
+        _check_data(options)
     elif options.self_test:
         from trainer.distributed.devices import self_tests
 
         self_tests.TESTS[options.self_test](_started(options))
     else:
-        _look_at_machine(options)
+        _check_machine(options)
 
 
-def _started(options):
+def _started(options: Options) -> "Runtime":
     from trainer.distributed import runtime
 
     config = Config(num_gpus=options.num_gpus, virtual_devices=options.virtual_devices, xla=options.xla)
     return runtime.start(config, Cluster())
 
 
-def _look_at_machine(options):
-    devices = _started(options)
+def _check_machine(options: Options) -> None:
+    runtime = _started(options)
     import keras
     import numpy as np
 
@@ -65,39 +67,43 @@ def _look_at_machine(options):
     print(f"python {sys.version.split()[0]}, tensorflow {tf.__version__}, keras {keras.__version__}, "
           f"numpy {np.__version__}; built for CUDA {built.get('cuda_version', '–')}, cuDNN "
           f"{built.get('cudnn_version', '–')}")
-    for line in self_tests.describe(devices):
+    for line in self_tests.describe(runtime):
         print(line)
-    for warning in devices.warnings:
+    for warning in runtime.warnings:
         print(f"warning: {warning}")
-    print(f"training would use: {devices.sentence()}")
+    print(f"training would use: {runtime.sentence()}")
     for name in self_tests.TESTS:
-        print(_test(name, devices, options))
+        print(_test(name, runtime, options))
 
 
-def _test(name, devices, options):
-    """What a self-test in a process of its own says: native code that hangs or aborts can't be ended from within."""
-    words = [f"--self_test={name}", f"--num_gpus={options.num_gpus}", f"--virtual_devices={options.virtual_devices}",
+def _test(name: str, runtime: "Runtime", options: Options) -> str:
+    """What a self-test prints, in a process of its own: native code that hangs or aborts can't be ended from within.
+
+    Raises:
+        DeviceError: if the test fails, or doesn't end.
+    """
+    flags = [f"--self_test={name}", f"--num_gpus={options.num_gpus}", f"--virtual_devices={options.virtual_devices}",
              f"--xla={options.xla}"]
-    what = {"all_reduce": f"the all-reduce between {devices.replicas} replicas",
-            "compile": f"a convolution on {devices.devices[0]}"}[name]
-    hint = {"all_reduce": "try fewer devices with --num_gpus; NCCL_DEBUG=INFO says what it waits for",
-            "compile": "python -m trainer doctor names the libraries in use; see README, On a GPU box"}[name]
-    limit = devices.kind.self_test_seconds
+    what = {"all_reduce": f"the all-reduce between {runtime.replicas} replicas",
+            "compile": f"a convolution on {runtime.devices[0]}"}[name]
+    fix = {"all_reduce": "try fewer devices with --num_gpus; NCCL_DEBUG=INFO says what it waits for",
+           "compile": "python -m trainer doctor names the libraries in use; see README, On a GPU box"}[name]
+    limit = runtime.kind.self_test_seconds
     try:
-        done = subprocess.run([sys.executable, "-m", "trainer", "doctor", *words], text=True, capture_output=True,
-                              timeout=limit, errors="replace")
+        child = subprocess.run([sys.executable, "-m", "trainer", "doctor", *flags], text=True, capture_output=True,
+                               timeout=limit, errors="replace")
     except subprocess.TimeoutExpired:
-        raise DeviceError(f"{what} did not end in {limit:.0f} s", hint) from None
-    if done.returncode:
-        said = done.stderr.strip().splitlines()[-_SHOWN_LINES:] or ["no message"]
-        raise DeviceError("\n  ".join([f"{what} failed (exit {done.returncode}):", *said]), hint)
-    return done.stdout.strip()
+        raise DeviceError(f"{what} did not end in {limit:.0f} s", fix) from None
+    if child.returncode:
+        messages = child.stderr.strip().splitlines()[-_SHOWN_LINES:] or ["no message"]
+        raise DeviceError("\n  ".join([f"{what} failed (exit {child.returncode}):", *messages]), fix)
+    return child.stdout.strip()
 
 
-def _look_at_data(options):
+def _check_data(options: Options) -> None:
     from concurrent.futures import ThreadPoolExecutor
 
-    from trainer.process import tf_import  # noqa: F401  first: it keeps back what TensorFlow says while it is imported
+    from trainer.process import tf_import  # noqa: F401  first: it keeps back what TensorFlow logs while it is imported
 
     # isort: split
     from trainer.data.dataset import load
@@ -107,7 +113,7 @@ def _look_at_data(options):
 
     data = load(Config(dataset=options.dataset, data_dir=options.data_dir, max_bad_records=2**31,
                        validation_fraction=options.validation_fraction))
-    print(data.sentence())
+    say(data.sentence())
     for split in (data.train, data.test):
         if not isinstance(split, EncodedSplit):
             continue

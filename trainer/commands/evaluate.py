@@ -5,6 +5,7 @@ import json
 
 from trainer.commands._trained_run import TrainedOptions, TrainedRun
 from trainer.options import option
+from trainer.process.exit import say
 
 _LISTED = 12  # classes
 
@@ -17,18 +18,15 @@ class Options(TrainedOptions):
     json: bool = option(False, "print a JSON object")
 
 
-def run(options):
-    """Prints loss and accuracy.
-
-    Args:
-        options: The `Options`.
-    """
+def run(options: Options) -> None:
+    """Prints loss and accuracy, of the whole split and by class."""
     trained = TrainedRun(options, virtual_devices=options.virtual_devices)
     from trainer.train.evaluation import Evaluator
 
     data, runtime = trained.data(), trained.runtime
-    rows = max(1, trained.config.batch_size // runtime.replicas)
-    result = Evaluator(trained.model(), data.test, runtime, per_replica_batch_size=rows).run()
+    per_replica_batch_size = max(1, trained.config.batch_size // runtime.replicas)
+    result = Evaluator(trained.model(), data.test, runtime, per_replica_batch_size=per_replica_batch_size).run()
+    assert result is not None  # nothing stops this evaluation
     step = trained.manifest["step"]
     if options.json:
         print(json.dumps({"step": step, "epoch": trained.manifest["epoch"], "eval_accuracy": result.accuracy,
@@ -40,5 +38,5 @@ def run(options):
         ranked = sorted((accuracy, name) for accuracy, name in zip(result.class_accuracy, data.classes, strict=True)
                         if accuracy is not None)
         shown = ranked if len(ranked) <= _LISTED else ranked[:_LISTED]
-        print(f"by class, the worst first{'' if shown is ranked else f' (of {len(ranked):,})'}: "
+        say(f"by class, the worst first{'' if shown is ranked else f' (of {len(ranked):,})'}: "
               + ", ".join(f"{name} {accuracy:.1%}" for accuracy, name in shown))

@@ -5,6 +5,7 @@ import dataclasses
 from trainer.commands._trained_run import TrainedOptions, TrainedRun
 from trainer.config import EXPORTS
 from trainer.options import option
+from trainer.process.exit import say
 from trainer.storage.model_dir import ModelDir
 
 
@@ -12,21 +13,17 @@ from trainer.storage.model_dir import ModelDir
 class Options(TrainedOptions):
     """python -m trainer export --model_dir=D: writes export/ again and measures each format."""
 
-    export: tuple[str, ...] = option(EXPORTS, "a comma list", choices=EXPORTS)
+    export: tuple[str, ...] = option(EXPORTS, "comma list of formats", choices=EXPORTS)
 
-    def problems(self):
-        """See `Checked.problems`."""
+    def problems(self) -> list[str]:
+        """All that is wrong with the values, as `Checked.problems` describes it."""
         return super().problems() + ([] if self.export else ["--export names no format"])
 
 
-def run(options):
-    """Writes the exports and prints where they are.
-
-    Args:
-        options: The `Options`.
-    """
+def run(options: Options) -> None:
+    """Writes the exports, and prints their paths, accuracies and sizes."""
     model_dir = ModelDir(options.model_dir)
-    model_dir.read_config()  # nothing is written into what is no run
+    model_dir.read_config()  # nothing is written into a folder that is not a run directory
     model_dir.lock()  # a run that is training may be about to export, too
     try:
         _export(options)
@@ -34,12 +31,12 @@ def run(options):
         model_dir.unlock()
 
 
-def _export(options):
+def _export(options: Options) -> None:
     trained = TrainedRun(options, strategy="one_device" if options.num_gpus < 0 else "auto")
     from trainer.export.exporter import export
 
     results = export(trained.job(export=options.export), trained.model("float32"), None,
                      folder=trained.model_dir.export)
     for name, result in results.items():
-        print(f"{name:<12} {trained.model_dir.root / result['path']}   accuracy {result['accuracy']:.2%}, "
+        say(f"{name:<12} {trained.model_dir.root / result['path']}   accuracy {result['accuracy']:.2%}, "
               f"{result['bytes'] / 1e6:.2f} MB")

@@ -3,35 +3,42 @@
 import csv
 import dataclasses
 import json
+import operator
 import sys
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
 from trainer.commands._trained_run import TrainedOptions, TrainedRun
 from trainer.errors import DataError
 from trainer.options import option
+from trainer.process.exit import printable
+
+if TYPE_CHECKING:
+    import numpy as np
 
 POSITIONAL = "files"
-_ROWS = 64
+_CHUNK_SIZE = 64  # images
 
 
 @dataclasses.dataclass(frozen=True)
 class Options(TrainedOptions):
     """python -m trainer predict --model_dir=D FILE…: what the model sees in image files."""
 
-    files: tuple[str, ...] = option((), "images")
+    files: tuple[str, ...] = option((), "image files")
     json: bool = option(False, "print a JSON object per image and line")
     csv: bool = option(False, "print comma-separated values")
 
-    def problems(self):
-        """See `Checked.problems`."""
+    def problems(self) -> list[str]:
+        """All that is wrong with the values, as `Checked.problems` describes it."""
         return (super().problems() + ([] if self.files else ["name at least one image file"])
                 + (["--json and --csv exclude each other"] if self.json and self.csv else []))
 
 
-def run(options):
+def run(options: Options) -> None:
     """Prints a row per image.
 
-    Args:
-        options: The `Options`.
+    Raises:
+        DataError: if a file is not an image that can be read.
     """
     trained = TrainedRun(options, strategy="one_device" if options.num_gpus < 0 else "auto")
     from trainer.export.serving import Serving
@@ -40,14 +47,14 @@ def run(options):
     classify = serving.signatures()["serving_default"]
     rows, names = [], iter(options.files)
     for images in _images(options.files, trained.image_shape):
-        answer = classify(images=images)
-        for probabilities, best in zip(answer["probabilities"].numpy(), answer["class"].numpy(), strict=True):
+        outputs = classify(images=images)
+        for probabilities, best in zip(outputs["probabilities"].numpy(), outputs["class"].numpy(), strict=True):
             rows.append({"file": next(names), "class": trained.classes[best], "probability": float(probabilities[best]),
                          "probabilities": dict(zip(trained.classes, map(float, probabilities), strict=True))})
     _print(rows, options)
 
 
-def _images(names, image_shape):
+def _images(names: Sequence[str], image_shape: tuple[int, int, int]) -> "Iterator[np.ndarray]":
     """Image files as the model takes them: chunks of uint8 [n, height, width, channels]."""
     import numpy as np
 
@@ -57,23 +64,24 @@ def _images(names, image_shape):
     from trainer.data.sources.folder import FolderSplit
     from trainer.export.serving import resize
 
-    bad, looks = BadExamples(len(names)), HeaderTable.join([pillow_reader.look(name) for name in names])
-    split = FolderSplit("", names, np.zeros(len(names)), looks, image_shape[0], (), bad)
-    problems = [problem for problem in bad.names()] or [
-        f"{name}: {problem}" for number, name in enumerate(names) if (problem := split.problem_of(number))]
+    bad, headers = BadExamples(len(names)), HeaderTable.join([pillow_reader.look(name) for name in names])
+    split = FolderSplit("", names, np.zeros(len(names)), headers, image_shape[0], (), bad)
+    problems = bad.names() or [
+        f"{name}: {problem}" for example, name in enumerate(names) if (problem := split.problem_of(example))]
     if problems:
-        raise DataError("\n  ".join(problems), "name JPEG, PNG, WebP, BMP or GIF files that can be read")
-    if image_shape == (image_shape[0], image_shape[0], 3):  # as training and evaluation see files
-        yield from (images for images, _ in split.chunks(_ROWS))
+        raise DataError("\n  ".join(problems), "use JPEG, PNG, WebP, BMP or GIF files that can be read")
+    if image_shape == (image_shape[0], image_shape[0], 3):  # the same pixels as in training and evaluation
+        yield from (images for images, _ in split.chunks(_CHUNK_SIZE))
         return
     for name in names:
         with open(name, "rb") as file:
-            image = pillow_reader.decode(file.read())
+            image: Any = pillow_reader.decode(file.read())
         image = image if image_shape[2] == 3 else image.mean(-1, keepdims=True).round().astype(np.uint8)
         yield resize(image, *image_shape[:2]).numpy()[None]
 
 
-def _print(rows, options):
+def _print(rows: Sequence[dict[str, Any]], options: Options) -> None:
+    """Prints the rows as JSON, as comma-separated values, or as a table."""
     if options.json:
         for row in rows:
             print(json.dumps(row))
@@ -84,11 +92,13 @@ def _print(rows, options):
     else:
         from rich.console import Console
         from rich.table import Table
+        from rich.text import Text
 
         table = Table("file", "class", "probability", "next")
         table.columns[2].justify = "right"
         for row in rows:
-            ranked = sorted(row["probabilities"].items(), key=lambda item: -item[1])
+            ranked = sorted(row["probabilities"].items(), key=operator.itemgetter(1), reverse=True)
             second = f"{ranked[1][0]} {ranked[1][1]:.1%}" if len(ranked) > 1 else ""
-            table.add_row(row["file"], row["class"], f"{row['probability']:.1%}", second)
+            cells = (row["file"], row["class"], f"{row['probability']:.1%}", second)
+            table.add_row(*(Text(printable(cell)) for cell in cells))  # names are text, not rich's markup
         Console().print(table)

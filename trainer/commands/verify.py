@@ -1,9 +1,12 @@
 """`verify`: every checkpoint and export of a run against its manifest. Needs no TensorFlow."""
 
 import dataclasses
+from collections.abc import Mapping
+from typing import Any
 
 from trainer.errors import DataError, StorageError
 from trainer.options import Checked, option
+from trainer.process.exit import say
 from trainer.storage.manifest import read_manifest
 from trainer.storage.model_dir import ModelDir
 
@@ -12,21 +15,19 @@ from trainer.storage.model_dir import ModelDir
 class Options(Checked):
     """python -m trainer verify --model_dir=D: finds accidents (not attackers) by SHA-256."""
 
-    model_dir: str = option("", "of the run")
+    model_dir: str = option("", "folder of the run")
 
-    def problems(self):
-        """See `Checked.problems`."""
+    def problems(self) -> list[str]:
+        """All that is wrong with the values, as `Checked.problems` describes it."""
         return super().problems() + ([] if self.model_dir else ["--model_dir is needed: the folder of a run"])
 
 
-def run(options):
+def run(options: Options) -> None:
     """Prints a line per checkpoint and export.
 
-    Args:
-        options: The `Options`.
-
     Raises:
-        StorageError: if one of them is damaged.
+        DataError: if the folder has neither checkpoints nor exports.
+        StorageError: if a checkpoint or an export is damaged.
     """
     model_dir = ModelDir(options.model_dir)
     folders = sorted(model_dir.checkpoints.glob("step-*"))
@@ -36,15 +37,15 @@ def run(options):
     damaged = []
     for folder in folders:
         manifest, fault = read_manifest(folder)
-        # What a kill left of a save never was a checkpoint; what a run removes while we look isn't one any more.
+        # A folder without a manifest is what a killed save left, or what a running run is removing: not a checkpoint.
         unfinished = fault and folder != model_dir.export and not (folder / "manifest.json").exists()
-        print(f"{'unfinished' if unfinished else 'damaged' if fault else 'sound':<10} {folder}   "
-              + (fault or f"{len(manifest['files'])} files, {_megabytes(manifest):.2f} MB"))
+        content = f"{len(manifest['files'])} files, {_megabytes(manifest):.2f} MB" if manifest else fault
+        say(f"{'unfinished' if unfinished else 'damaged' if fault else 'sound':<10} {folder}   {content}")
         damaged += [folder.name] if fault and not unfinished else []
     if damaged:
         raise StorageError(f"{len(damaged)} of {len(folders)} are damaged: {', '.join(damaged)}",
                            "training goes on from the newest sound checkpoint; `export` writes export/ again")
 
 
-def _megabytes(manifest):
+def _megabytes(manifest: Mapping[str, Any]) -> float:
     return sum(entry["bytes"] for entry in manifest["files"].values()) / 1e6

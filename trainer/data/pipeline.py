@@ -58,7 +58,7 @@ def open_feed(job, *, first_step):
         return split.read(rows, threads)
 
     iterators = [iterate(batches(blocks.rows_of(replica)), threads, device, runtime.kind)
-                 for replica, device in zip(runtime.replica_numbers, runtime.devices, strict=True)]
+                 for replica, device in zip(runtime.replica_ids, runtime.devices, strict=True)]
     return Feed(iterators, resident, left_for_device(config.augment, split),
                 job.data.balanced_weights() if config.class_weights == "balanced" else None)
 
@@ -91,7 +91,7 @@ def evaluation_iterators(split, runtime, *, per_replica_batch_size):
         return tf.data.Dataset.zip(data, tf.data.Dataset.from_tensor_slices(weights).repeat()).map(weigh)
 
     iterators = [iterate(data_of(replica), threads, device, runtime.kind)
-                 for replica, device in zip(runtime.replica_numbers, runtime.devices, strict=True)]
+                 for replica, device in zip(runtime.replica_ids, runtime.devices, strict=True)]
     return iterators, steps
 
 

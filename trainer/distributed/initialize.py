@@ -1,31 +1,43 @@
 """From flags to devices that work together: this process's, and those of the job's other workers."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from trainer.distributed.consistency import fingerprint_of
 from trainer.distributed.devices.autotune import AutotuneFile
 from trainer.distributed.rendezvous import rendezvous
-from trainer.errors import catching
+from trainer.errors import LockstepError, catching
 from trainer.process import gpu_environment
 
+if TYPE_CHECKING:
+    from trainer.config import Config
+    from trainer.distributed.cluster import Cluster
+    from trainer.distributed.runtime import Runtime
+    from trainer.process.watchdog import Watchdog
+    from trainer.storage.model_dir import ModelDir
 
-def initialize(config, cluster, model_dir, *, failure, watchdog):
-    """Makes the devices ready, with all workers of the job or with none.
+
+def initialize(config: Config, cluster: Cluster, model_dir: ModelDir, *, failure: LockstepError | None,
+               watchdog: Watchdog) -> Runtime:
+    """Prepares the devices, on all workers of the job or on none.
 
     Args:
-        config: The run's `Config`.
-        cluster: The `Cluster`.
-        model_dir: The run's `ModelDir`; of the chief, claimed.
-        failure: The `LockstepError` that keeps this worker from beginning, or None; the others hear of it.
-        watchdog: The process's `Watchdog`.
+        config: The settings.
+        cluster: The workers of the job.
+        model_dir: The run's folder; the chief has claimed it.
+        failure: What keeps this worker from beginning, or None; it is sent to the other workers.
+        watchdog: Entered.
 
     Returns:
         The `Runtime`.
 
     Raises:
-        LockstepError: if this worker can't begin, or another one can't, or they aren't alike.
+        LockstepError: if a worker can't begin, or if the workers' fingerprints differ.
     """
     if failure and cluster.workers == 1:
         raise failure  # before TensorFlow is imported: that takes seconds
-    autotune = AutotuneFile(model_dir.autotune).places(model_dir.newest_manifest(), writes=cluster.worker == 0)
+    autotune = AutotuneFile(model_dir.autotune).paths(model_dir.newest_manifest(), writes=cluster.worker == 0)
     gpu_environment.prepare(deterministic=config.deterministic, autotune=autotune)
     chosen = None
     if not failure:
@@ -35,6 +47,7 @@ def initialize(config, cluster, model_dir, *, failure, watchdog):
             chosen = choice.choose(config)
         failure = caught.error
     if cluster.workers > 1:
+        cluster.bypass_proxies()
         with watchdog.phase("waiting for the other workers", 1 + config.start_timeout / config.hang_timeout):
             rendezvous(cluster, fingerprint_of(config, chosen), failure, config.start_timeout)
     elif failure:

@@ -1,6 +1,10 @@
 """Devices, strategy, precision and XLA: what a run computes on."""
 
+from __future__ import annotations
+
 import dataclasses
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from trainer.device_kind import DeviceKind
 from trainer.distributed.devices import choice, record
@@ -8,22 +12,26 @@ from trainer.errors import UsageError
 from trainer.process import tf_import
 from trainer.process.tf_import import tf
 
+if TYPE_CHECKING:
+    from trainer.config import Config
+    from trainer.distributed.cluster import Cluster
+
 
 @dataclasses.dataclass(frozen=True)
 class Runtime:
-    """What this process computes on, and its part in the whole.
+    """What this process computes on, and its part of the job.
 
     Args:
-        strategy: The `tf.distribute.Strategy`.
+        strategy: TensorFlow's strategy, started.
         devices: Names of this process's devices, one per local replica.
-        replicas: Replicas of the whole job.
-        worker: This process's number among the workers, from 0; 0 is the chief.
-        workers: How many there are.
+        replicas: Number of replicas of the whole job.
+        worker: This process's rank among the workers, from 0; worker 0 is the chief.
+        workers: Number of workers.
         precision: float32, bfloat16 or float16.
         xla: Whether steps are compiled with XLA.
-        kind: The `DeviceKind` of the devices.
-        physical: What each physical device is, for people.
-        warnings: What the user should know of them, a sentence each.
+        kind: What the kind of the devices implies.
+        physical: The human-readable name of each physical device.
+        warnings: What the user should know about the devices, a sentence each.
     """
 
     strategy: tf.distribute.Strategy
@@ -38,43 +46,43 @@ class Runtime:
     warnings: tuple[str, ...] = ()
 
     @property
-    def is_chief(self):
+    def is_chief(self) -> bool:
         """Whether this process writes what the job writes."""
         return self.worker == 0
 
     @property
-    def replica_numbers(self):
-        """The numbers, in the whole job, of this process's replicas."""
+    def replica_ids(self) -> range:
+        """The ids, in the whole job, of this process's replicas."""
         local = len(self.devices)
         return range(self.worker * local, (self.worker + 1) * local)
 
-    def record(self):
-        """What decides the last bits of what this process computes: see devices/record.py."""
+    def record(self) -> dict[str, str]:
+        """What decides the last bits of what this process computes, as devices/record.py describes it."""
         return record.of(self.physical, self.kind, self.precision)
 
-    def sentence(self):
-        """The devices, for people."""
+    def sentence(self) -> str:
+        """The human-readable description of the devices."""
         kind = self.kind.type
         logical = "logical " if self.replicas > 1 and kind == "CPU" and self.workers == 1 else ""
-        places = f" on {self.workers} workers" if self.workers > 1 else ""
+        on_workers = f" on {self.workers} workers" if self.workers > 1 else ""
         count = self.replicas
-        return (f"{count} {logical}{kind}{'s' if count > 1 else ''}{places}, {self.precision}, "
+        return (f"{count} {logical}{kind}{'s' if count > 1 else ''}{on_workers}, {self.precision}, "
                 f"XLA {'on' if self.xla else 'off'}")
 
 
-def start(config, cluster, chosen=None):
-    """Starts the strategy; of several workers, with all of them. Once per process.
+def start(config: Config, cluster: Cluster, chosen: choice.Devices | None = None) -> Runtime:
+    """Starts the strategy, with all workers of the job. Once per process.
 
     Args:
-        config: The run's `Config`.
-        cluster: The `Cluster`.
-        chosen: The `Devices`; None to choose them.
+        config: The settings.
+        cluster: The workers of the job.
+        chosen: The devices; None to choose them.
 
     Returns:
         The `Runtime`.
 
     Raises:
-        DeviceError: if a device that was asked for isn't there.
+        DeviceError: if a device that was asked for is missing.
         UsageError: if there are more devices than the strategy takes.
     """
     if cluster.distributed and config.virtual_devices > 1:
@@ -91,7 +99,8 @@ def start(config, cluster, chosen=None):
                    physical=chosen.names, warnings=chosen.warnings)
 
 
-def _strategy(config, cluster, chosen):
+def _strategy(config: Config, cluster: Cluster,
+              chosen: choice.Devices) -> tuple[tf.distribute.Strategy, tuple[str, ...]]:
     """(strategy, names of this process's devices)."""
     kind = chosen.kind
     if cluster.distributed:
@@ -102,27 +111,25 @@ def _strategy(config, cluster, chosen):
             workers, task_type="worker", task_id=cluster.worker, num_accelerators=accelerators, rpc_layer="grpc"),
             tf.distribute.experimental.CommunicationOptions(implementation=implementation))
         return strategy, tuple(name[name.index("/device:"):] for name in strategy.extended.worker_devices)
-    names = tuple(f"/device:{kind.type}:{number}" for number in range(len(tf.config.list_logical_devices(kind.type))))
+    names = tuple(f"/device:{kind.type}:{index}" for index in range(len(tf.config.list_logical_devices(kind.type))))
     one = config.strategy == "one_device" or (config.strategy == "auto" and len(names) == 1)
     names = names[:1] if one else names
     return one_process_strategy(names, kind, one, shared=config.virtual_devices > 1), names
 
 
-def one_process_strategy(names, kind, one, shared=False):
+def one_process_strategy(names: Sequence[str], kind: DeviceKind, one: bool,
+                         shared: bool = False) -> tf.distribute.Strategy:
     """The strategy of a process that works alone.
 
     Args:
-        names: Its devices.
-        kind: Their `DeviceKind`.
-        one: Whether it is that of one device; names then has one.
-        shared: Whether several of them are parts of one physical device.
-
-    Returns:
-        A `tf.distribute.Strategy`.
+        names: The names of its devices.
+        kind: What the kind of the devices implies.
+        one: Whether the strategy is that of one device; `names` then has one element.
+        shared: Whether several of the devices are parts of one physical device.
     """
     if one:
         return tf.distribute.OneDeviceStrategy(names[0])
     collective = kind.collectives and (kind.shares_device or not shared)
-    # None: TensorFlow 2.21 then takes its collectives, with NCCL between GPUs.
+    # With None, TensorFlow 2.21 takes its collectives, with NCCL between GPUs.
     return tf.distribute.MirroredStrategy(
         names, cross_device_ops=None if collective else tf.distribute.ReductionToOneDevice())

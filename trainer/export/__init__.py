@@ -1,1 +1,1 @@
-"""What a run gives away: exports, measured in processes that know nothing of this package."""
+"""The exports of a run, measured in processes that don't import this package."""

@@ -1,12 +1,15 @@
 """Writes the trained model as model.h5, model.keras and saved_model/, and measures each.
 
-All are float32, whatever the model trained in. Each is loaded again in a process of its own that
-knows nothing of this package, and run over the test split: an export counts with the accuracy that it
-has, not with the one that it should have.
+All exports are float32, whatever precision the model trained in. Each export is loaded again in a process of its own
+that doesn't import this package, and run over the test split: the accuracy of an export is measured, not assumed.
 """
 
+from __future__ import annotations
+
 import shutil
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import absl.logging
 
@@ -18,44 +21,58 @@ from trainer.process.tf_import import tf
 from trainer.storage import durable
 from trainer.storage.manifest import seal
 
+if TYPE_CHECKING:
+    import keras
+
+    from trainer.config import Config
+    from trainer.plan import Job
+
 PATHS = {"h5": "model.h5", "keras": "model.keras", "saved_model": "saved_model/1"}
 TOLERANCE = 0.001  # a tenth of a point
-_BESIDES = 2**19  # bytes of an export that aren't weights, about
+_OVERHEAD_BYTES = 2**19  # about what an export holds in addition to its weights
 
 
-def float32_copy(config, classes, image_shape, model):
-    """A float32 model with the weights of another: `model` itself may compute in another precision."""
+def float32_copy(config: Config, classes: int, image_shape: tuple[int, int, int], model: keras.Model) -> keras.Model:
+    """A float32 model with the weights of another: `model` itself may compute in another precision.
+
+    Args:
+        config: Its `model` is built.
+        classes: Number of classes.
+        image_shape: (height, width, channels).
+        model: The model whose weights are copied.
+    """
     copy = models.build(config.model, classes, image_shape)
     copy.set_weights(model.get_weights())
     return copy
 
 
-def export(job, model, accuracy, *, folder, between_pieces=None):
+def export(job: Job, model: keras.Model, accuracy: float | None, *, folder: Path | str,
+           between_pieces: Callable[[], None] | None = None) -> dict[str, dict[str, Any]]:
     """Exports a model in the formats of `--export`.
 
     Args:
-        job: The `Job`.
-        model: The trained `keras.Model`.
-        accuracy: What training's own evaluation reached on the test split, or None. It is compared with the exports'
-            where it was computed in float32 on a CPU; GPUs and lower precisions answer a few images differently,
-            and there the float32 copy is measured instead.
-        folder: The run's `export/`; put in place whole.
-        between_pieces: Called between pieces of work; tells that there is progress, and may raise what ends it.
+        job: What the run trained.
+        model: The trained model.
+        accuracy: The accuracy of training's own evaluation on the test split, or None. The exports are compared with
+            it if it was computed in float32 on a CPU; GPUs and lower precisions answer a few images differently,
+            and the exports are then compared with a measurement of the float32 copy.
+        folder: The run's `export/`; replaced in one step.
+        between_pieces: Called between pieces of work, to report progress; may raise, which ends the work.
 
     Returns:
         Format to a dict: path (relative to the model_dir), accuracy, examples, bytes.
 
     Raises:
-        StorageError: if an export can't be loaded, or is not as good as what was exported.
+        StorageError: if an export can't be loaded, or its accuracy differs from the model's.
     """
     config, data, runtime, folder = job.config, job.data, job.runtime, Path(folder)
     staged = folder.with_name(f".{folder.name}.new")
     shutil.rmtree(staged, ignore_errors=True)
     exported = float32_copy(config, len(data.classes), data.image_shape, model)
     weights = sum(4 * variable.shape.num_elements() for variable in model.weights)
-    durable.require_room(folder, len(config.export) * int(1.1 * weights + _BESIDES), "the exports")
+    durable.require_room(folder, len(config.export) * int(1.1 * weights + _OVERHEAD_BYTES), "the exports")
     staged.mkdir(parents=True)
-    measurement = Measurement(data.test, runtime.devices[0], runtime.kind, between_pieces or _nothing)
+    measurement = Measurement(data.test, runtime.devices[0], runtime.kind, between_pieces or _do_nothing)
     if accuracy is None or runtime.precision != "float32" or not runtime.kind.exact_float32:
         accuracy = measurement.accuracy(exported)
     try:
@@ -73,32 +90,33 @@ def export(job, model, accuracy, *, folder, between_pieces=None):
     return result
 
 
-def _nothing():
+def _do_nothing() -> None:
     pass
 
 
-def _write(name, model, classes, path):
+def _write(name: str, model: keras.Model, classes: Sequence[str], path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     if name == "saved_model":
         serving = Serving(model, classes)
         tf.saved_model.save(serving, str(path), signatures=serving.signatures())
         return
     verbosity = absl.logging.get_verbosity()
-    absl.logging.set_verbosity(absl.logging.ERROR)  # Keras finds .h5 old-fashioned; users ask for it all the same
+    absl.logging.set_verbosity(absl.logging.ERROR)  # Keras warns that .h5 is a legacy format; the user asked for it
     try:
         model.save(path)
     finally:
         absl.logging.set_verbosity(verbosity)
 
 
-def _check(measured, accuracy):
+def _check(measured: Mapping[str, Mapping[str, Any]], accuracy: float) -> None:
     """Fails if an export differs by more than a tenth of a point, or by more than one example of a small split."""
-    wrong = [f"{name} {found['accuracy']:.4%}" for name, found in measured.items()
-             if abs(found["accuracy"] - accuracy) > max(TOLERANCE, 1 / found["examples"]) + 1e-9]
+    wrong = [f"{name} {entry['accuracy']:.4%}" for name, entry in measured.items()
+             if abs(entry["accuracy"] - accuracy) > max(TOLERANCE, 1 / entry["examples"]) + 1e-9]
     if wrong:
         raise StorageError(f"exports differ from the model's test accuracy of {accuracy:.4%}: {', '.join(wrong)}",
                            "don't use them; the checkpoints hold the model. This should not happen: please report it")
 
 
-def _size(path):
+def _size(path: Path) -> int:
+    """The bytes of a file, or of all files below a folder."""
     return sum(inner.stat().st_size for inner in [path, *path.rglob("*")] if inner.is_file())

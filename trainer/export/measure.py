@@ -1,4 +1,6 @@
-"""Exports, loaded again in processes of their own and run over a split; and the model that they are held against."""
+"""The accuracy of exports, each loaded in a process of its own, and of the model that they are compared with."""
+
+from __future__ import annotations
 
 import contextlib
 import json
@@ -8,46 +10,56 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
 from trainer.errors import StorageError
 from trainer.process.tf_import import tf
 
-_LAST_SECONDS = 3600.0  # for what is on the way to a process when all images have been given to it
-_ROWS = 500  # images that are evaluated at once
+if TYPE_CHECKING:
+    import keras
+
+    from trainer.data.split import Split
+    from trainer.device_kind import DeviceKind
+
+_LAST_SECONDS = 3600.0  # in which a process must end after all images have been written to it
+_CHUNK_SIZE = 500  # images that are evaluated at once
 
 
 class Measurement:
-    """Measures models on every example of a split, in float32 as float32 is: no TF32.
+    """Measures models on every example of a split, in float32 without TF32.
 
-    On a CPU all exports are measured side by side, and each image is read once. On a GPU it is one after the other,
-    for each takes memory; where one can't be measured there, it is measured on the CPU.
+    On a CPU all exports are measured side by side, and each image is read once. On a GPU the exports are measured one
+    after the other, for each takes memory; an export that can't be measured on the GPU is measured on the CPU.
 
     Args:
-        split: The `Split`.
+        split: The examples.
         device: Name of the device.
-        kind: Its `DeviceKind`.
-        between_pieces: Called between pieces of work; may raise what ends it.
+        kind: The device's kind.
+        between_pieces: Called between pieces of work; may raise, which ends the work.
     """
 
-    def __init__(self, split, device, kind, between_pieces):
+    def __init__(self, split: Split, device: str, kind: DeviceKind, between_pieces: Callable[[], None]) -> None:
         self._split, self._device, self._kind, self.between_pieces = split, device, kind, between_pieces
 
-    def accuracy(self, model):
-        """The accuracy of a `keras.Model` in this process."""
-        predict = tf.function(lambda images: tf.argmax(model(tf.cast(images, tf.float32), training=False), -1),
-                              reduce_retracing=True)
-        right = examples = 0
-        with _exact_products(), tf.device(self._device):
-            for images, labels in self._split.chunks(_ROWS):
-                self.between_pieces()
-                right += int(np.sum(predict(tf.constant(images)).numpy() == labels))
-                examples += len(labels)
-        return right / examples
+    def accuracy(self, model: keras.Model) -> float:
+        """The accuracy of a model in this process."""
+        @tf.function(reduce_retracing=True)
+        def predict(images: tf.Tensor) -> tf.Tensor:
+            return tf.argmax(model(tf.cast(images, tf.float32), training=False), -1)
 
-    def of_exports(self, paths):
+        correct = examples = 0
+        with _exact_products(), tf.device(self._device):
+            for images, labels in self._split.chunks(_CHUNK_SIZE):
+                self.between_pieces()
+                correct += int(np.sum(predict(tf.constant(images)).numpy() == labels))
+                examples += len(labels)
+        return correct / examples
+
+    def of_exports(self, paths: Mapping[str, Path]) -> dict[str, dict[str, Any]]:
         """Measures exports.
 
         Args:
@@ -60,7 +72,7 @@ class Measurement:
             StorageError: if one can't be loaded.
         """
         with tempfile.TemporaryDirectory(prefix="lockstep-") as scratch:
-            # A copy, started from its own folder: the package isn't on that process's path.
+            # A copy that is started in its own folder: the package isn't on that process's path.
             script = shutil.copy(Path(__file__).with_name("measure_script.py"), scratch)
             if not self._kind.cuda:
                 return self._side_by_side(paths, script)
@@ -69,43 +81,47 @@ class Measurement:
                 try:
                     measured |= self._side_by_side({name: path}, script, on_gpu=True)
                 except StorageError:
-                    measured |= self._side_by_side({name: path}, script)  # its memory may be taken
+                    measured |= self._side_by_side({name: path}, script)  # the GPU's memory may be taken
             return measured
 
-    def _side_by_side(self, paths, script, on_gpu=False):
-        running, scratch = {}, Path(script).parent
+    def _side_by_side(self, paths: Mapping[str, Path], script: Path | str,
+                      on_gpu: bool = False) -> dict[str, dict[str, Any]]:
+        scratch = Path(script).parent
+        running: dict[str, subprocess.Popen[bytes]] = {}
         environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", **(
             {"TF_FORCE_GPU_ALLOW_GROWTH": "true"} if on_gpu else {"CUDA_VISIBLE_DEVICES": "-1"})}
         try:
             for name, path in paths.items():
-                with open(scratch / f"{name}.err", "wb") as said:
+                with open(scratch / f"{name}.err", "wb") as stderr:
                     running[name] = subprocess.Popen(
                         [sys.executable, script, name, str(path.resolve())], cwd=scratch, env=environment,
-                        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=said,
-                        start_new_session=True)  # Ctrl-C is for this process to answer
-            self._feed(running.values())
+                        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stderr,
+                        start_new_session=True)  # so that only this process receives Ctrl-C
+            self._feed([process.stdin for process in running.values() if process.stdin])
             return {name: self._answer(name, process, scratch / f"{name}.err") for name, process in running.items()}
         finally:
             for process in running.values():
                 process.kill()
                 process.wait()
-                process.stdout.close()
-                with contextlib.suppress(BrokenPipeError):
-                    process.stdin.close()
+                for stream in (process.stdout, process.stdin):
+                    with contextlib.suppress(BrokenPipeError):
+                        if stream:
+                            stream.close()
 
-    def _feed(self, processes):
-        """Gives a split's images to all processes as fast as they take them; one that died is asked why later."""
-        for images, labels in self._split.chunks(_ROWS):
-            for process in processes:
+    def _feed(self, pipes: Collection[IO[bytes]]) -> None:
+        """Writes a split's images to all processes as fast as they read; `_answer` reports a process that died."""
+        for images, labels in self._split.chunks(_CHUNK_SIZE):
+            for pipe in pipes:
                 self.between_pieces()
                 with contextlib.suppress(BrokenPipeError):
                     for array in (np.array(images.shape, np.int64), images, labels):
-                        process.stdin.write(np.ascontiguousarray(array))
-        for process in processes:
+                        pipe.write(np.ascontiguousarray(array).data)
+        for pipe in pipes:
             with contextlib.suppress(BrokenPipeError):
-                process.stdin.close()
+                pipe.close()
 
-    def _answer(self, name, process, said):
+    def _answer(self, name: str, process: subprocess.Popen[bytes], stderr: Path) -> dict[str, Any]:
+        """Waits until a process ends; returns the accuracy and the number of examples that it printed."""
         deadline = time.monotonic() + _LAST_SECONDS
         while True:
             try:
@@ -115,18 +131,19 @@ class Measurement:
                 self.between_pieces()
                 if time.monotonic() > deadline:
                     raise StorageError(f"the {name} export was given all images and did not end in "
-                                       f"{_LAST_SECONDS:.0f} s", f"leave {name} out of --export, or look why its "
+                                       f"{_LAST_SECONDS:.0f} s", f"leave {name} out of --export, or check why its "
                                        "process hangs") from None
         if process.returncode:
-            last = (said.read_text(errors="replace").strip().splitlines() or ["no message"])[-1]
+            last = (stderr.read_text(errors="replace").strip().splitlines() or ["no message"])[-1]
             raise StorageError(f"the {name} export can't be loaded again (exit {process.returncode}): {last[:300]}",
                                f"leave {name} out of --export; the checkpoints hold the model")
+        assert process.stdout is not None  # a pipe
         return json.loads(process.stdout.read().splitlines()[-1])
 
 
 @contextlib.contextmanager
-def _exact_products():
-    """Around what computes products of float32 matrices as float32, also on GPUs that would round them to TF32."""
+def _exact_products() -> Iterator[None]:
+    """Computes products of float32 matrices in float32 within a block, also on GPUs that would round to TF32."""
     before = tf.config.experimental.tensor_float_32_execution_enabled()
     tf.config.experimental.enable_tensor_float_32_execution(False)
     try:

@@ -1,18 +1,26 @@
-"""What a SavedModel answers: its signatures, and how they bring an image to what the model takes."""
+"""The signatures of a SavedModel, and how they convert an image to the model's input."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from trainer.data.images.crops import LARGE
 from trainer.process.tf_import import tf
+
+if TYPE_CHECKING:
+    import keras
 
 
 class Serving(tf.Module):
     """What TensorFlow Serving calls: images in, probabilities, classes and class names out.
 
     Args:
-        model: A float32 `keras.Model` from pixels to logits.
+        model: A float32 model from pixels to logits.
         classes: Names, in the order of the logits.
     """
 
-    def __init__(self, model, classes):
+    def __init__(self, model: keras.Model, classes: Sequence[str]) -> None:
         super().__init__()
         self._shape = model.input_shape[1:]
         # The variables alone: a tracked Keras model would be stored with all weights twice.
@@ -20,22 +28,22 @@ class Serving(tf.Module):
         self._call = tf.function(lambda images: model(tf.cast(images, tf.float32), training=False))
         self._names = tf.constant(classes)
 
-    def signatures(self):
+    def signatures(self) -> dict[str, Any]:
         """The signatures, by name: serving_default (uint8 images) and serve_bytes (JPEG or PNG files)."""
         images = tf.TensorSpec([None, *self._shape], tf.uint8, name="images")
         encoded = tf.TensorSpec([None], tf.string, name="image_bytes")
         return {"serving_default": tf.function(self._classify).get_concrete_function(images),
                 "serve_bytes": tf.function(self._classify_bytes).get_concrete_function(encoded)}
 
-    def _classify(self, images):
+    def _classify(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
         probabilities = tf.nn.softmax(self._call(images))
         best = tf.argmax(probabilities, -1)
         return {"probabilities": probabilities, "class": best, "class_name": tf.gather(self._names, best)}
 
-    def _classify_bytes(self, image_bytes):
+    def _classify_bytes(self, image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
         height, width, channels = self._shape
 
-        def decode(data):
+        def decode(data: tf.Tensor) -> tf.Tensor:
             image = tf.io.decode_image(data, channels=channels, expand_animations=False)
             image.set_shape([None, None, channels])
             return view(image, height, width)
@@ -43,12 +51,13 @@ class Serving(tf.Module):
         return self._classify(tf.map_fn(decode, image_bytes, fn_output_signature=tf.uint8))
 
 
-def view(image, height, width):
-    """The part of an image that evaluation sees (`data.views.central_boxes`), in the model's size.
+def view(image: tf.Tensor, height: int, width: int) -> tf.Tensor:
+    """The part of an image that evaluation sees (`crops.central_boxes`), in the model's size.
 
     Args:
         image: uint8 [h, w, c].
-        height, width: What the model takes. Only squares are cut out; other models see all of an image.
+        height, width: The model's input size in pixels. A square model sees the central square of the image, other
+            models see the whole image.
 
     Returns:
         uint8 [height, width, c].
@@ -64,12 +73,12 @@ def view(image, height, width):
     return resize(image, height, width)
 
 
-def resize(image, height, width):
-    """Brings an image to the model's size; one that has it already stays as it is, to the last bit.
+def resize(image: tf.Tensor, height: int, width: int) -> tf.Tensor:
+    """Resizes an image to the model's input size; an image of that size stays the same, to the last bit.
 
     Args:
         image: uint8 [h, w, c].
-        height, width: What the model takes.
+        height, width: The model's input size in pixels.
 
     Returns:
         uint8 [height, width, c], bilinear with anti-aliasing.

@@ -1,4 +1,4 @@
-"""Models by name. Each takes pixels from 0 to 255 and gives logits; the scaling is a layer inside."""
+"""Models by name. Each maps pixels from 0 to 255 to logits; the scaling is a layer of the model."""
 
 from trainer.models.build import build
 

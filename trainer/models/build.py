@@ -1,5 +1,7 @@
 """Builds a model by its name."""
 
+from __future__ import annotations
+
 import importlib
 
 import keras
@@ -11,35 +13,38 @@ from trainer.process.user_code import function_of
 _POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
 
 
-def build(name, classes, image_shape, precision="float32"):
+def build(name: str, classes: int, image_shape: tuple[int, int, int], precision: str = "float32") -> keras.Model:
     """Builds a model with fresh weights.
 
-    The same name, classes and shape give the same variables in the same order at every precision, so
-    weights can be carried from one to another.
+    The same name, classes and shape give the same variables in the same order at every precision, so weights can be
+    copied from a model of one precision to a model of another.
 
     Args:
         name: As in `--model`.
-        classes: How many logits it gives.
+        classes: Number of logits.
         image_shape: (height, width, channels).
-        precision: What layers compute in: float32, bfloat16 or float16. Variables and logits are float32.
+        precision: The precision of the layers' computation: float32, bfloat16 or float16. Variables and logits are
+            float32.
 
     Returns:
         A functional `keras.Model`: float32 [n, height, width, channels] of 0 to 255 → float32 [n, classes].
 
     Raises:
-        UsageError: if the name is of a function that cannot be imported, or doesn't make such a model.
+        UsageError: if keras.applications has no such network, or the named function cannot be imported or doesn't
+            return such a model.
     """
     outer = keras.config.dtype_policy()
     keras.config.set_dtype_policy(_POLICIES[precision])
     try:
         if name.startswith("keras:"):
             return applications.build(name.removeprefix("keras:"), classes, image_shape)
-        return _users(name, classes, image_shape) if ":" in name else _ours(name, classes, image_shape)
+        return _of_function(name, classes, image_shape) if ":" in name else _of_zoo(name, classes, image_shape)
     finally:
         keras.config.set_dtype_policy(outer)
 
 
-def _ours(name, classes, image_shape):
+def _of_zoo(name: str, classes: int, image_shape: tuple[int, int, int]) -> keras.Model:
+    """A network of zoo/, with the layer that scales pixels and the layer of the logits."""
     network = importlib.import_module(f"trainer.models.zoo.{name}")
     pixels = keras.Input(image_shape, dtype="float32", name="pixels")
     features = network.features(keras.layers.Rescaling(1 / 255, name="scale")(pixels))
@@ -47,7 +52,8 @@ def _ours(name, classes, image_shape):
     return keras.Model(pixels, logits, name=name)
 
 
-def _users(name, classes, image_shape):
+def _of_function(name: str, classes: int, image_shape: tuple[int, int, int]) -> keras.Model:
+    """The model that a user's function returns."""
     model = function_of("model", name)(classes, image_shape)
     if not isinstance(model, keras.Model) or not hasattr(model, "input_shape"):
         raise UsageError(f"--model={name} must return a functional keras.Model; it returned {type(model).__name__}",

@@ -1,31 +1,41 @@
-"""Max pooling whose gradient is found by comparing, not by a scatter.
+"""Max pooling whose gradient is computed by comparing, not by a scatter.
 
-XLA makes of a max pool's gradient a scatter with atomic additions: slow on GPUs, in no fixed order where windows
-overlap, and refused under op determinism. Here each offset in the window is compared with the maximum, the first in
-row-major order that equals it gets the gradient, as TensorFlow's own kernel has it, and the offsets' parts are put
-together by padding, adding and interleaving.
+XLA compiles a max pool's gradient to a scatter with atomic additions: slow on GPUs, in no fixed order where windows
+overlap, and refused under op determinism. Here each offset in the window is compared with the maximum, and the first
+in row-major order that equals the maximum gets the gradient, as in TensorFlow's own kernel. The gradients of the
+offsets are combined by padding, adding and interleaving.
 """
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
 from keras import layers
 
 from trainer.process.tf_import import tf
 
 
 class MaxPooling2DByComparison(layers.MaxPooling2D):
-    """`keras.layers.MaxPooling2D` with the same values and the gradient of this module."""
+    """`keras.layers.MaxPooling2D` with the same values and a gradient that is computed by comparing."""
 
-    def call(self, inputs):
-        """See the class."""
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        """The maximum in each window.
+
+        Args:
+            inputs: [n, height, width, channels].
+
+        Returns:
+            [n, rows, columns, channels].
+        """
         return max_pool(inputs, self.pool_size, self.strides, self.padding)
 
 
-def pool_by_comparison(model):
-    """Lets every max pool of a model find its gradient by comparing.
+def pool_by_comparison(model: keras.Model) -> None:
+    """Makes every max pool of a model, and of the models inside it, compute its gradient by comparing.
 
-    The layers stay the same objects with the same configuration: a graph of layers can't be given others.
-
-    Args:
-        model: A `keras.Model`; models inside it are gone through, too.
+    The layers stay the same objects with the same configuration: the layers of a graph can't be replaced.
     """
     for layer in model.layers:
         if type(layer) is layers.MaxPooling2D and layer.data_format == "channels_last":
@@ -34,30 +44,36 @@ def pool_by_comparison(model):
             pool_by_comparison(layer)
 
 
-def max_pool(images, size, strides, padding):
+def max_pool(images: tf.Tensor, size: Sequence[int], strides: Sequence[int], padding: str) -> tf.Tensor:
     """The maximum in each window.
 
     Args:
-        images: [n, height, width, channels]; all but n are known.
-        size, strides: (rows, columns) of a window, and from one to the next.
+        images: [n, height, width, channels]; all sizes but n are known.
+        size: (rows, columns) of a window.
+        strides: (rows, columns) from one window to the next.
         padding: valid or same.
 
     Returns:
         [n, rows, columns, channels].
     """
     @tf.custom_gradient
-    def pooled(images):
+    def pooled(images: tf.Tensor) -> Any:
         maxima = tf.nn.max_pool2d(images, size, strides, padding.upper())
-        return maxima, lambda gradient: _gradient(images, maxima, gradient, size, strides, padding)
+
+        def gradient_of_images(gradient: tf.Tensor) -> tf.Tensor:
+            return _gradient(images, maxima, gradient, size, strides, padding)
+
+        return maxima, gradient_of_images
 
     return pooled(images)
 
 
-def _gradient(images, maxima, gradient, size, strides, padding):
+def _gradient(images: Any, maxima: Any, gradient: tf.Tensor, size: Sequence[int], strides: Sequence[int],
+              padding: str) -> tf.Tensor:
     """The gradient of the images: [n, height, width, channels]."""
     (_, height, width, channels), (_, rows, columns, _) = images.shape, maxima.shape
-    # The grid of windows, in pixels: strides × strides cells, of which a window's offset (i, j) lies i // stride
-    # cells down and i % stride pixels into its cell.
+    # The grid of windows has cells of strides[0] × strides[1] pixels. A window's offset (i, j) is i // strides[0] cells
+    # down and j // strides[1] cells across, and at (i % strides[0], j % strides[1]) inside that cell.
     down, across = (count + (side - 1) // step
                     for count, side, step in zip((rows, columns), size, strides, strict=True))
     before = [_padding(*sides) if padding == "same" else 0 for sides in
@@ -72,8 +88,8 @@ def _gradient(images, maxima, gradient, size, strides, padding):
     for i in range(size[0]):
         for j in range(size[1]):
             (cell_i, phase_i), (cell_j, phase_j) = divmod(i, strides[0]), divmod(j, strides[1])
-            here = padded[:, cell_i:cell_i + rows, phase_i, cell_j:cell_j + columns, phase_j]
-            first = tf.equal(here, maxima) & ~taken
+            values = padded[:, cell_i:cell_i + rows, phase_i, cell_j:cell_j + columns, phase_j]
+            first = tf.equal(values, maxima) & ~taken
             taken |= first
             part = tf.pad(tf.where(first, gradient, tf.zeros_like(gradient)),
                           [[0, 0], [cell_i, down - rows - cell_i], [cell_j, across - columns - cell_j], [0, 0]])
@@ -84,10 +100,10 @@ def _gradient(images, maxima, gradient, size, strides, padding):
                       for i in range(strides[0])], 2)
     whole = tf.reshape(whole, [-1, *cells, channels])
     whole = whole[:, before[0]:before[0] + height, before[1]:before[1] + width]
-    # Where windows leave the last pixels out, their gradient is 0.
+    # The last pixels may be in no window: their gradient is 0.
     return tf.pad(whole, [[0, 0], [0, height - whole.shape[1]], [0, width - whole.shape[2]], [0, 0]])
 
 
-def _padding(length, windows, side, step):
-    """How many pixels "same" puts before an image of a length."""
+def _padding(length: int, windows: int, side: int, step: int) -> int:
+    """Number of pixels that "same" adds before an image of `length` pixels."""
     return max(0, (windows - 1) * step + side - length) // 2

@@ -1,1 +1,1 @@
-"""The process that a run is: signals, a deadline on progress, TensorFlow's import, the user's own modules."""
+"""The process of a run: signals, a watchdog on progress, TensorFlow's import, the user's own modules."""

@@ -27,6 +27,9 @@ def run_to_exit_code(program: Callable[..., object], *arguments: Any) -> int:
     Raises:
         Exception: what `translate` doesn't know: a defect of this program, with its traceback.
     """
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(AttributeError, ValueError, OSError):  # another kind of stream, or none
+            stream.reconfigure(errors="backslashreplace")  # what a terminal or a pipe can't show ends no run
     try:
         program(*arguments)
         return 0
@@ -89,9 +92,30 @@ def _print_stack(stood_at: TracebackType) -> None:
         traceback.print_tb(stood_at, file=sys.stderr)
 
 
+def say(message: str) -> None:
+    """Prints to stdout, as `printable` makes it."""
+    print(printable(message), flush=True)
+
+
+def printable(text: str) -> str:
+    """A text that does nothing to a terminal: names of files, classes and flags are other people's words.
+
+    Args:
+        text: Any text.
+
+    Returns:
+        The text with everything escaped that is neither printable nor a line break or tab: control characters, marks
+        that reverse the direction of writing, halves of surrogate pairs.
+    """
+    if text.isprintable():
+        return text
+    return "".join(character if character.isprintable() or character in "\n\t" else
+                   character.encode("unicode_escape").decode() for character in text)
+
+
 def tell(message: str) -> None:
     """Prints to stderr; drops the message if stderr has no reader any more, for the exit code says it, too."""
     try:
-        print(message, file=sys.stderr, flush=True)
+        print(printable(message), file=sys.stderr, flush=True)
     except OSError:
         sys.stderr = None

@@ -10,10 +10,13 @@ import time
 from collections.abc import Iterator
 
 from trainer.errors import WorkerError
+from trainer.process.guard import Guard
+from trainer.process.signals import StopRequest
 
 _TICK_SECONDS = 0.5
 # Between the stacks and the end: workers that wait for each other all have to print their stacks.
 _STACKS_SECONDS = 3.0
+_STOPPING_SECONDS = 5.0  # from one word to a launcher to the next, while a stop is on its way
 
 
 class Watchdog:
@@ -23,23 +26,29 @@ class Watchdog:
 
     Args:
         seconds: How long a process may go without progress.
+        stop: The process's request to stop, entered; None where signals are not its business.
     """
 
     LONGER = 6  # times the seconds, for work that compiles or waits for a disk
 
-    def __init__(self, seconds: float) -> None:
-        self._seconds, self._doing = seconds, "starting"
+    def __init__(self, seconds: float, stop: StopRequest | None = None) -> None:
+        self._seconds, self._doing, self._stop = seconds, "starting", stop
         self._patience: float = self.LONGER
         self._idle, self._ended = 0.0, threading.Event()
+        self._longest = 0.0  # from one progress to the next, where no phase was declared
 
     def __enter__(self) -> Watchdog:
         self._stderr = os.dup(2)  # a copy: while TensorFlow is imported, what is written to 2 is kept back
         faulthandler.enable(self._stderr)  # a crash in native code, and SIGABRT from a launcher, show the stacks
-        threading.Thread(target=self._watch, daemon=True, name="watchdog").start()
+        self._guard = Guard(self._stderr, self._stop.descriptor if self._stop else -1)
+        self._thread = threading.Thread(target=self._watch, daemon=True, name="watchdog")
+        self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._ended.set()
+        self._thread.join()
+        self._guard.close()
 
     def reset(self, doing: str = "training", patience: float = 1) -> None:
         """Counts from 0 again, for there was progress.
@@ -48,6 +57,7 @@ class Watchdog:
             doing: What the process does next, as a user reads it.
             patience: How many times the seconds that may take.
         """
+        self._longest = max(self._longest, self._idle if self._patience == 1 else 0.0)
         self._idle, self._patience, self._doing = 0.0, patience, doing
 
     @contextlib.contextmanager
@@ -67,13 +77,25 @@ class Watchdog:
             self._doing, self._patience = before
 
     def _watch(self) -> None:
-        last = time.monotonic()
-        while not self._ended.wait(_TICK_SECONDS):
+        last = told = time.monotonic()
+        while True:
+            self._guard.beat(idle=self._idle, limit=self._seconds * self._patience, doing=self._doing,
+                             flag=f"--hang_timeout={self._seconds:g}", stopping=bool(self._stop and self._stop.signal))
+            if self._ended.wait(_TICK_SECONDS):
+                return
             now = time.monotonic()
             self._idle += min(now - last, 2 * _TICK_SECONDS)
             last = now
+            if self._is_stopping_well() and now - told > _STOPPING_SECONDS:
+                told = now
+                self._tell(f"lockstep: {self._stop and self._stop.signal}: still {self._doing}\n")
             if self._idle > self._seconds * self._patience:
                 self._end()
+
+    def _is_stopping_well(self) -> bool:
+        """Whether a stop was requested, and what it waits for goes on: a step of the usual length, or a save."""
+        return bool(self._stop and self._stop.signal) and (
+            self._doing == "saving" or self._idle < 5.0 + 2 * self._longest)
 
     def _end(self) -> None:
         limit = self._seconds * self._patience

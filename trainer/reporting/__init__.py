@@ -1,1 +1,1 @@
-"""What people and programs see of a run. Reads metrics, never touches state."""
+"""What users and programs see of a run. Reads metrics, never touches state."""

@@ -1,15 +1,16 @@
-"""What a run says on the terminal, and in log.txt."""
+"""What a run prints on the terminal, and writes into log.txt."""
 
 import os
 import sys
 import time
 from datetime import datetime
+from pathlib import Path
 
 from rich.console import Console as RichConsole
-from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
 from rich.text import Text
 
-from trainer.process.exit import tell
+from trainer.process.exit import printable, tell
 
 _PLAIN_EVERY_SECONDS = 5.0
 
@@ -18,28 +19,32 @@ class Console:
     """A progress line while a run trains, and sentences above it. Plain lines where there is no terminal.
 
     Args:
-        log: Path of log.txt, or None to write none (workers that aren't the chief).
-        quiet: Say nothing on the terminal.
+        log: Path of log.txt; None on workers that aren't the chief, which write none.
+        quiet: Whether nothing is printed on the terminal.
     """
 
-    def __init__(self, log=None, quiet=False):
+    def __init__(self, log: Path | str | None = None, quiet: bool = False) -> None:
         self._log = open(log, "a", encoding="utf-8") if log else None  # noqa: SIM115  closed by `close`
         self._rich = _Terminal(highlight=False, quiet=quiet, soft_wrap=True)
-        self._bar = None
+        self._bar: Progress | None = None
         self._last_plain = 0.0
 
-    def say(self, sentence):
+    def say(self, sentence: str) -> None:
         """Prints a line and logs it with the time."""
-        self._rich.print(sentence, markup=False)
+        self._rich.print(printable(sentence), markup=False)
         self._write(sentence)
 
-    def warn(self, sentence):
-        """As `say`, on stderr, marked as a warning."""
+    def warn(self, sentence: str) -> None:
+        """Prints a line on stderr, marked as a warning, and logs it with the time."""
         tell(f"lockstep: warning: {sentence}")
         self._write(f"warning: {sentence}")
 
-    def start(self, step, total):
-        """Starts the progress line at a step."""
+    def start(self, step: int, total: int) -> None:
+        """Starts the progress line.
+
+        Args:
+            step, total: Steps done and in all.
+        """
         if self._rich.is_terminal and not self._rich.quiet:
             columns = (TextColumn("{task.description}"), BarColumn(bar_width=16),
                        TextColumn("{task.percentage:>4.0f}%"), TextColumn("{task.fields[figures]}"), _Remaining())
@@ -47,8 +52,9 @@ class Console:
             self._task = self._bar.add_task("step", total=total, completed=step, figures="compiling …")
             self._bar.start()
 
-    def progress(self, step, total, epoch, images_per_second, loss, accuracy, seconds_left):
-        """Moves the progress line on.
+    def progress(self, step: int, total: int, *, epoch: float, images_per_second: float | None, loss: float | None,
+                 accuracy: float | None, seconds_left: float | None) -> None:
+        """Updates the progress line.
 
         Args:
             step, total: Steps done and in all.
@@ -69,40 +75,41 @@ class Console:
             left = f"  {_clock(seconds_left)} left" if seconds_left is not None else ""
             self.say(f"step {step:,}/{total:,}  {'  '.join(figures)}{left}")
 
-    def stop(self):
-        """Takes the progress line away."""
+    def stop(self) -> None:
+        """Removes the progress line."""
         if self._bar:
             self._bar.stop()
             self._bar = None
 
-    def close(self):
+    def close(self) -> None:
         """Ends all output."""
         self.stop()
         if self._log:
             self._log.close()
 
-    def _write(self, sentence):
+    def _write(self, sentence: str) -> None:
         if self._log:
-            self._log.write(f"{datetime.now().astimezone().isoformat(timespec='seconds')}  {sentence}\n")
+            self._log.write(f"{datetime.now().astimezone().isoformat(timespec='seconds')}  {printable(sentence)}\n")
             self._log.flush()
 
 
 class _Terminal(RichConsole):
     """A terminal, or a pipe whose reader may leave (`| head`): then training goes on in silence."""
 
-    def on_broken_pipe(self):
+    def on_broken_pipe(self) -> None:
         self.quiet = True
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 class _Remaining(ProgressColumn):
-    """Time left of the whole run, as the loop works it out; not rich's, which sees only the last steps."""
+    """Time left of the whole run, as the reporter estimates it; rich's own column sees only the last steps."""
 
-    def render(self, task):
+    def render(self, task: Task) -> Text:
         left = task.fields.get("seconds_left")
         return Text("" if left is None else f"{_clock(left)} left", style="progress.remaining")
 
 
-def _clock(seconds):
+def _clock(seconds: float) -> str:
+    """Such as 1:02:03."""
     hours, rest = divmod(int(seconds), 3600)
     return f"{hours}:{rest // 60:02d}:{rest % 60:02d}"

@@ -1,8 +1,11 @@
-"""Files of a JSON object a line, cut back to where a checkpoint knows them when a run goes on."""
+"""Files of one JSON object per line; when a run resumes, they are cut back to the sizes in its checkpoint."""
 
 import json
 import math
 import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
 
 class LinesFile:
@@ -10,51 +13,51 @@ class LinesFile:
 
     Args:
         path: The file.
-        size: How many bytes of it are valid; the rest is cut off.
+        size: How many bytes of the file are valid; the rest is cut off.
 
     Attributes:
-        missing: How many of those bytes weren't there.
+        missing: How many of the valid bytes the file did not have.
     """
 
-    def __init__(self, path, size):
+    def __init__(self, path: Path | str, size: int) -> None:
         self._file = open(path, "ab")  # noqa: SIM115  closed by `close`
-        there = os.path.getsize(path)
-        self.missing = max(0, size - there)
-        self._file.truncate(size if size <= there else _end_of_last_line(path))
+        file_size = os.path.getsize(path)
+        self.missing = max(0, size - file_size)
+        self._file.truncate(size if size <= file_size else _end_of_last_line(path))
         self._file.seek(0, os.SEEK_END)
 
-    def write(self, line):
+    def write(self, line: Mapping[str, Any]) -> None:
         """Appends a line.
 
         Args:
-            line: A dict of what JSON knows; numbers in it that aren't finite become null.
+            line: What JSON can hold; numbers in it that aren't finite become null.
         """
         values = {name: None if isinstance(value, float) and not math.isfinite(value) else value
                   for name, value in line.items()}
         self._file.write(json.dumps(values).encode() + b"\n")
 
-    def flush(self):
-        """Hands all to the operating system. Returns the size in bytes."""
+    def flush(self) -> int:
+        """Hands all lines to the operating system; returns the size of the file in bytes."""
         self._file.flush()
         return self._file.tell()
 
-    def close(self):
+    def close(self) -> None:
         """Closes the file."""
         self._file.close()
 
 
-def _end_of_last_line(path):
+def _end_of_last_line(path: Path | str) -> int:
     with open(path, "rb") as file:
         return file.read().rfind(b"\n") + 1
 
 
-def read(path):
-    """The lines of such a file as dicts; what isn't a whole line of it is left out."""
+def read(path: Path | str) -> list[dict[str, Any]]:
+    """The objects in such a file, in their order; what isn't a whole line with an object is left out."""
     with open(path, "rb") as file:
         return [line for text in file if text.endswith(b"\n") and (line := _parse(text)) is not None]
 
 
-def _parse(text):
+def _parse(text: bytes) -> dict[str, Any] | None:
     try:
         line = json.loads(text)
     except (ValueError, RecursionError):

@@ -1,28 +1,37 @@
-"""The images of a run, put in place whole: its curves, and its first examples as training sees them."""
+"""The plots of a run, each renamed into place when it is complete: its curves, and its first examples."""
 
+from __future__ import annotations
+
+import operator
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from trainer.reporting import jsonl
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from trainer.data.augment.preview import Samples
 
 _TRAIN, _TEST = "#7a8ca3", "#d1495b"
 
 
-def plot_curves(metrics_file, path):
+def plot_curves(metrics_file: Path | str, path: Path | str) -> None:
     """Draws curves.png.
 
     Args:
         metrics_file: The run's metrics.jsonl.
-        path: Where to write the PNG; put in place whole.
+        path: The PNG to write.
     """
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    found = [line for line in jsonl.read(metrics_file) if _is_whole(line)]
-    train = [line for line in found if line["split"] == "train"]
-    test = [line for line in found if line["split"] == "eval"]
+    lines = [line for line in jsonl.read(metrics_file) if _is_whole(line)]
+    train = [line for line in lines if line["split"] == "train"]
+    test = [line for line in lines if line["split"] == "eval"]
     figure, axes = pyplot.subplots(1, 2, figsize=(10.5, 4), layout="constrained")
     for axis, name, factor, label in ((axes[0], "loss", 1, "loss (nats)"), (axes[1], "accuracy", 100, "accuracy (%)")):
         axis.plot([line["epoch"] for line in train], [factor * line[name] for line in train],
@@ -38,18 +47,18 @@ def plot_curves(metrics_file, path):
         axis.spines[["top", "right"]].set_visible(False)
         axis.legend(frameon=False)
     if test:
-        best = max(test, key=lambda line: line["accuracy"])
+        best = max(test, key=operator.itemgetter("accuracy"))
         axes[1].set_title(f"best test accuracy {best['accuracy']:.2%}, epoch {best['epoch']:.3g}", fontsize=10)
         axes[0].set_title(f"last test loss {test[-1]['loss']:.4f}", fontsize=10)
     _save(figure, path)
 
 
-def plot_samples(samples, path):
+def plot_samples(samples: Samples, path: Path | str) -> None:
     """Draws samples.png: a row before augmentation, a row after it.
 
     Args:
-        samples: The `Samples`.
-        path: Where to write the PNG; put in place whole.
+        samples: The run's first examples.
+        path: The PNG to write.
     """
     import matplotlib
 
@@ -67,18 +76,13 @@ def plot_samples(samples, path):
     _save(figure, path)
 
 
-def _is_whole(line):
+def _is_whole(line: dict[str, Any]) -> bool:
     """Whether a line has the numbers that are drawn; a train line has none where no loss was finite."""
     return all(isinstance(line.get(name), float | int) for name in ("epoch", "loss", "accuracy"))
 
 
-def _save(figure, path):
-    """Writes a figure of matplotlib's as a PNG, and closes it.
-
-    Args:
-        figure: The figure.
-        path: Where to.
-    """
+def _save(figure: Figure, path: Path | str) -> None:
+    """Writes a figure as a PNG, and closes the figure."""
     from matplotlib import pyplot
 
     path = Path(path)

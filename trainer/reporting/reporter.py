@@ -1,30 +1,45 @@
-"""Takes what the loop measured to everybody who wants to know."""
+"""Writes what the loop measured to files, TensorBoard and the terminal."""
+
+from __future__ import annotations
 
 import dataclasses
 import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from trainer.reporting import plots
 from trainer.reporting.background import Background
 from trainer.reporting.jsonl import LinesFile
 from trainer.reporting.tensorboard import TensorBoardWriter
 
-_MOST_WARNINGS = 10  # a start
+if TYPE_CHECKING:
+    from trainer.config import Config
+    from trainer.data.augment.preview import Samples
+    from trainer.reporting.console import Console
+    from trainer.storage.model_dir import ModelDir
+    from trainer.train.inner_loop import CallReport
+
+_MOST_WARNINGS = 10  # per start
 
 
 class Reporter:
     """Writes metrics.jsonl, ledger.jsonl, TensorBoard and the progress line.
 
     Args:
-        model_dir: The run's `ModelDir`.
-        console: The `Console`.
-        valid: What `flush` returned when the checkpoint was made that the run goes on from; None for a
-            new run.
-        first_step: Where this start begins.
-        total_steps: Where the run ends.
+        model_dir: The run's folder.
+        console: Prints the progress line, evaluations and warnings.
+        valid: The sizes that `flush` returned when the checkpoint was made from which the run resumes; None for
+            a new run.
+        first_step: The step at which this start begins.
+        total_steps: The step at which the run ends.
         ledger: Whether to write ledger.jsonl.
     """
 
-    def __init__(self, model_dir, console, *, valid, first_step, total_steps, ledger):
+    def __init__(self, model_dir: ModelDir, console: Console, *, valid: Mapping[str, Any] | None, first_step: int,
+                 total_steps: int, ledger: bool) -> None:
         valid = valid or {"metrics": 0, "tensorboard": {}, "ledger": 0}
         self._metrics = LinesFile(model_dir.metrics, valid["metrics"])
         self._ledger = LinesFile(model_dir.ledger, valid["ledger"]) if ledger else None
@@ -32,47 +47,48 @@ class Reporter:
         self._model_dir, self._console = model_dir, console
         self._first_step, self._total_steps = first_step, total_steps
         self._began = time.monotonic()
-        self._last, self._warned = {}, 0
+        self._last: dict[str, Any] = {}  # the last window of training metrics
+        self._warned = 0
         self._background = Background()
         for name, missing in (("metrics.jsonl", self._metrics.missing),
-                              ("ledger.jsonl", ledger and self._ledger.missing),
+                              ("ledger.jsonl", self._ledger.missing if self._ledger else 0),
                               ("tensorboard/", self._tensorboard.missing)):
             if missing:
                 console.warn(f"{name} has {missing:,} bytes less than when the checkpoint was made; "
-                             "what it said of earlier steps is lost")
+                             "its lines of earlier steps are lost")
 
-    def begin(self, call):
-        """Reports a call of the device loop beside the training, after all that was begun before.
+    def begin(self, call: CallReport) -> None:
+        """Reports a call of the device loop beside the training, after all reports that were begun before.
 
-        Args:
-            call: A `CallReport`.
+        Raises:
+            OSError: of an earlier report.
         """
         self._background.begin(self._report, call)
 
-    def _report(self, call):
+    def _report(self, call: CallReport) -> None:
         for record in call.windows:
             self.train(record, call.images_per_second)
         if self._ledger:
+            assert call.ids is not None  # the step returns ids with --ledger
             self.ledger(call.step - len(call.ids), call.ids)
         self.progress(call.step, call.epoch, call.images_per_second)
         for event in call.events:
             self.event(event)
 
-    def introduce(self, config, samples):
-        """Shows in TensorBoard what the run is, and its first examples as they are and as training sees them.
-
-        Args:
-            config: The run's `Config`.
-            samples: Its `Samples`.
-        """
+    def introduce(self, config: Config, samples: Samples) -> None:
+        """Shows the run's settings in TensorBoard, and its first examples as they are and as training sees them."""
         self._tensorboard.write_settings(dataclasses.asdict(config))
         self._tensorboard.write_images("train", 0, {"samples/before": samples.before, "samples/after": samples.after})
 
-    def wait(self):
-        """Waits until all is reported that was begun; raises what went wrong in it."""
+    def wait(self) -> None:
+        """Waits until all reports are written that were begun.
+
+        Raises:
+            OSError: of one of them.
+        """
         self._background.wait()
 
-    def train(self, record, images_per_second):
+    def train(self, record: Mapping[str, Any], images_per_second: float | None) -> None:
         """Reports a window of training steps.
 
         Args:
@@ -86,32 +102,39 @@ class Reporter:
             "waiting_share", "all_reduce_share")})
         self._last = record
 
-    def evaluation(self, record, is_best):
+    def evaluation(self, record: Mapping[str, Any], is_best: bool) -> None:
         """Reports an evaluation.
 
         Args:
-            record: As `RunMetrics.note_evaluation` returns it, with images_per_second.
-            is_best: Whether it is the best one so far.
+            record: As `RunMetrics.note_evaluation` returns it, with learning_rate and images_per_second.
+            is_best: Whether the evaluation is the best so far.
         """
-        self.wait()  # for the steps before it
+        self.wait()  # for the reports of the steps before the evaluation
         self._write_metrics("eval", record)
         self._tensorboard.write("eval", record["step"], {name: record[name] for name in (
             "loss", "accuracy", "learning_rate", "images_per_second")})
-        trained = ("" if record["train_loss"] is None else
-                   f"train loss {record['train_loss']:.4f}, accuracy {record['train_accuracy']:.2%}   ")
-        self._console.say(f"epoch {record['epoch']:6.2f}   {trained}test loss {record['loss']:.4f}, accuracy "
+        train = ("" if record["train_loss"] is None else
+                 f"train loss {record['train_loss']:.4f}, accuracy {record['train_accuracy']:.2%}   ")
+        self._console.say(f"epoch {record['epoch']:6.2f}   {train}test loss {record['loss']:.4f}, accuracy "
                           f"{record['accuracy']:.2%}{'   (best so far)' if is_best else ''}")
 
-    def progress(self, step, epoch, images_per_second):
-        """Moves the progress line on."""
+    def progress(self, step: int, epoch: float, images_per_second: float | None) -> None:
+        """Updates the progress line.
+
+        Args:
+            step: Steps done.
+            epoch: Epochs done.
+            images_per_second: Training speed, or None if it isn't known yet.
+        """
         done = step - self._first_step
         elapsed = time.monotonic() - self._began
-        left = elapsed / done * (self._total_steps - step) if done and images_per_second else None
-        self._console.progress(step, self._total_steps, epoch, images_per_second, self._last.get("loss"),
-                               self._last.get("accuracy"), left)
+        seconds_left = elapsed / done * (self._total_steps - step) if done and images_per_second else None
+        self._console.progress(step, self._total_steps, epoch=epoch, images_per_second=images_per_second,
+                               loss=self._last.get("loss"), accuracy=self._last.get("accuracy"),
+                               seconds_left=seconds_left)
 
-    def event(self, event):
-        """Warns of a step that `LossMonitor` found, unless it warned of many already.
+    def event(self, event: Mapping[str, Any]) -> None:
+        """Warns of a step that `LossMonitor` reports; of the first 10 of a start.
 
         Args:
             event: As `LossMonitor.check` returns it.
@@ -127,22 +150,26 @@ class Reporter:
                            f"{', '.join(map(str, event['ids']))}"
                            + ("; further ones are in metrics.jsonl only" if self._warned == _MOST_WARNINGS else ""))
 
-    def ledger(self, first_step, ids):
-        """Writes which examples some steps used.
+    def ledger(self, first_step: int, ids: np.ndarray) -> None:
+        """Writes which examples each step used.
 
         Args:
-            first_step: Steps done before them.
-            ids: int64 [n, batch].
+            first_step: Steps done before the first of them.
+            ids: int64 [steps, batch].
         """
-        for number, used in enumerate(ids.tolist()):
-            self._ledger.write({"step": first_step + number + 1, "ids": used})
+        assert self._ledger is not None
+        for step, step_ids in enumerate(ids.tolist(), first_step + 1):
+            self._ledger.write({"step": step, "ids": step_ids})
 
-    def flush(self):
-        """Hands all that was reported to the operating system.
+    def flush(self) -> tuple[dict[str, Any], list[Path]]:
+        """Hands all reports to the operating system.
 
         Returns:
-            (how far the files are valid, a JSON object for the checkpoint's manifest; the files, to be made
-            durable before it counts).
+            (the valid sizes of the files, a JSON object for the checkpoint's manifest; the files, which must be
+            made durable before the checkpoint counts).
+
+        Raises:
+            OSError: of an earlier report.
         """
         self.wait()
         events = self._tensorboard.flush()
@@ -153,12 +180,12 @@ class Reporter:
             paths.append(self._model_dir.ledger)
         return sizes, paths
 
-    def draw(self, samples):
-        """Draws the report's images: from metrics.jsonl, and of `Samples`."""
+    def draw(self, samples: Samples) -> None:
+        """Draws the report's plots: the curves of metrics.jsonl, and the run's first examples."""
         plots.plot_curves(self._model_dir.metrics, self._model_dir.report / "curves.png")
         plots.plot_samples(samples, self._model_dir.report / "samples.png")
 
-    def close(self):
+    def close(self) -> None:
         """Closes all files."""
         self._background.close()
         self._metrics.close()
@@ -166,7 +193,7 @@ class Reporter:
             self._ledger.close()
         self._tensorboard.close()
 
-    def _write_metrics(self, split, record):
+    def _write_metrics(self, split: str, record: Mapping[str, Any]) -> None:
         self._metrics.write({"time": round(time.time(), 3), "step": record["step"], "epoch": record["epoch"],
                              "split": split, **record})
         self._metrics.flush()

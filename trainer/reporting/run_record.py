@@ -1,8 +1,12 @@
-"""What a run says of itself in JSON: its settings at the start, a checkpoint's metadata, its result at the end."""
+"""The records of a run in JSON: its settings at the start, a checkpoint's metadata, its result at the end."""
+
+from __future__ import annotations
 
 import dataclasses
 import json
 import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
@@ -10,9 +14,13 @@ import numpy as np
 from trainer import __version__
 from trainer.process.tf_import import tf
 
+if TYPE_CHECKING:
+    from trainer.plan import Job
+    from trainer.train.metrics import RunMetrics
 
-def resolved_settings(job):
-    """What became of the settings, for config.json: a dict of what JSON can hold."""
+
+def resolved_settings(job: Job) -> dict[str, Any]:
+    """What config.json holds in addition to the settings: every `auto` resolved, versions, data. All of it is JSON."""
     runtime, data = job.runtime, job.data
     return {"strategy": type(runtime.strategy).__name__, "devices": list(runtime.devices),
             "replicas": runtime.replicas, "workers": runtime.workers, "precision": runtime.precision,
@@ -24,18 +32,20 @@ def resolved_settings(job):
                      "test_examples": data.test.size, "parts": data.parts}}
 
 
-def checkpoint_metadata(job, metrics, *, step, wall_seconds, computed_on, autotune, bit_versions, report_sizes):
-    """What a checkpoint's manifest holds besides the state's files.
+def checkpoint_metadata(job: Job, metrics: RunMetrics, *, step: int, wall_seconds: float,
+                        computed_on: Mapping[str, Any], autotune: str | None, bit_versions: Mapping[str, int],
+                        report_sizes: Mapping[str, Any]) -> dict[str, Any]:
+    """What a checkpoint's manifest holds in addition to the state's files.
 
     Args:
-        job: The `Job`.
-        metrics: The `RunMetrics` at `step`.
+        job: What the run trains.
+        metrics: The metrics at `step`.
         step: Steps done.
         wall_seconds: Time of the run so far, over all starts.
         computed_on: As `Runtime.record` returns it.
-        autotune: What `AutotuneFile.keep` returned.
+        autotune: The hash that `AutotuneFile.keep` returned.
         bit_versions: Name to version of what decides bits.
-        report_sizes: How far the reports are valid, as `Reporter.flush` returned it.
+        report_sizes: The valid sizes of the reports, as `Reporter.flush` returned them.
 
     Returns:
         A dict of what JSON can hold.
@@ -48,21 +58,23 @@ def checkpoint_metadata(job, metrics, *, step, wall_seconds, computed_on, autotu
             "progress": dataclasses.replace(metrics, wall_seconds=wall_seconds).to_json(), "reports": report_sizes}
 
 
-def make_result(job, metrics, *, step, skipped_steps, wall_seconds, exports):
+def make_result(job: Job, metrics: RunMetrics, *, step: int, skipped_steps: int, wall_seconds: float,
+                exports: Mapping[str, Any]) -> dict[str, Any]:
     """What result.json holds.
 
     Args:
-        job: The `Job`.
-        metrics: The `RunMetrics` at the end.
+        job: What the run trained.
+        metrics: The metrics at the end, after at least one evaluation.
         step: Steps done.
-        skipped_steps: How many of them had an update that was not applied.
+        skipped_steps: How many of the steps had an update that was not applied.
         wall_seconds: Time of the run, over all starts.
-        exports: Name of each export to what was measured of it.
+        exports: Format to what was measured of the export, as `export` returns it.
 
     Returns:
         A dict of what JSON can hold.
     """
     evaluation, speed = metrics.evaluation, metrics.images_per_second
+    assert evaluation is not None and metrics.best is not None  # every run ends with an evaluation
     best = {name: value for name, value in metrics.best.items() if name != "class_accuracy"}
     best["loss"] = _finite(best["loss"])
     return {"eval_accuracy": evaluation["accuracy"], "eval_loss": _finite(evaluation["loss"]),
@@ -73,5 +85,5 @@ def make_result(job, metrics, *, step, skipped_steps, wall_seconds, exports):
             "ended_early": metrics.ended_early(job.config, step), "exports": exports}
 
 
-def _finite(number):
+def _finite(number: float) -> float | None:
     return number if math.isfinite(number) else None  # JSON knows no NaN

@@ -1,16 +1,23 @@
-"""The last words of a run."""
+"""The summary that is printed at the end of a run."""
+
+from __future__ import annotations
 
 import os
 import shutil
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from trainer.storage.model_dir import ModelDir
 
 
-def summary(model_dir, result):
-    """What came out and where it is.
+def summary(model_dir: ModelDir, result: Mapping[str, Any]) -> str:
+    """The results of a run, and the paths of its files.
 
     Args:
-        model_dir: The run's `ModelDir`.
+        model_dir: The run's folder.
         result: What result.json holds.
 
     Returns:
@@ -25,7 +32,7 @@ def summary(model_dir, result):
         lines.append(f"{result['images_per_second']:,.0f} images/s on {result['replicas']} "
                      f"replica{'s' if result['replicas'] > 1 else ''}, {result['wall_seconds']:.0f} s in all")
     if result["bad_records"]:
-        lines.append(f"{result['bad_records']:,} images or files could not be used; they weighed nothing")
+        lines.append(f"{result['bad_records']:,} images or files could not be used; they had no weight")
     for export in result["exports"].values():
         lines.append(f"  {str(root / export['path']):<50} accuracy {export['accuracy']:.2%}, "
                      f"{export['bytes'] / 1e6:.2f} MB")
@@ -36,7 +43,7 @@ def summary(model_dir, result):
     return "\n".join(lines)
 
 
-def _tensorboard():
-    """How to call TensorBoard from here: by its name, or by its path where its environment isn't active."""
-    beside = Path(sys.executable).with_name("tensorboard")
-    return "tensorboard" if shutil.which("tensorboard") or not beside.exists() else os.path.relpath(beside)
+def _tensorboard() -> str:
+    """The command that starts TensorBoard: its name, or its path if Python's environment isn't active."""
+    path = Path(sys.executable).with_name("tensorboard")
+    return "tensorboard" if shutil.which("tensorboard") or not path.exists() else os.path.relpath(path)

@@ -1,36 +1,39 @@
-"""TensorBoard's event files, one folder a split, cut back like metrics.jsonl when a run goes on.
+"""TensorBoard's event files, one folder per split; when a run resumes, they are cut back as metrics.jsonl is.
 
-The HParams plugin takes each folder of event files that holds a session's start as a row of its table, and of the
-scalars those in that folder and below it. In `tensorboard/eval` it finds loss and accuracy, whichever folder above
+The HParams plugin makes a row of its table of each folder whose event files hold the start of a session, with the
+scalars in that folder and below it. In `tensorboard/eval` the plugin finds loss and accuracy, whichever parent folder
 TensorBoard is pointed at.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 from tensorboard.plugins.hparams import api
 
 from trainer.process.tf_import import tf
 
 SPLITS = ("train", "eval")
 _HPARAMS_SPLIT = "eval"
-_OF_THE_START = {"model_dir", "resume"}  # say where and how it was started, not what was run
+_START_SETTINGS = {"model_dir", "resume"}  # say where and how a run was started, not what was run
 
 
 class TensorBoardWriter:
-    """Writes scalars as event files.
+    """Writes scalars, images and settings as event files.
 
-    Every start of a run writes new files; the ones before it are cut back to the sizes that the
-    checkpoint knows, and later ones are removed, so that no step is there twice.
+    Every start of a run writes new files. Files that the checkpoint knows are cut back to the sizes in it, and files
+    that it doesn't know are removed, so that no step occurs twice.
 
     Args:
         folder: The run's `tensorboard/`.
-        sizes: Relative path to size in bytes of what is valid.
+        sizes: Relative path to the number of valid bytes, for each file that the checkpoint knows.
 
     Attributes:
-        missing: How many of those bytes weren't there.
+        missing: How many of the valid bytes the files did not have.
     """
 
-    def __init__(self, folder, sizes):
+    def __init__(self, folder: Path | str, sizes: Mapping[str, int]) -> None:
         self._folder = Path(folder)
         self.missing = 0
         for name, size in sizes.items():
@@ -45,52 +48,59 @@ class TensorBoardWriter:
                     file.truncate(size)
         self._writers = {split: tf.summary.create_file_writer(str(self._folder / split)) for split in SPLITS}
 
-    def write(self, split, step, scalars):
+    def write(self, split: str, step: int, scalars: Mapping[str, float | None]) -> None:
         """Writes scalars at a step.
 
         Args:
             split: train or eval.
             step: The step.
-            scalars: Tag to number; None is left out.
+            scalars: Tag to number; None is not written.
         """
         with self._writers[split].as_default():
             for tag, value in scalars.items():
                 if value is not None:
                     tf.summary.scalar(tag, value, step=step)
 
-    def write_images(self, split, step, images):
-        """Likewise images: tag to uint8 [n, height, width, channels]."""
+    def write_images(self, split: str, step: int, images: Mapping[str, np.ndarray]) -> None:
+        """Writes images at a step.
+
+        Args:
+            split: train or eval.
+            step: The step.
+            images: Tag to uint8 [n, height, width, channels].
+        """
         with self._writers[split].as_default():
             for tag, value in images.items():
                 tf.summary.image(tag, value, step=step, max_outputs=len(value))
 
-    def write_settings(self, settings):
+    def write_settings(self, settings: Mapping[str, Any]) -> None:
         """Writes a run's settings for the HParams table: once a run, before its first step.
 
         Args:
-            settings: Name to bool, number, string, list or tuple. None and "" are left out.
+            settings: Name to bool, number, string, list or tuple. None and "" are not written.
         """
         values = {name: _cell(value) for name, value in settings.items()
-                  if name not in _OF_THE_START and value is not None and value != ""}
+                  if name not in _START_SETTINGS and value is not None and value != ""}
         with self._writers[_HPARAMS_SPLIT].as_default():
-            # Without a group of its own each run is a row. By default those of the same settings are one, with the
-            # average of their figures.
+            # Without a group of its own each run is a row. By default runs of the same settings are one row, with
+            # the average of their scalars.
             api.hparams(values, trial_id="")
 
-    def flush(self):
-        """Hands all to the operating system. Returns the sizes, as the constructor takes them."""
+    def flush(self) -> dict[str, int]:
+        """Hands all events to the operating system; returns relative path to size in bytes for each file."""
         for writer in self._writers.values():
             writer.flush()
         return {str(path.relative_to(self._folder)): path.stat().st_size for path in self._files()}
 
-    def close(self):
+    def close(self) -> None:
         """Closes the files."""
         for writer in self._writers.values():
             writer.close()
 
-    def _files(self):
+    def _files(self) -> list[Path]:
         return sorted(self._folder.glob("*/events.out.tfevents.*"))
 
 
-def _cell(value):
+def _cell(value: Any) -> Any:
+    """A setting as the HParams table takes it: a list becomes a comma list."""
     return ",".join(map(str, value)) or "none" if isinstance(value, (list, tuple)) else value

@@ -4,14 +4,15 @@ import ctypes
 import hashlib
 import os
 import shutil
+from collections.abc import Collection
 from pathlib import Path
 
 from trainer.errors import StorageError
 
-_HERE, _RENAME_EXCHANGE = -100, 2  # of linux/fcntl.h and linux/fs.h: AT_FDCWD, and what renameat2 takes
+_AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # of linux/fcntl.h and linux/fs.h
 
 
-def sha256(path):
+def sha256(path: Path | str) -> str:
     """The SHA-256 of a file, in hexadecimal."""
     with open(path, "rb") as file:
         digest = hashlib.sha256()
@@ -20,7 +21,7 @@ def sha256(path):
     return digest.hexdigest()
 
 
-def flush(path):
+def flush(path: Path | str) -> None:
     """Waits until a file's or a folder's content is on the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
@@ -29,18 +30,18 @@ def flush(path):
         os.close(descriptor)
 
 
-def flush_all(paths):
-    """Likewise for files and the folders that they are in: a new file's name is in its folder."""
+def flush_all(paths: Collection[Path | str]) -> None:
+    """Waits until files and their folders are on the disk: a new file's name is part of its folder's content."""
     for path in [*paths, *{Path(path).parent for path in paths}]:
         flush(path)
 
 
-def write_durably(path, text):
-    """Writes a text file so that after a crash either the old content is there or all of the new.
+def write_durably(path: Path | str, text: str) -> None:
+    """Writes a text file so that after a crash it holds either the old content or all of the new.
 
     Args:
-        path: Where.
-        text: What.
+        path: The file.
+        text: Its new content.
     """
     path = Path(path)
     staged = path.with_name(f".{path.name}.new")
@@ -52,33 +53,33 @@ def write_durably(path, text):
     flush(path.parent)
 
 
-def require_room(folder, size, what):
-    """Looks whether so much fits on the disk before any of it is written.
+def require_room(folder: Path | str, size: int, what: str) -> None:
+    """Checks whether data fits on the disk before any of it is written.
 
     Args:
-        folder: Where it shall be; it or one of its parents is there.
-        size: Bytes.
-        what: What it is, for people.
+        folder: The folder that the data is for; it or one of its parents exists.
+        size: Bytes of the data.
+        what: What the data is, as a user reads it.
 
     Raises:
         StorageError: if there is less room.
     """
-    there = Path(folder)
-    while not there.exists():
-        there = there.parent
-    free = shutil.disk_usage(there).free
+    existing = Path(folder)
+    while not existing.exists():
+        existing = existing.parent
+    free = shutil.disk_usage(existing).free
     if free < size:
         raise StorageError(f"no room for {what}: it needs {size / 1e6:,.1f} MB, and the disk of {folder} has "
                            f"{free / 1e6:,.1f} MB left",
                            "make room, or start with another --model_dir; what is saved already is kept")
 
 
-def replace_folder(staged, final):
-    """Puts a finished folder in the place of an older one, in one step where the file system can do that.
+def replace_folder(staged: Path | str, final: Path | str) -> None:
+    """Replaces a folder by a finished one, in one step where the file system can do that.
 
     Args:
         staged: The finished folder; gone afterwards.
-        final: Its place.
+        final: The path that it gets; a folder that has this path is removed.
     """
     staged, final = Path(staged), Path(final)
     if not final.exists():
@@ -93,10 +94,10 @@ def replace_folder(staged, final):
     shutil.rmtree(staged, ignore_errors=True)
 
 
-def _exchange(one, other):
+def _exchange(one: Path, other: Path) -> bool:
     """Exchanges two paths at once; False where that can't be done (Linux can, most of its file systems can)."""
     try:
         exchange = ctypes.CDLL(None).renameat2
     except (OSError, AttributeError):
         return False
-    return exchange(_HERE, os.fsencode(one), _HERE, os.fsencode(other), _RENAME_EXCHANGE) == 0
+    return exchange(_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), _RENAME_EXCHANGE) == 0

@@ -1,15 +1,19 @@
-"""One run per folder: a lock that is taken over from the dead, also where flock does nothing.
+"""One run per folder: a lock that is taken over if its owner is dead, also where flock does nothing.
 
-    .lock/00000007        who has the folder, as JSON; its modification time is the heartbeat
+    .lock/00000007        the owner of the folder, as JSON; its modification time is the heartbeat
 
-Only the file of the highest number counts. Whoever finds its owner dead, or that it was given back, makes
-the file of the next number: making a file that must not be there yet is atomic on every file system,
-network ones included, so one of many wins. Numbers never go back, so nobody can win by a file that was
-removed in the meantime.
+    held ── given back, owner's process dead, or heartbeat expired ──▶ free ── the next file is made ──▶ held
 
-An owner on this machine is dead when its process is. One elsewhere is dead when its heartbeat stands
-still for longer than several beats, by our own monotonic clock: clocks are never compared.
+Only the file of the highest number, the newest generation, counts. A process that finds the folder free makes
+the file of the next generation: making a file that must not exist yet is atomic on every file system, network
+file systems included, so one of many processes wins. Generations never go back, so no process can win by a file
+that was removed in the meantime.
+
+An owner on this machine is dead when its process is. An owner on another machine is dead when its heartbeat
+stands still for longer than several beats, by this process's monotonic clock: clocks are never compared.
 """
+
+from __future__ import annotations
 
 import contextlib
 import fcntl
@@ -20,6 +24,7 @@ import threading
 import time
 import uuid
 from pathlib import Path
+from typing import Any
 
 from trainer.errors import BusyError
 
@@ -32,25 +37,26 @@ class FolderLock:
     """The right to write into a folder.
 
     Args:
-        folder: The folder; it is there.
+        folder: The folder; it exists.
         beat: Seconds from one heartbeat to the next.
-        patience: Seconds without one after which an owner on another machine is dead.
+        patience: Seconds without a heartbeat after which an owner on another machine is dead.
 
     Attributes:
-        lost: Whether somebody took the folder over since, as of the last beat.
+        lost: Whether another process had taken the folder over at the last heartbeat.
     """
 
-    def __init__(self, folder, beat=_BEAT_SECONDS, patience=_PATIENCE_SECONDS):
-        self._folder, self._of = Path(folder) / ".lock", Path(folder)
+    def __init__(self, folder: Path | str, beat: float = _BEAT_SECONDS, patience: float = _PATIENCE_SECONDS) -> None:
+        self._folder, self._locked = Path(folder) / ".lock", Path(folder)
         self._beat, self._patience = beat, patience
-        self._path = self._directory = None
+        self._path: Path | None = None
+        self._descriptor: int | None = None  # of `.lock`, for flock
         self._ended, self.lost = threading.Event(), False
 
-    def take(self):
-        """Takes the folder, or what a dead run left of its right to it.
+    def take(self) -> None:
+        """Takes the folder, also from a dead owner.
 
         Raises:
-            BusyError: if a living process has it.
+            BusyError: if a living process has the folder.
         """
         self._folder.mkdir(exist_ok=True)
         try:
@@ -59,89 +65,89 @@ class FolderLock:
         except BusyError:
             self.give_back()
             raise
-        threading.Thread(target=self._beat_on, args=(self._path,), daemon=True, name="heartbeat").start()
+        threading.Thread(target=self._keep_beating, args=(self._path,), daemon=True, name="heartbeat").start()
 
-    def require(self):
-        """Makes sure that the folder is still ours: another may have thought us dead.
+    def require(self) -> None:
+        """Checks that the folder is still this process's: if the heartbeat expired, another may have taken it over.
 
         Raises:
-            BusyError: if it isn't.
+            BusyError: if another process has the folder.
         """
         newest = self._newest()
         if newest is None or self._file(newest) != self._path:
             raise self._busy(newest, "was taken over by")
 
-    def give_back(self):
-        """Says that nobody has the folder any more."""
+    def give_back(self) -> None:
+        """Declares that the folder has no owner any more."""
         self._ended.set()
-        # On a disk that can't be written any more it stays ours, until we are dead.
+        # On a disk that can't be written any more, the folder stays this process's until the process is dead.
         with contextlib.suppress(OSError):
             if self._path and self._path.exists():
-                self._write(self._path.with_suffix(".new"), {**_myself(), "given_back": True})
+                self._write(self._path.with_suffix(".new"), {**_this_process(), "given_back": True})
                 os.replace(self._path.with_suffix(".new"), self._path)
-        if self._directory is not None:
-            os.close(self._directory)
-        self._path = self._directory = None
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+        self._path = self._descriptor = None
 
-    def _take_file(self):
-        """Makes the file of the next number; returns its path."""
+    def _take_file(self) -> Path:
+        """Makes the file of the next generation; returns its path."""
         while True:
-            number = self._newest()
-            if number is not None and not self._is_free(number):
-                if self._newest() == number:
-                    raise self._busy(number)
+            newest = self._newest()
+            if newest is not None and not self._is_free(newest):
+                if self._newest() == newest:
+                    raise self._busy(newest)
                 continue
-            mine = (number or 0) + 1
-            if not self._make(mine):
-                continue  # somebody was faster; now look at that one
-            if self._newest() == mine:
+            generation = (newest or 0) + 1
+            if not self._make(generation):
+                continue  # another process was faster; check that process's file
+            if self._newest() == generation:
                 break
-            self._file(mine).unlink(missing_ok=True)
-        self._tidy(mine)
-        return self._file(mine)
+            self._file(generation).unlink(missing_ok=True)
+        self._tidy(generation)
+        return self._file(generation)
 
-    def _tidy(self, mine):
-        """Removes the files of those before, and what they left when they were killed while taking the lock."""
-        now = self._file(mine).stat().st_mtime
+    def _tidy(self, generation: int) -> None:
+        """Removes the files of earlier generations, and what processes left that were killed while taking the lock."""
+        now = self._file(generation).stat().st_mtime
         for name in os.listdir(self._folder):
             path = self._folder / name
             with contextlib.suppress(OSError):
-                # Both times are the file system's. Who is taking the lock just now needs a moment, not minutes.
+                # Both times are the file system's. A process that is taking the lock needs a moment, not minutes.
                 staged = not name.isdecimal() and now - path.stat().st_mtime > _STAGED_SECONDS
-                if staged or (name.isdecimal() and int(name) < mine):
+                if staged or (name.isdecimal() and int(name) < generation):
                     path.unlink()
 
-    def _flock(self):
-        """A second witness, where it works: it knows of owners in other containers of this machine."""
-        self._directory = os.open(self._folder, os.O_RDONLY)
+    def _flock(self) -> None:
+        """A second check, where flock works: it knows of owners in other containers of this machine."""
+        self._descriptor = os.open(self._folder, os.O_RDONLY)
         try:
-            fcntl.flock(self._directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise self._busy(self._newest()) from None
         except OSError:
             pass  # not every network file system has it
 
-    def _numbers(self):
+    def _generations(self) -> list[int]:
         return [int(name) for name in os.listdir(self._folder) if name.isascii() and name.isdecimal()
                 and len(name) < 18]
 
-    def _newest(self):
-        return max(self._numbers(), default=None)
+    def _newest(self) -> int | None:
+        return max(self._generations(), default=None)
 
-    def _file(self, number):
-        return self._folder / f"{number:08d}"
+    def _file(self, generation: int) -> Path:
+        return self._folder / f"{generation:08d}"
 
-    def _make(self, number):
-        """Makes the file of a number, whole at once; False if it is there already."""
+    def _make(self, generation: int) -> bool:
+        """Makes the file of a generation, whole at once; False if the file exists already."""
         staged = self._folder / f".{uuid.uuid4().hex}"
-        self._write(staged, _myself())
+        self._write(staged, _this_process())
         try:
-            os.link(staged, self._file(number))
+            os.link(staged, self._file(generation))
         except FileExistsError:
             return False
-        except OSError:  # no hard links here; readers can do with a file that is empty for a moment
+        except OSError:  # no hard links here; readers accept a file that is empty for a moment
             try:
-                self._write(self._file(number), _myself(), "x")
+                self._write(self._file(generation), _this_process(), "x")
             except FileExistsError:
                 return False
         finally:
@@ -149,41 +155,43 @@ class FolderLock:
         return True
 
     @staticmethod
-    def _write(path, owner, mode="w"):
+    def _write(path: Path, owner: dict[str, Any], mode: str = "w") -> None:
         with open(path, mode, encoding="utf-8") as file:
             json.dump(owner, file)
 
-    def _owner(self, number):
-        """What the file of a number says, or {} if it says nothing that can be read."""
+    def _owner(self, generation: int) -> dict[str, Any]:
+        """What the file of a generation holds, or {} if it can't be read."""
         try:
-            owner = json.loads(self._file(number).read_text(encoding="utf-8"))
+            owner = json.loads(self._file(generation).read_text(encoding="utf-8"))
         except (OSError, ValueError, RecursionError):
             return {}
         return owner if isinstance(owner, dict) else {}
 
-    def _is_free(self, number):
-        owner = self._owner(number)
+    def _is_free(self, generation: int) -> bool:
+        """Whether the owner gave the folder back, or is dead."""
+        owner = self._owner(generation)
         if owner.get("given_back"):
             return True
-        if owner.get("place") and owner["place"] == _place():
-            return _started(owner.get("pid")) != owner.get("started")
-        return self._stands_still(number)
+        if owner.get("place") and owner["place"] == _boot_id():
+            return _start_time(owner.get("pid")) != owner.get("started")
+        return self._has_expired(generation)
 
-    def _stands_still(self, number):
-        """Watches the heartbeat of an owner whose process can't be seen from here."""
-        print(f"lockstep: warning: {self._of} was last used by {self._describe(number)}; waiting "
+    def _has_expired(self, generation: int) -> bool:
+        """Watches the heartbeat of an owner whose process can't be seen from this one."""
+        print(f"lockstep: warning: {self._locked} was last used by {self._describe(generation)}; waiting "
               f"{self._patience:.0f} s to see whether it is alive", file=sys.stderr, flush=True)
-        seen, deadline = self._pulse(number), time.monotonic() + self._patience
+        first_beat, deadline = self._last_beat(generation), time.monotonic() + self._patience
         while time.monotonic() < deadline:
             time.sleep(min(0.2, self._patience / 4))
-            if self._pulse(number) != seen or self._newest() != number:
+            if self._last_beat(generation) != first_beat or self._newest() != generation:
                 return False
         return True
 
-    def _pulse(self, number):
+    def _last_beat(self, generation: int) -> int | None:
+        """The time of an owner's last heartbeat, in the file system's nanoseconds; None without a file."""
         try:
-            # Opened, because network file systems look at the server's times only then.
-            descriptor = os.open(self._file(number), os.O_RDONLY)
+            # Opened, because network file systems ask the server for its times only then.
+            descriptor = os.open(self._file(generation), os.O_RDONLY)
         except OSError:
             return None
         try:
@@ -191,37 +199,39 @@ class FolderLock:
         finally:
             os.close(descriptor)
 
-    def _beat_on(self, path):
+    def _keep_beating(self, path: Path) -> None:
         while not self._ended.wait(self._beat):
             with contextlib.suppress(OSError):
                 self.lost = self._file(self._newest() or 0) != path
                 os.utime(path)
 
-    def _describe(self, number):
-        owner = self._owner(number) if number is not None else {}
+    def _describe(self, generation: int | None) -> str:
+        owner = self._owner(generation) if generation is not None else {}
         return f"process {owner.get('pid')} on {owner.get('host')}" if owner else "another process"
 
-    def _busy(self, number, how="is in use by"):
-        return BusyError(f"{self._of} {how} {self._describe(number)}",
+    def _busy(self, generation: int | None, how: str = "is in use by") -> BusyError:
+        return BusyError(f"{self._locked} {how} {self._describe(generation)}",
                          "wait for it or stop it, or use another --model_dir")
 
 
-def _myself():
-    return {"pid": os.getpid(), "host": os.uname().nodename, "place": _place(), "started": _started(os.getpid())}
+def _this_process() -> dict[str, Any]:
+    """What the file of a generation holds if this process is the owner."""
+    return {"pid": os.getpid(), "host": os.uname().nodename, "place": _boot_id(),
+            "started": _start_time(os.getpid())}
 
 
-def _place():
-    """Where a process number means what it means here: this boot of this machine, this container."""
+def _boot_id() -> str | None:
+    """This boot of this machine, and this container: processes with the same boot id see each other's process ids."""
     try:
         return f"{Path('/proc/sys/kernel/random/boot_id').read_text().strip()} {os.readlink('/proc/self/ns/pid')}"
     except OSError:
         return None
 
 
-def _started(pid):
-    """When a process started, in ticks since the boot; None if it is no more. Numbers are used again, times aren't."""
+def _start_time(pid: Any) -> int | None:
+    """When a process started, in ticks since the boot; None if it has ended. Process ids are reused, times aren't."""
     try:
-        # The name in brackets may hold anything, brackets too.
+        # The name in brackets may contain anything, brackets too.
         state, *fields = Path(f"/proc/{int(pid)}/stat").read_text().rpartition(")")[2].split()
         return None if state in "ZX" else int(fields[18])
     except (OSError, ValueError, TypeError, IndexError, OverflowError):

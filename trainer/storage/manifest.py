@@ -6,28 +6,30 @@ import hashlib
 import json
 import os
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from trainer.storage.durable import flush, sha256, write_durably
 
-# Errors of reading that say something of what is on the disk, not of who reads or when.
+# Errors of reading that tell about what is on the disk, and not about who reads or when.
 _DAMAGE = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP, errno.EIO}
 
 
-def list_files(folder):
-    """The files below a folder but for its manifest and unfinished ones: relative paths, sorted."""
+def list_files(folder: Path | str) -> list[str]:
+    """The files below a folder, without its manifest and unfinished manifests: relative paths, sorted."""
     return sorted(str(path.relative_to(folder)) for path in Path(folder).rglob("*")
                   if path.is_file() and path.name not in ("manifest.json", ".manifest.json.new"))
 
 
-def seal(folder, metadata):
-    """Makes a folder's content durable and then says so in its manifest.json.
+def seal(folder: Path | str, metadata: Mapping[str, Any]) -> None:
+    """Makes a folder's content durable, and then writes its manifest.json.
 
-    A folder without a manifest never counts, so this is the moment from which it does.
+    A folder counts from the moment at which it has a manifest.
 
     Args:
         folder: The folder, all its files written.
-        metadata: What else the manifest holds, a JSON object.
+        metadata: What the manifest holds in addition to the files' hashes: a JSON object.
     """
     folder = Path(folder)
     files = {}
@@ -41,8 +43,8 @@ def seal(folder, metadata):
     flush(folder.parent)
 
 
-def _leave_cache(path):
-    """Frees the memory that caches a file which is on the disk: the data needs it more, and so does the next save."""
+def _leave_cache(path: Path) -> None:
+    """Frees the memory that caches a file on the disk: the training data and the next save need that memory more."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         with contextlib.suppress(OSError, AttributeError):  # advice; not every system takes it
@@ -51,19 +53,19 @@ def _leave_cache(path):
         os.close(descriptor)
 
 
-def write_manifest(folder, manifest):
-    """Puts a manifest into a folder whose files it describes, with a hash of its own content."""
+def write_manifest(folder: Path | str, manifest: Mapping[str, Any]) -> None:
+    """Writes the manifest of a folder, with a hash of the manifest's own content."""
     content = {name: value for name, value in manifest.items() if name != "content_sha256"}
     write_durably(Path(folder) / "manifest.json",
                   json.dumps({**content, "content_sha256": _content_hash(content)}, indent=2))
 
 
-def _content_hash(content):
+def _content_hash(content: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def peek_manifest(folder):
-    """As `read_manifest`, but looks at no other file."""
+def peek_manifest(folder: Path | str) -> tuple[dict[str, Any] | None, str | None]:
+    """Reads the manifest of a sealed folder without checking the other files; returns what `read_manifest` returns."""
     try:
         manifest = json.loads((Path(folder) / "manifest.json").read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -78,18 +80,21 @@ def peek_manifest(folder):
     return manifest, None
 
 
-def read_manifest(folder):
-    """Reads the manifest of a sealed folder and holds every file against it.
+def read_manifest(folder: Path | str) -> tuple[dict[str, Any] | None, str | None]:
+    """Reads the manifest of a sealed folder and compares every file with it.
 
     Args:
         folder: The folder.
 
     Returns:
         (manifest, fault): the parsed manifest and None, or None and what is wrong, in a few words.
+
+    Raises:
+        OSError: if a file can't be read now and may be whole all the same.
     """
     folder = Path(folder)
     manifest, fault = peek_manifest(folder)
-    if fault:
+    if manifest is None:
         return None, fault
     listed = manifest.get("files")
     if not isinstance(listed, dict):
@@ -101,7 +106,7 @@ def read_manifest(folder):
     return manifest, None
 
 
-def _fault(path, entry):
+def _fault(path: Path, entry: Any) -> str | None:
     """What is wrong with a file that a manifest lists, or None."""
     try:
         digest, size = str(entry["sha256"]), int(entry["bytes"])
@@ -114,15 +119,15 @@ def _fault(path, entry):
         return f"has no proper entry in the manifest ({type(error).__name__}: {error})"
 
 
-def _unreadable(error):
-    """Says that a file is damaged; raises the error if the file may be whole and just cannot be read now."""
+def _unreadable(error: OSError) -> str:
+    """The sentence for a damaged file; raises the error if the file can't be read now and may be whole all the same."""
     if error.errno not in _DAMAGE:
         raise error
     return f"can't be read: {error.strerror}"
 
 
-def remove_sealed(folder):
-    """Removes a sealed folder, its manifest first, so that what is left of it after a crash doesn't count."""
+def remove_sealed(folder: Path | str) -> None:
+    """Removes a sealed folder, its manifest first: after a crash, what is left of the folder doesn't count."""
     with contextlib.suppress(FileNotFoundError):
         os.remove(Path(folder) / "manifest.json")
     shutil.rmtree(folder, ignore_errors=True)

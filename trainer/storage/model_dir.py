@@ -1,8 +1,10 @@
-"""A run's folder: who may use it, and what is where."""
+"""A run's folder: which process may use it, and the paths of its files."""
 
 import contextlib
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from trainer.config import Config
 from trainer.errors import DataError, UsageError
@@ -12,13 +14,17 @@ from trainer.storage.manifest import peek_manifest
 
 
 class ModelDir:
-    """The names of what lies in a model_dir.
+    """The paths of the files in a model_dir, and the right to write them.
 
     Args:
         root: The folder.
+
+    Attributes:
+        root: The folder, with `~` expanded.
+        config, metrics, ledger, checkpoints, tensorboard, export, report, result, log, autotune: The paths in it.
     """
 
-    def __init__(self, root):
+    def __init__(self, root: Path | str) -> None:
         self.root = Path(root).expanduser()
         self.config = self.root / "config.json"
         self.metrics = self.root / "metrics.jsonl"
@@ -30,16 +36,16 @@ class ModelDir:
         self.result = self.root / "result.json"
         self.log = self.root / "log.txt"
         self.autotune = self.root / "autotune.textproto"
-        self._lock = None
+        self._lock: FolderLock | None = None
 
-    def read_config(self):
+    def read_config(self) -> dict[str, Any]:
         """What config.json holds.
 
         Returns:
             The parsed object.
 
         Raises:
-            DataError: if there is none, or it can't be read.
+            DataError: if the file doesn't exist, or can't be read.
         """
         try:
             value = json.loads(self.config.read_text(encoding="utf-8"))
@@ -57,18 +63,19 @@ class ModelDir:
             raise DataError(f"{self.config} can't be read ({type(error).__name__}: {error})",
                             "restore the file, or start anew with another --model_dir") from None
 
-    def newest_manifest(self):
-        """The manifest of the newest checkpoint, or {} if there is none that can be read."""
+    def newest_manifest(self) -> dict[str, Any]:
+        """The manifest of the newest checkpoint, or {} if it can't be read or there is no checkpoint."""
         newest = max(self.checkpoints.glob("step-*/manifest.json"), default=None)
         return (newest and peek_manifest(newest.parent)[0]) or {}
 
-    def data_parts(self):
+    def data_parts(self) -> dict[str, str] | None:
         """What the run's data was made of (`Dataset.parts`), or None if config.json doesn't say."""
         with contextlib.suppress(DataError):
             parts = self.read_config()["data"].get("parts")
             return parts if isinstance(parts, dict) else None
+        return None
 
-    def claim(self, config):
+    def claim(self, config: Config) -> list[tuple[str, Any, Any]]:
         """Makes the folder this run's, before anything is written into it.
 
         Args:
@@ -78,7 +85,8 @@ class ModelDir:
             A list of (name, before, now) of each setting that differs from the folder's run; empty for a new run.
 
         Raises:
-            BusyError: if another process is using it.
+            BusyError: if another process is using the folder.
+            DataError: if the settings of the folder's run can't be read.
             UsageError: if `--resume` forbids it, or the settings or this version would make it another run.
         """
         self.lock()
@@ -90,18 +98,18 @@ class ModelDir:
             raise UsageError(f"--resume=require needs a checkpoint; {self.root} has none",
                              "name the --model_dir of a run that has one, or leave --resume out")
         if not manifests:
-            return []  # nothing to go on from: a new run, whatever a start before it was given
+            return []  # a new run: an earlier start saved nothing, so its settings don't matter
         bit_versions.of_manifest(self.newest_manifest())
         differences = config.differences(self._settings(manifests))
-        other = [f"--{name}: the run has {theirs!r}, received {mine!r}"
-                 for name, mine, theirs, another_run in differences if another_run]
-        if other:
-            raise UsageError([f"{self.root} holds a run with other settings:", *other],
+        refused = [f"--{name}: the run has {before!r}, received {received!r}"
+                   for name, received, before, another_run in differences if another_run]
+        if refused:
+            raise UsageError([f"{self.root} holds a run with other settings:", *refused],
                              "use its settings to go on with it, or use another --model_dir")
-        return [(name, theirs, mine) for name, mine, theirs, _ in differences]
+        return [(name, before, received) for name, received, before, _ in differences]
 
-    def _settings(self, manifests):
-        """The settings of the run that is here: config.json's, or where that is gone a checkpoint's."""
+    def _settings(self, manifests: Sequence[Path]) -> Config:
+        """The settings of the folder's run: those in config.json or, if that file is gone, a checkpoint's."""
         if self.config.exists():
             return Config.from_mapping(self.read_config()["given"])
         for path in manifests:
@@ -111,7 +119,7 @@ class ModelDir:
         raise DataError(f"{self.root} has checkpoints, but neither config.json nor a manifest says of which run",
                         "restore config.json, or start anew with another --model_dir")
 
-    def write_config(self, config, resolved):
+    def write_config(self, config: Config, resolved: Mapping[str, Any]) -> None:
         """Writes config.json.
 
         Args:
@@ -121,30 +129,30 @@ class ModelDir:
         given = json.loads(config.to_json())
         durable.write_durably(self.config, json.dumps({**given, **resolved, "given": given}, indent=2))
 
-    def lock(self):
+    def lock(self) -> None:
         """Takes the folder for this process.
 
         Raises:
-            BusyError: if another process is using it.
+            BusyError: if another process is using the folder.
         """
         self.root.mkdir(parents=True, exist_ok=True)
         lock = FolderLock(self.root)
         lock.take()
         self._lock = lock
 
-    def require_lock(self, closely=True):
-        """Makes sure that the folder is still this process's.
+    def require_lock(self, closely: bool = True) -> None:
+        """Checks that the folder is still this process's.
 
         Args:
-            closely: Look now; otherwise what the last heartbeat saw will do.
+            closely: Whether to check the disk now; otherwise the result of the last heartbeat is used.
 
         Raises:
-            BusyError: if another took it over, having thought this one dead.
+            BusyError: if another process took the folder over, because this process's heartbeat had expired.
         """
         if self._lock and (closely or self._lock.lost):
             self._lock.require()
 
-    def unlock(self):
+    def unlock(self) -> None:
         """Gives the folder back, if this process has it."""
         if self._lock:
             self._lock.give_back()

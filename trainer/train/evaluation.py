@@ -1,7 +1,10 @@
 """Evaluates a model on every example of a split once, whatever the batch and the replicas."""
 
+from __future__ import annotations
+
 import math
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -12,15 +15,21 @@ from trainer.process.tf_import import tf
 from trainer.train.losses import cross_entropy
 from trainer.train.steps_per_call import CallTimer
 
+if TYPE_CHECKING:
+    import keras
+
+    from trainer.data.split import EvalBatch, Split
+    from trainer.distributed.runtime import Runtime
+
 
 class Evaluation(NamedTuple):
-    """What a pass over a split found.
+    """The result of a pass over a split.
 
     Args:
         loss: The mean cross-entropy, in nats.
-        accuracy: The fraction of the examples that were answered right.
-        examples: How many examples that was over.
-        class_accuracy: The same fraction for each class; None where a class has no examples.
+        accuracy: The fraction of the examples whose class was predicted correctly.
+        examples: Number of examples.
+        class_accuracy: The accuracy on the examples of each class; None for a class without examples.
     """
 
     loss: float
@@ -33,31 +42,34 @@ class Evaluator:
     """Evaluates a model again and again; compiled at the first pass.
 
     Args:
-        model: The `keras.Model`.
-        split: The `Split`.
-        runtime: The `Runtime`.
+        model: From pixels of 0 to 255 to logits.
+        split: The examples.
+        runtime: The devices.
         per_replica_batch_size: Examples per step and replica. The last batch is padded; padding has no weight.
 
     Attributes:
-        is_compiled: Whether it is.
+        is_compiled: Whether the first pass has been compiled.
     """
 
-    def __init__(self, model, split, runtime, *, per_replica_batch_size):
+    def __init__(self, model: keras.Model, split: Split, runtime: Runtime, *, per_replica_batch_size: int) -> None:
         self._iterators, self._steps = evaluation_iterators(split, runtime,
                                                             per_replica_batch_size=per_replica_batch_size)
         self._size, self._runtime, self._timer = split.size, runtime, CallTimer()
         self._function = _make_evaluate(model, runtime, self._iterators)
         self.is_compiled = False
 
-    def run(self, should_stop=None):
-        """Goes over the split once, in calls of about a second.
+    def run(self, should_stop: Callable[[], bool] | None = None) -> Evaluation | None:
+        """Evaluates the split once, in calls of about a second.
 
         Args:
-            should_stop: Called between the device calls, on all workers together; True ends the pass. The next one
-                must then be by another `Evaluator`.
+            should_stop: Called between the device calls, on all workers together; True ends the pass. This `Evaluator`
+                must not be used again then.
 
         Returns:
-            An `Evaluation`, or None if it was ended.
+            The `Evaluation`, or None if `should_stop` ended the pass.
+
+        Raises:
+            DataError: if none of the images can be read.
         """
         rows, done = [], 0
         while done < self._steps:
@@ -76,25 +88,26 @@ class Evaluator:
         assert count + unreadable == self._size, f"evaluated {count} of {self._size} examples, {unreadable} unreadable"
         if not count:
             raise DataError("none of the test split's images can be read", "check the warnings above")
-        by_class = tuple(right / all_ if all_ else None for right, all_ in zip(correct, examples, strict=True))
+        by_class = tuple(hits / size if size else None for hits, size in zip(correct, examples, strict=True))
         return Evaluation(loss / count, sum(correct) / count, count, by_class)
 
 
-def _make_evaluate(model, runtime, iterators):
+def _make_evaluate(model: keras.Model, runtime: Runtime, iterators: Sequence[Iterator[EvalBatch]]) -> Any:
+    """Makes a function of a number of steps (int32 scalar tensor) that returns a row per step, as `forward` has it."""
     classes = model.output_shape[-1]
 
     @tf.function(jit_compile=runtime.xla)
-    def forward(batch):
-        """float32 [2 + 2 · classes]: the sum of the losses, how many examples were unreadable, and for each class how
-        many were answered right and how many there were."""
+    def forward(batch: EvalBatch) -> tf.Tensor:
+        """float32 [2 + 2 · classes]: the sum of the losses, the number of unreadable examples, and for each class the
+        number of correct predictions, then for each class the number of examples."""
         logits = model(tf.cast(batch.images, tf.float32), training=False)
         correct = tf.cast(tf.equal(tf.argmax(logits, 1, tf.int32), batch.labels), tf.float32)
         loss = tf.reduce_sum(cross_entropy(batch.labels, logits) * batch.weights)
-        counts = [tf.math.unsorted_segment_sum(each, batch.labels, classes)
-                  for each in (correct * batch.weights, batch.weights)]
+        counts = [tf.math.unsorted_segment_sum(summand, batch.labels, classes)
+                  for summand in (correct * batch.weights, batch.weights)]
         return tf.concat([tf.stack([loss, tf.reduce_sum(batch.unreadable)]), *counts], 0)
 
-    def replica_pass(steps):
+    def replica_pass(steps: tf.Tensor) -> tf.Tensor:
         context = tf.distribute.get_replica_context()
         replica_id = tf.get_static_value(context.replica_id_in_sync_group) or 0
         sums = tf.TensorArray(tf.float64, steps, element_shape=[2 + 2 * classes])
@@ -103,7 +116,7 @@ def _make_evaluate(model, runtime, iterators):
         return context.all_reduce("SUM", sums.stack()) if runtime.replicas > 1 else sums.stack()
 
     @tf.function
-    def evaluate(steps):
+    def evaluate(steps: tf.Tensor) -> tf.Tensor:
         return runtime.strategy.experimental_local_results(runtime.strategy.run(replica_pass, args=(steps,)))[0]
 
     return evaluate

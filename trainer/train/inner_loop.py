@@ -1,7 +1,10 @@
 """The inner loop: calls of the device loop, each of about a second, and what the host counts of them."""
 
+from __future__ import annotations
+
 import dataclasses
 import time
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -9,27 +12,33 @@ from trainer.data.pipeline import open_feed
 from trainer.distributed.stragglers import StragglerMonitor
 from trainer.process.tf_import import tf
 from trainer.train.loss_monitor import LossMonitor
-from trainer.train.step import make_train_loop
+from trainer.train.step import StepRecords, TrainLoop, make_train_loop
 from trainer.train.steps_per_call import CallTimer
+
+if TYPE_CHECKING:
+    from trainer.errors import FirstFailure
+    from trainer.plan import Job
+    from trainer.train.metrics import RunMetrics
+    from trainer.train.state import TrainState
 
 
 @dataclasses.dataclass(frozen=True)
 class CallReport:
-    """What there is to report of a call.
+    """What is reported of a call of the device loop.
 
     Args:
-        step: Steps done after it.
-        epoch: Epochs done after it.
-        windows: For each window of training metrics that ended in it, a dict for metrics.jsonl.
-        events: What users should hear of its steps, as `LossMonitor.check` returns it.
+        step: Steps done after the call.
+        epoch: Epochs done after the call.
+        windows: For each window of training metrics that ended in the call, a dict for metrics.jsonl.
+        events: The events of its steps that a user should read, as `LossMonitor.check` returns them.
         ids: int64 [n, batch], the examples of its steps; None without --ledger.
         images_per_second: The speed of training, or None if it isn't known yet.
     """
 
     step: int
     epoch: float
-    windows: list[dict]
-    events: list[dict]
+    windows: list[dict[str, Any]]
+    events: list[dict[str, Any]]
     ids: np.ndarray | None
     images_per_second: float | None
 
@@ -38,47 +47,49 @@ class InnerLoop:
     """Trains N steps at a time.
 
     Args:
-        job: The `Job`.
-        state: The `TrainState`.
-        metrics: The `RunMetrics`.
-        step: Where this start begins.
-        failures: The `FirstFailure` that hears of a run that diverges.
+        job: What the run trains.
+        state: The state that each step changes.
+        metrics: The metrics that each call updates.
+        step: The step at which this start begins.
+        failures: Takes the error of a run that diverges.
 
     Attributes:
         step: Steps done.
-        timer: The `CallTimer`.
-        stragglers: The `StragglerMonitor`.
+        timer: Times the calls.
+        stragglers: Finds workers that are slow.
     """
 
-    def __init__(self, job, state, metrics, *, step, failures):
+    def __init__(self, job: Job, state: TrainState, metrics: RunMetrics, *, step: int, failures: FirstFailure) -> None:
         self._job, self._state, self._metrics, self._failures = job, state, metrics, failures
         self._order = job.data.train.order(job.config.seed, job.plan.batch_size)
         self._monitor = LossMonitor(job.config, job.runtime.precision, self._ids_of, metrics.recent)
-        self._loop = self._timed_since = None
+        self._loop: TrainLoop | None = None
+        self._timed_since: float | None = None
         self.step, self.timer, self.stragglers = step, CallTimer(), StragglerMonitor(job.runtime)
 
     @property
-    def is_compiled(self):
+    def is_compiled(self) -> bool:
         """Whether the pipelines are open and the device loop is made; its first call compiles."""
         return self._loop is not None
 
-    def compile(self):
+    def compile(self) -> None:
         """Opens the pipelines and makes the device loop."""
         self._loop = make_train_loop(self._job, self._state, open_feed(self._job, first_step=self.step))
 
-    def run(self, num_steps):
-        """Does some steps on the device.
+    def run(self, num_steps: int) -> CallReport:
+        """Does steps on the device; `compile` has been called before.
 
         Args:
-            num_steps: How many.
+            num_steps: Number of steps.
 
         Returns:
-            A `CallReport`.
+            The `CallReport`.
         """
+        assert self._loop is not None
         self.stragglers.begin()
         with self.timer.measure(num_steps):
             records = self._loop(tf.constant(num_steps, tf.int32))
-            records = type(records)(*(part if part is None else np.asarray(part) for part in records))
+            records = StepRecords(*(None if part is None else np.asarray(part) for part in records))
         self.stragglers.note(records.times)
         windows = list(self._metrics.update(records, self.step, self._job.plan, self._monitor))
         self.step += num_steps
@@ -92,18 +103,21 @@ class InnerLoop:
                           [{**record, **self.stragglers.shares} for record in windows],
                           [event for event in events if self._monitor.should_report(event)], records.ids, speed)
 
-    def skip_time(self):
-        """Leaves out of the training's time what was done since the last call."""
+    def skip_time(self) -> None:
+        """Leaves the time since the last call out of the time of training."""
         if self._timed_since is not None:
             self._timed_since = time.perf_counter()
 
-    def _ids_of(self, step):
-        """The examples of a step, in the order of the global batch."""
+    def _ids_of(self, step: int) -> list[int]:
+        """The ids of a step's examples, in the order of the global batch."""
         first, size = (step - 1) * self._job.plan.batch_size, self._job.plan.batch_size
         return self._order.stream(first, first + size)[0].tolist()
 
-    def _count_time(self, num_steps):
-        """Counts the time of a call and of all that was done for it on the host; the first call only compiles."""
+    def _count_time(self, num_steps: int) -> None:
+        """Adds the time of a call, and of the work for it on the host, to the time of training.
+
+        The first call only compiles; its time isn't added.
+        """
         now = time.perf_counter()
         if self._timed_since is not None:
             self._metrics.images += num_steps * self._job.plan.batch_size

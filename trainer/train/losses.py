@@ -1,10 +1,19 @@
 """Losses of examples, in nats."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
 from trainer.process.tf_import import tf
 
+if TYPE_CHECKING:
+    from trainer.data.augment.apply import Target
 
-def cross_entropy(labels, logits, smoothing=0.0):
-    """Cross-entropy of each example against its label, part of the target spread over all classes.
+
+def cross_entropy(labels: tf.Tensor, logits: tf.Tensor, smoothing: float = 0.0) -> tf.Tensor:
+    """Cross-entropy of each example against its label; a part of the target is spread evenly over all classes.
 
     H = (1 - s) · (−log p[label]) + s · mean over classes of (−log p), as in Szegedy et al. 2016, §7.
 
@@ -16,29 +25,30 @@ def cross_entropy(labels, logits, smoothing=0.0):
     Returns:
         float32 [n], in nats.
     """
-    each = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
+    losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
     if smoothing:
         uniform = -tf.reduce_mean(tf.nn.log_softmax(logits), -1)
-        each = (1.0 - smoothing) * each + smoothing * uniform
-    return each
+        losses = (1.0 - smoothing) * losses + smoothing * uniform
+    return losses
 
 
-def example_losses(target, logits, smoothing=0.0, class_weights=None):
-    """The loss of each example; of mixed ones the mean over both labels, weighted as they were mixed.
+def example_losses(target: Target, logits: tf.Tensor, smoothing: float = 0.0,
+                   class_weights: np.ndarray | None = None) -> tf.Tensor:
+    """The loss of each example; for mixed examples the mean over both labels, weighted as the images were mixed.
 
     Args:
-        target: A `mixup.Target` of n examples.
+        target: The labels of n examples.
         logits: float32 [n, classes].
-        smoothing: As of `cross_entropy`.
+        smoothing: As in `cross_entropy`.
         class_weights: float32 [classes], by which losses are multiplied, or None.
 
     Returns:
         float32 [n], in nats.
     """
-    def weighed(labels):
-        each = cross_entropy(labels, logits, smoothing)
-        return each if class_weights is None else each * tf.gather(class_weights, labels)
+    def weighted(labels: tf.Tensor) -> tf.Tensor:
+        losses = cross_entropy(labels, logits, smoothing)
+        return losses if class_weights is None else losses * tf.gather(class_weights, labels)
 
     if target.labels_b is target.labels:
-        return weighed(target.labels)
-    return target.lam * weighed(target.labels) + (1 - target.lam) * weighed(target.labels_b)
+        return weighted(target.labels)
+    return target.lam * weighted(target.labels) + (1 - target.lam) * weighted(target.labels_b)

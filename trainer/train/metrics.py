@@ -1,14 +1,24 @@
-"""What the host knows about a run between steps: sums for the metrics, the best so far, time spent.
+"""What the host knows about a run between steps: sums for the metrics, the best evaluation, the time of training.
 
-It goes into every checkpoint's manifest, so a resumed run writes the same metrics as one that nothing
-disturbed. Sums are over steps in their order, so where the device loop's calls begin and end doesn't
-matter to them.
+Every checkpoint's manifest holds it, so a resumed run writes the same metrics as a run that was never interrupted.
+Sums are over steps in their order, so they don't depend on where the calls of the device loop begin and end.
 """
+
+from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 
-_MOST_EVENTS = 20  # a window; the counts go on
+if TYPE_CHECKING:
+    from trainer.config import Config
+    from trainer.plan import Plan
+    from trainer.train.evaluation import Evaluation
+    from trainer.train.loss_monitor import LossMonitor
+    from trainer.train.step import StepRecords
+
+_MOST_EVENTS = 20  # of a window; later events are counted, but not kept
 # Attributes that have another name in a manifest.
 _NAMES = {"evals_since_best": "stale", "skipped_in_a_row": "bad_in_row", "excused_in_a_row": "excused_in_row"}
 _ATTRIBUTES = {name: attribute for attribute, name in _NAMES.items()}
@@ -19,14 +29,14 @@ class MetricSums:
     """Training metrics over a stretch of steps.
 
     Args:
-        skipped: Steps whose update was not applied.
-        counted: Steps whose loss was finite.
-        loss: Sum over those of the batch's mean loss.
-        correct: Sum over those of the number of right answers.
-        examples: Sum over those of the number of examples.
-        bad_records: Examples that could not be read.
-        spikes: How many of the losses were far over their median.
-        events: The first 20 of those steps and of the skipped ones, as `LossMonitor` describes them.
+        skipped: Number of steps whose update was not applied.
+        counted: Number of steps whose loss was finite; the next three sums are over these steps.
+        loss: Sum of the mean losses over the batches.
+        correct: Number of correct predictions.
+        examples: Number of examples.
+        bad_records: Number of examples that could not be read.
+        spikes: Number of losses that were far over the running median.
+        events: The first 20 events (spikes and skipped steps), as `LossMonitor.check` returns them.
     """
 
     skipped: int = 0
@@ -36,10 +46,18 @@ class MetricSums:
     examples: int = 0
     bad_records: int = 0
     spikes: int = 0
-    events: list = dataclasses.field(default_factory=list)
+    events: list[dict[str, Any]] = dataclasses.field(default_factory=list)
 
-    def add(self, loss, correct, applied, examples, batch_size):
-        """Counts a step in."""
+    def add(self, loss: float, correct: float, applied: bool, examples: int, batch_size: int) -> None:
+        """Adds a step.
+
+        Args:
+            loss: The mean loss over its batch.
+            correct: Number of correct predictions.
+            applied: Whether its update was applied.
+            examples: Number of its examples that could be read.
+            batch_size: Number of its examples.
+        """
         self.skipped += not applied
         self.bad_records += batch_size - examples
         if math.isfinite(loss):
@@ -48,14 +66,14 @@ class MetricSums:
             self.correct += correct
             self.examples += examples
 
-    def note(self, event):
-        """Keeps what was found in a step."""
+    def note(self, event: dict[str, Any]) -> None:
+        """Counts an event, and keeps it if it is one of the first 20."""
         self.spikes += event["event"] == "spike"
         if len(self.events) < _MOST_EVENTS:
             self.events.append(event)
 
-    def means(self):
-        """loss and accuracy over the stretch; None each if no step in it had a finite loss."""
+    def means(self) -> dict[str, float | None]:
+        """loss and accuracy over the stretch; both are None if no step in it had a finite loss."""
         if not self.counted:
             return {"loss": None, "accuracy": None}
         return {"loss": self.loss / self.counted, "accuracy": self.correct / self.examples}
@@ -66,62 +84,67 @@ class RunMetrics:
     """The metrics and counters of a run so far.
 
     Args:
-        window: Since the last line of training metrics.
-        period: Since the last evaluation.
-        evaluation: The last one: step, loss, accuracy; None before the first.
-        best: The best one, likewise.
-        skipped_in_a_row: Steps since the last one whose update was applied.
-        excused_in_a_row: How many of them had a finite loss and a loss scale that could still come down.
-        recent: What the `LossMonitor` must remember.
-        evals_since_best: Evaluations since the best one.
-        images: Training examples in `train_seconds`, for the mean speed.
+        window: The sums since the last line of training metrics.
+        period: The sums since the last evaluation.
+        evaluation: The last evaluation: step, loss, accuracy, class_accuracy; None before the first.
+        best: The best evaluation, in the same form; None before the first.
+        evals_since_best: Number of evaluations since the best one.
+        skipped_in_a_row: Number of steps since the last one whose update was applied.
+        excused_in_a_row: How many of those had a finite loss and a loss scale that could still be lowered.
+        recent: The losses of the `LossMonitor`'s running median.
+        images: Number of training examples in `train_seconds`, for the mean speed.
         train_seconds: Time of training, reporting and saving; not of evaluation, nor of each start's first call,
             which compiles.
-        wall_seconds: Time in all, over all starts.
+        wall_seconds: Time of the run, over all starts.
     """
 
     window: MetricSums = dataclasses.field(default_factory=MetricSums)
     period: MetricSums = dataclasses.field(default_factory=MetricSums)
-    evaluation: dict | None = None
-    best: dict | None = None
+    evaluation: dict[str, Any] | None = None
+    best: dict[str, Any] | None = None
     evals_since_best: int = 0
     skipped_in_a_row: int = 0
     excused_in_a_row: int = 0
-    recent: list = dataclasses.field(default_factory=list)
+    recent: list[float] = dataclasses.field(default_factory=list)
     images: int = 0
     train_seconds: float = 0.0
     wall_seconds: float = 0.0
 
     @classmethod
-    def from_json(cls, values):
-        """The inverse of `to_json`."""
+    def from_json(cls, values: Mapping[str, Any]) -> RunMetrics:
+        """The inverse of `to_json`.
+
+        Args:
+            values: What `to_json` returned.
+        """
         named = {_ATTRIBUTES.get(name, name): value for name, value in values.items()}
         return cls(**{**named, "window": MetricSums(**named["window"]), "period": MetricSums(**named["period"])})
 
-    def to_json(self):
-        """What a checkpoint's manifest holds: a dict under the names of format 1."""
+    def to_json(self) -> dict[str, Any]:
+        """What a checkpoint's manifest holds: a dict with the names of format 1."""
         return {_NAMES.get(name, name): value for name, value in dataclasses.asdict(self).items()}
 
     @property
-    def images_per_second(self):
-        """The mean training speed of the run so far, or None."""
+    def images_per_second(self) -> float | None:
+        """The mean training speed of the run so far; None if it isn't known yet."""
         return self.images / self.train_seconds if self.train_seconds else None
 
-    def update(self, records, first_step, plan, monitor):
-        """Counts the steps of a call of the device loop in.
+    def update(self, records: StepRecords, first_step: int, plan: Plan,
+               monitor: LossMonitor) -> Iterator[dict[str, Any]]:
+        """Adds the steps of a call of the device loop.
 
         Args:
-            records: The `StepRecords`, as NumPy arrays.
-            first_step: Steps done before them.
-            plan: The run's `Plan`.
-            monitor: The run's `LossMonitor`.
+            records: What the steps did, as NumPy arrays.
+            first_step: Steps done before the call.
+            plan: The run's plan.
+            monitor: Checks each step's loss.
 
         Yields:
-            For each window that ends in them a dict with step, epoch, loss, accuracy, learning_rate,
-            skipped_steps, loss_spikes and, if there were any, events.
+            For each window that ends in the call a dict with step, epoch, loss, accuracy, learning_rate,
+            skipped_steps, loss_spikes, bad_records and, if there were any, events.
         """
-        for number, (loss, correct, rate, applied, examples, scale) in enumerate(zip(*records[:6], strict=True)):
-            step = first_step + number + 1
+        for step, (loss, correct, rate, applied, examples, scale) in enumerate(zip(*records[:6], strict=True),
+                                                                               first_step + 1):
             for sums in (self.window, self.period):
                 sums.add(float(loss), float(correct), bool(applied), int(examples), plan.batch_size)
             self.skipped_in_a_row = 0 if applied else self.skipped_in_a_row + 1
@@ -133,23 +156,24 @@ class RunMetrics:
                 self.window = MetricSums()
         self.recent = monitor.recent
 
-    def _line(self, step, learning_rate, plan):
+    def _line(self, step: int, learning_rate: float, plan: Plan) -> dict[str, Any]:
+        """The training metrics of the window that ends at a step."""
         window = self.window
         return {"step": step, "epoch": plan.epoch(step), **window.means(), "learning_rate": learning_rate,
                 "skipped_steps": window.skipped, "loss_spikes": window.spikes, "bad_records": window.bad_records,
                 **({"events": window.events} if window.events else {})}
 
-    def note_evaluation(self, step, evaluation, plan):
-        """Remembers an evaluation.
+    def note_evaluation(self, step: int, evaluation: Evaluation, plan: Plan) -> tuple[dict[str, Any], bool]:
+        """Adds an evaluation.
 
         Args:
-            step: When.
-            evaluation: The `Evaluation`.
-            plan: The run's `Plan`.
+            step: Steps done.
+            evaluation: The result of the evaluation.
+            plan: The run's plan.
 
         Returns:
-            (a dict as `update` yields it, with the training means since the last evaluation beside it;
-            whether this is the best evaluation so far).
+            (a dict for metrics.jsonl, with step, epoch, loss, accuracy, examples, and the means of training since the
+            last evaluation, train_loss and train_accuracy; whether this is the best evaluation so far).
         """
         self.evaluation = {"step": step, "loss": evaluation.loss, "accuracy": evaluation.accuracy,
                            "class_accuracy": list(evaluation.class_accuracy)}
@@ -164,7 +188,7 @@ class RunMetrics:
                 "examples": evaluation.examples, "train_loss": means["loss"], "train_accuracy": means["accuracy"]
                 }, is_best
 
-    def ended_early(self, config, step):
+    def ended_early(self, config: Config, step: int) -> str | None:
         """Why the run ends at a step before its last one, in a few words; None if it doesn't."""
         if not self.evaluation or self.evaluation["step"] != step:
             return None  # settings may have changed since: the next evaluation decides

@@ -1,18 +1,25 @@
 """The optimizer of a run: Keras's rules for an update, on gradients that were already reduced.
 
-Keras's TensorFlow optimizers sum gradients over replicas by themselves, after they clipped each
-replica's own and without looking whether the sum is finite. Here the step reduces first and the
-optimizer only updates, replica by replica, with nothing that crosses them; that is also what lets XLA
-compile the update and a branch skip it.
+Keras's TensorFlow optimizers sum gradients over replicas by themselves, after clipping each replica's gradients and
+without checking whether the sum is finite. Here the step reduces first and the optimizer only updates, on each replica
+by itself; only such an update can be compiled by XLA, and be skipped by a branch.
 """
+
+from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import keras
 
 from trainer.config import OPTIMIZERS
 from trainer.process.tf_import import tf
+
+if TYPE_CHECKING:
+    from trainer.config import Config
+    from trainer.plan import Plan
 
 
 class Schedule(keras.optimizers.schedules.LearningRateSchedule):
@@ -24,64 +31,78 @@ class Schedule(keras.optimizers.schedules.LearningRateSchedule):
 
     Args:
         name: constant, cosine, linear or step.
-        peak: The highest rate.
-        warmup: Updates of the warm-up.
-        total: Updates of the run.
+        peak: The peak learning rate.
+        warmup: Number of updates of the warm-up.
+        total: Number of updates of the run.
     """
 
-    def __init__(self, name, peak, warmup, total):
+    def __init__(self, name: str, peak: float, warmup: int, total: int) -> None:
         self.name, self.peak, self.warmup, self.total = name, peak, warmup, total
 
-    def __call__(self, step):
-        """Args: step: updates so far, a whole number or tensor. Returns: float32 scalar."""
+    def __call__(self, step: int | tf.Tensor) -> tf.Tensor:
+        """The learning rate at an update.
+
+        Args:
+            step: Number of updates before it.
+
+        Returns:
+            A float32 scalar.
+        """
         done = tf.cast(step, tf.float32)
         fraction = tf.clip_by_value((done - self.warmup) / max(1, self.total - self.warmup), 0.0, 1.0)
-        rate = self.peak * {
-            "constant": lambda f: tf.ones_like(f),
-            "cosine": lambda f: 0.5 * (1.0 + tf.cos(math.pi * f)),
-            "linear": lambda f: 1.0 - f,
-            "step": lambda f: tf.where(f < 0.5, 1.0, tf.where(f < 0.75, 0.1, 0.01)),
-        }[self.name](fraction)
+        rate = self.peak * _DECAYS[self.name](fraction)
         return tf.where(done < self.warmup, self.peak * (done + 1.0) / max(1, self.warmup), rate)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
         return {"name": self.name, "peak": self.peak, "warmup": self.warmup, "total": self.total}
 
 
-def make_optimizer(config, plan):
-    """The optimizer that a configuration names, with its schedule.
+def _cosine(fraction: tf.Tensor) -> tf.Tensor:
+    return 0.5 * (1.0 + tf.cos(math.pi * fraction))
 
-    Args:
-        config: The run's `Config`.
-        plan: The run's `Plan`.
+
+def _linear(fraction: tf.Tensor) -> tf.Tensor:
+    return 1.0 - fraction
+
+
+def _step(fraction: tf.Tensor) -> tf.Tensor:
+    return tf.where(fraction < 0.5, 1.0, tf.where(fraction < 0.75, 0.1, 0.01))
+
+
+# Name to the function of the fraction that is done after the warm-up, float32, to the share of the peak.
+_DECAYS = {"constant": tf.ones_like, "cosine": _cosine, "linear": _linear, "step": _step}
+
+
+def make_optimizer(config: Config, plan: Plan) -> Any:
+    """The optimizer that the settings name, with its schedule.
 
     Returns:
-        A Keras optimizer with one method more: `update(gradients, variables)`. See `_replica_local`.
+        A Keras optimizer with the additional method `update(gradients, variables)`, which applies gradients on one
+        replica by itself.
     """
     rate = Schedule(config.schedule, config.learning_rate, plan.warmup_steps, plan.total_steps)
     momentum = float(config.momentum)
     extra = {"sgd": {"momentum": momentum, "nesterov": momentum > 0}, "muon": {"momentum": momentum},
-             # AdamW alone insists on a number; no decay is 0 there.
+             # AdamW alone requires a number; no decay is 0.
              "adamw": {"weight_decay": config.weight_decay}}.get(config.optimizer, {})
     return _replica_local(getattr(keras.optimizers, OPTIMIZERS[config.optimizer]))(
         **{"learning_rate": rate, "weight_decay": config.weight_decay or None, **extra})
 
 
 @functools.cache
-def _replica_local(base):
+def _replica_local(base: type[Any]) -> type[Any]:
     """A subclass of a Keras optimizer that updates one replica's copies by themselves.
 
-    Overrides two private methods of Keras 3.15's TensorFlow optimizer, which would go through
-    `merge_call`: neither XLA nor a branch allows that. The tests hold each optimizer against the
-    original on one device.
+    Overrides two private methods of Keras 3.15's TensorFlow optimizer, which would call `merge_call`: neither XLA nor a
+    branch allows that. The tests compare each optimizer with the original on one device.
     """
 
     class ReplicaLocal(base):
-        def update(self, gradients, variables):
+        def update(self, gradients: Sequence[tf.Tensor], variables: Sequence[keras.Variable]) -> None:
             """Applies gradients that are the same on every replica.
 
-            Leaves `iterations` alone: the step counts it, outside of the branch.
+            Doesn't change `iterations`: the step counts the updates, outside of the branch.
 
             Args:
                 gradients: float32 tensors, summed over replicas and clipped already.
@@ -92,11 +113,12 @@ def _replica_local(base):
                 if variable.constraint is not None:
                     variable.value.assign(variable.constraint(variable.value))
 
-        def _backend_update_step(self, grads, trainable_variables, learning_rate):
+        def _backend_update_step(self, grads: Sequence[tf.Tensor], trainable_variables: Sequence[keras.Variable],
+                                 learning_rate: tf.Tensor) -> None:
             for gradient, variable in zip(grads, trainable_variables, strict=True):
                 self.update_step(gradient, variable.value, learning_rate)
 
-        def _apply_weight_decay(self, variables):
+        def _apply_weight_decay(self, variables: Sequence[keras.Variable]) -> None:
             for variable in variables:
                 if self.weight_decay and len(variable.shape) > 1:
                     value = variable.value

@@ -1,7 +1,11 @@
-"""How a run comes back: the newest sound checkpoint, into the state, on all workers alike."""
+"""How a run resumes: the newest sound checkpoint, into the state, the same on all workers."""
+
+from __future__ import annotations
 
 import dataclasses
 import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from trainer.distributed import collectives
 from trainer.distributed.devices import record
@@ -9,7 +13,15 @@ from trainer.errors import DataError, StorageError
 from trainer.storage import bit_versions
 from trainer.train.metrics import RunMetrics
 
-_SEEN_SECONDS = 90.0
+if TYPE_CHECKING:
+    from trainer.checkpoint.checkpoints import Checkpoints
+    from trainer.distributed.runtime import Runtime
+    from trainer.plan import Job
+    from trainer.reporting.console import Console
+    from trainer.storage.model_dir import ModelDir
+    from trainer.train.state import TrainState
+
+_VISIBLE_SECONDS = 90.0  # until a file that one machine wrote is visible on all
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,37 +29,39 @@ class Resumed:
     """Where a start begins.
 
     Args:
-        metrics: The `RunMetrics` of the run so far.
-        report_sizes: How far the reports are valid, as `Reporter.flush` returned it; None for a new run.
+        metrics: The metrics of the run so far.
+        report_sizes: The sizes up to which the reports are valid, as `Reporter.flush` returned them; None for a new
+            run.
     """
 
     metrics: RunMetrics
-    report_sizes: dict | None
+    report_sizes: dict[str, Any] | None
 
 
-def resume(job, state, checkpoints, *, model_dir, console):
+def resume(job: Job, state: TrainState, checkpoints: Checkpoints, *, model_dir: ModelDir, console: Console) -> Resumed:
     """Restores the newest sound checkpoint, if there is one; all workers restore the same.
 
     Args:
-        job: The `Job`.
-        state: The `TrainState`; it is restored.
-        checkpoints: The run's `Checkpoints`.
-        model_dir: The run's `ModelDir`.
-        console: The `Console`.
+        job: What the run trains.
+        state: The state that is restored.
+        checkpoints: The checkpoints of the run.
+        model_dir: The run's folder.
+        console: Prints the step and warnings.
 
     Returns:
-        A `Resumed`.
+        Where this start begins.
 
     Raises:
-        DataError: if the data is not what it was.
+        DataError: if the data has changed.
         StorageError: if all checkpoints are damaged.
-        UsageError: if they are of another model.
+        UsageError: if the checkpoint is of another model.
     """
-    manifest, runtime = None, job.runtime
+    manifest: dict[str, Any] | None = None
+    runtime = job.runtime
     with collectives.all_or_none(runtime):
         if runtime.is_chief:
             manifest = checkpoints.newest_sound(console.warn)
-    # The chief chooses: another worker may see the shared folder a moment later. -1 for none.
+    # The chief chooses: another worker may see the shared folder a moment later. -1 stands for no checkpoint.
     step = collectives.broadcast(runtime, manifest["step"] if manifest else -1)
     if step < 0:
         return Resumed(RunMetrics(), None)
@@ -60,7 +74,8 @@ def resume(job, state, checkpoints, *, model_dir, console):
     return resumed
 
 
-def _restore(manifest, job, state, checkpoints, model_dir):
+def _restore(manifest: dict[str, Any], job: Job, state: TrainState, checkpoints: Checkpoints,
+             model_dir: ModelDir) -> Resumed:
     resumed, fingerprint, precision = _read(manifest)
     state.bit_versions = bit_versions.of_manifest(manifest)
     job.data.require_same(fingerprint, model_dir.data_parts())
@@ -70,7 +85,7 @@ def _restore(manifest, job, state, checkpoints, model_dir):
     return resumed
 
 
-def _read(manifest):
+def _read(manifest: Mapping[str, Any]) -> tuple[Resumed, str, str]:
     """(the `Resumed`, fingerprint of the data, precision) that a manifest holds."""
     try:
         reports = manifest["reports"]
@@ -79,22 +94,22 @@ def _read(manifest):
         resumed = Resumed(RunMetrics.from_json(manifest["progress"]), {**sizes, "tensorboard": events})
         return resumed, str(manifest["data"]), str(manifest["precision"])
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise StorageError(f"the manifest of step {manifest['step']:,} is not of this version's making "
+        raise StorageError(f"the manifest of step {manifest['step']:,} was not written by this version "
                            f"({type(error).__name__}: {error})",
                            "go on with the version that wrote it, or start anew with another --model_dir") from None
 
 
-def _warn_of_differences(manifest, runtime, console):
-    """Says where this start computes on something else than the one before, as far as both can tell."""
+def _warn_of_differences(manifest: Mapping[str, Any], runtime: Runtime, console: Console) -> None:
+    """Warns if this start computes on something else than the start that wrote the checkpoint."""
     before = manifest.get("computed_on")
     changed = record.differences(before, runtime.record()) if isinstance(before, dict) else []
     if changed:
         console.warn(f"resuming with the same examples and draws, but not to the last bit: {'; '.join(changed)}")
 
 
-def _find_soon(checkpoints, step):
+def _find_soon(checkpoints: Checkpoints, step: int) -> dict[str, Any]:
     """Finds the chief's checkpoint; network file systems may show another machine's files a minute late."""
-    deadline = time.monotonic() + _SEEN_SECONDS
+    deadline = time.monotonic() + _VISIBLE_SECONDS
     while True:
         try:
             return checkpoints.find(str(step))

@@ -1,4 +1,9 @@
-"""The state of a run: exactly what a checkpoint must hold, and nothing that can be worked out again."""
+"""The state of a run: exactly what a checkpoint must hold, and nothing that can be computed again."""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
@@ -10,36 +15,38 @@ from trainer.process.tf_import import tf
 from trainer.storage import bit_versions
 from trainer.train import optimizers
 
+if TYPE_CHECKING:
+    from trainer.plan import Job
+
 _PRIME = 1_000_003
 _FIRST_LOSS_SCALE = 2.0**15
-_RANDOM_STATE = "seed_generator_state"  # as Keras calls it
+_RANDOM_STATE = "seed_generator_state"  # Keras's name
 
 
 class TrainState:
     """Model, optimizer and counters, created and built for a strategy.
 
-    Not in here, because it follows from (seed, step): the place in the data, its order, augmentation, dropout.
+    The state doesn't hold what follows from (seed, step): the position in the data, its order, augmentation, dropout.
+
+    Args:
+        job: What the run trains. The state of step 0 follows from its seed.
 
     Attributes:
-        model: The `keras.Model` that trains.
+        model: The model that trains.
         optimizer: Its optimizer, built.
         step: int64, steps done.
         skipped: int64, steps whose update was skipped because gradients weren't finite.
-        loss_scale: float32, what the loss is multiplied by before float16's backward pass; else 1.
-        finite_steps: int64, steps since the loss scale changed last.
-        bit_versions: Name to version of what decides bits; see bit_versions.py.
+        loss_scale: float32, the factor of the loss before float16's backward pass; 1 in other precisions.
+        finite_steps: int64, finite steps since the loss scale changed last.
+        bit_versions: Name to version of what decides bits, as storage/bit_versions.py describes them.
     """
 
-    def __init__(self, job):
-        """Creates the state of step 0; all of it follows from the configuration's seed.
-
-        Args:
-            job: The `Job`.
-        """
+    def __init__(self, job: Job) -> None:
         config, runtime = job.config, job.runtime
         keras.utils.set_random_seed(config.seed)
-        self._strategy, self._copies, self.bit_versions = runtime.strategy, {}, bit_versions.CURRENT
-        self._sum = None
+        self._strategy, self.bit_versions = runtime.strategy, bit_versions.CURRENT
+        self._copies: dict[str, tuple[np.ndarray, tf.Tensor]] = {}  # name to a host's copy, as an array and a tensor
+        self._sum: Any = None
         with runtime.strategy.scope():
             self.model = models.build(config.model, len(job.data.classes), job.data.image_shape, runtime.precision)
             if config.model.startswith("keras:"):
@@ -48,49 +55,53 @@ class TrainState:
                 pool_by_comparison(self.model)
             self.optimizer = optimizers.make_optimizer(config, job.plan)
             self.optimizer.build(self.model.trainable_variables)
-            self.step = tf.Variable(0, dtype=tf.int64, trainable=False, name="step")
-            self.skipped = tf.Variable(0, dtype=tf.int64, trainable=False, name="skipped")
-            self.finite_steps = tf.Variable(0, dtype=tf.int64, trainable=False, name="good_in_row")
-            self.loss_scale = tf.Variable(1.0, trainable=False, name="loss_scale")
+            self.step = _scalar(0, tf.int64, "step")
+            self.skipped = _scalar(0, tf.int64, "skipped")
+            self.finite_steps = _scalar(0, tf.int64, "good_in_row")
+            self.loss_scale = _scalar(1.0, tf.float32, "loss_scale")
         self.reset_loss_scale(runtime.precision)
 
-    def reset_loss_scale(self, precision):
-        """Begins anew with the loss scale that a precision starts from."""
+    def reset_loss_scale(self, precision: str) -> None:
+        """Sets the loss scale to the first one of a precision.
+
+        Args:
+            precision: float32, bfloat16 or float16.
+        """
         self.loss_scale.assign(_FIRST_LOSS_SCALE if precision == "float16" else 1.0)
         self.finite_steps.assign(0)
 
     @property
-    def random_states(self):
-        """The states of the model's random layers, such as dropout: integers [2] each, set anew at every step."""
+    def random_states(self) -> list[keras.Variable]:
+        """The states of the model's random layers, such as dropout: integers [2] each, which every step sets."""
         return [variable for variable in self.model.non_trainable_variables
                 if variable.name == _RANDOM_STATE]
 
     @property
-    def buffers(self):
-        """What no gradient changes: batch norm's moving averages, which training writes, and frozen weights."""
+    def buffers(self) -> list[keras.Variable]:
+        """The variables without a gradient: batch norm's moving averages, which training writes, and frozen weights."""
         return [variable for variable in self.model.non_trainable_variables
                 if tf.as_dtype(variable.dtype).is_floating]
 
-    def variables(self):
-        """All of it by the names that it has in a checkpoint.
+    def variables(self) -> dict[str, tf.Variable]:
+        """All variables of the state, by their names in a checkpoint.
 
         Returns:
-            A dict of name to `tf.Variable`: step, skipped, …, model/0000/kernel, …, adam/0000, …
+            A dict of name to variable: step, skipped, …, model/0000/kernel, …, adam/0000, …
         """
         counters = {"step": self.step, "skipped": self.skipped, "good_in_row": self.finite_steps,
                     "loss_scale": self.loss_scale}
         return {**counters, **model_variables(self.model),
-                **{f"{type(self.optimizer).__name__.lower()}/{number:04d}": variable.value
-                   for number, variable in enumerate(self.optimizer.variables)}}
+                **{f"{type(self.optimizer).__name__.lower()}/{index:04d}": variable.value
+                   for index, variable in enumerate(self.optimizer.variables)}}
 
-    def checksums(self):
-        """A number for what each of this process's replicas holds: a list of ints. Equal states have equal ones."""
+    def checksums(self) -> list[int]:
+        """A checksum of the state of each of this process's replicas: equal states have equal checksums."""
         if self._sum is None:
-            self._sum = tf.function(lambda: self._strategy.run(self._checksum))
-        return [int(part) for part in self._strategy.experimental_local_results(self._sum())]
+            self._sum = tf.function(functools.partial(self._strategy.run, self._checksum))
+        return [int(checksum) for checksum in self._strategy.experimental_local_results(self._sum())]
 
-    def _checksum(self):
-        """int64: the sum of all bits as whole numbers, of each variable by itself, put together in their order."""
+    def _checksum(self) -> tf.Tensor:
+        """int64: the sums of each variable's bits as whole numbers, combined in the order of the variables."""
         total = tf.zeros([], tf.int64)
         for variable in self.variables().values():
             value = variable.read_value()
@@ -99,17 +110,17 @@ class TrainState:
             total = total * _PRIME + tf.reduce_sum(tf.cast(whole, tf.int64))
         return total
 
-    def snapshot(self):
-        """Copies all of it to the host, so that training can go on while the copies are written.
+    def snapshot(self) -> dict[str, tf.Tensor]:
+        """Copies the state to the host, so that training can go on while the copies are written.
 
         Returns:
-            A dict of name to tensor. The next call overwrites them: fresh memory for each copy would cost
+            A dict of name to tensor. The next call overwrites the tensors: new memory for each copy would cost
             more than all the rest of a save.
         """
-        # The first local replica's speaks for all; asking a statistic as a whole would average equal values again.
-        first = self._strategy.experimental_local_results
+        # All replicas hold the same values; read the first. Reading a statistic as a whole would average equal values.
+        local_values = self._strategy.experimental_local_results
         for name, variable in self.variables().items():
-            value = np.asarray(first(variable)[0].read_value())
+            value = np.asarray(local_values(variable)[0].read_value())
             if name not in self._copies:
                 copy = np.empty_like(value)
                 self._copies[name] = copy, tf.experimental.dlpack.from_dlpack(copy.__dlpack__())
@@ -117,11 +128,15 @@ class TrainState:
         return {name: tensor for name, (_, tensor) in self._copies.items()}
 
 
-def model_variables(model):
-    """A model's variables by the names that they have in a checkpoint: model/0000/kernel, model/0001/bias, …
+def _scalar(initial_value: Any, dtype: tf.DType, name: str) -> tf.Variable:
+    return tf.Variable(initial_value, dtype=dtype, trainable=False, name=name)
 
-    By number, because Keras's own names depend on what else the process has built. The states of random
-    layers are not among them: they follow from (seed, step).
+
+def model_variables(model: keras.Model) -> dict[str, tf.Variable]:
+    """A model's variables by their names in a checkpoint: model/0000/kernel, model/0001/bias, …
+
+    The names contain an index, because Keras's own names depend on what else the process has built. The states of
+    random layers are left out: they follow from (seed, step).
     """
-    lasting = [variable for variable in model.variables if variable.name != _RANDOM_STATE]
-    return {f"model/{number:04d}/{variable.name}": variable.value for number, variable in enumerate(lasting)}
+    saved = [variable for variable in model.variables if variable.name != _RANDOM_STATE]
+    return {f"model/{index:04d}/{variable.name}": variable.value for index, variable in enumerate(saved)}

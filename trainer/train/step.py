@@ -2,28 +2,41 @@
 
 One step, on replica r of R:
 
-    1. forward and backward on its rows of the global batch            one XLA program where XLA is on
+    1. forward and backward on its part of the global batch            one XLA program where XLA is on
     2. one all-reduce that sums everything that crosses replicas       outside XLA
-    3. unscale, check that all is finite, clip                        the same on every replica
-    4. update, if it is                                                another XLA program
+    3. unscale, check that all is finite, clip                         the same on every replica
+    4. update, if all is finite                                        another XLA program
 
-What crosses replicas travels as one vector: all gradients, batch norm's statistics, the sums for the
-metrics. The loss of a replica is its sum over its own rows divided by the *global* batch, so the sum
-over replicas is the gradient of the global mean. Statistics are averaged every step, so they are the
-same everywhere whenever a run evaluates, saves or exports.
+What crosses replicas travels as one vector: all gradients, batch norm's statistics, the sums for the metrics. The loss
+of a replica is the sum over its own examples divided by the *global* batch size, so the sum over replicas is the
+gradient of the global mean. Statistics are averaged in every step, so they are the same on all replicas whenever a run
+evaluates, saves or exports.
 """
 
+from __future__ import annotations
+
 import itertools
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from trainer.data.augment.apply import augment_batch
 from trainer.process.tf_import import tf
 from trainer.train.losses import example_losses
 
+if TYPE_CHECKING:
+    import keras
+
+    from trainer.data.pipeline import Feed
+    from trainer.data.split import Batch
+    from trainer.plan import Job, Plan
+    from trainer.train.state import TrainState
+
 _READS = ("ReadVariableOp", "ResourceGather", "ResourceGatherNd")
-_CALLS = 2**10  # of a random layer in a step, at most
-_COUNTS = 2**31 // _CALLS  # then the key changes
+_CALLS = 2**10  # most calls of a random layer in a step
+_COUNTS = 2**31 // _CALLS  # number of counts until the key changes
 _GROW_LOSS_SCALE_AFTER = 2_000  # steps, as in Micikevicius et al. 2018, "Mixed precision training"
+
+_Array = Any  # a tensor where the device loop returns it, a NumPy array where the host reads it
 
 
 class StepRecords(NamedTuple):
@@ -31,70 +44,68 @@ class StepRecords(NamedTuple):
 
     Args:
         loss: float32 [n], the mean over the global batch.
-        correct: float32 [n], how many of its examples were answered right.
+        correct: float32 [n], number of correct predictions.
         learning_rate: float32 [n].
-        finite: bool [n], whether the update was applied.
-        examples: float32 [n], how many of the batch could be read.
-        loss_scale: float32 [n], by which the loss was multiplied.
+        finite: bool [n], whether all gradients were finite, so that the update was applied.
+        examples: float32 [n], number of examples of the batch that could be read.
+        loss_scale: float32 [n], the factor of the loss in the backward pass.
         ids: int64 [n, batch], the examples in the order of the global batch; None without --ledger.
         times: float64 [n, 2], when this worker's own part of each step was done and when the all-reduce was, in
             seconds since 1970; None for one worker.
     """
 
-    loss: tf.Tensor
-    correct: tf.Tensor
-    learning_rate: tf.Tensor
-    finite: tf.Tensor
-    examples: tf.Tensor
-    loss_scale: tf.Tensor
-    ids: tf.Tensor | None
-    times: tf.Tensor | None
+    loss: _Array
+    correct: _Array
+    learning_rate: _Array
+    finite: _Array
+    examples: _Array
+    loss_scale: _Array
+    ids: _Array | None
+    times: _Array | None
 
 
-def _pack(tensors):
+TrainLoop = Callable[[tf.Tensor], StepRecords]
+
+
+def _pack(tensors: Sequence[Any]) -> tf.Tensor:
     """Tensors to one float32 vector."""
     return tf.concat([tf.reshape(tensor, [-1]) for tensor in _float32(tensors)], 0)
 
 
-def _unpack(vector, like):
-    """The parts of a vector, in the shapes of what was packed."""
+def _unpack(vector: tf.Tensor, like: Sequence[tf.Tensor | keras.Variable]) -> list[tf.Tensor]:
+    """The parts of a vector, in the shapes of the tensors that were packed."""
     shapes = [tuple(tensor.shape) for tensor in like]
     parts = tf.split(vector, [tf.TensorShape(shape).num_elements() for shape in shapes])
     return [tf.reshape(part, shape) for part, shape in zip(parts, shapes, strict=True)]
 
 
-def _float32(tensors):
+def _float32(tensors: Sequence[Any]) -> list[tf.Tensor]:
     return [tf.cast(tensor, tf.float32) for tensor in tensors]
 
 
-def _may_write(graph, variable):
-    """Whether anything in the graph of a traced function may change a variable: all but reading it."""
+def _may_write(graph: Any, variable: keras.Variable) -> bool:
+    """Whether an operation in the graph of a traced function may change a variable: any that isn't known to read it."""
     handle = variable.value.handle
     captured = [inside for outside, inside in graph.captures if outside is handle]
     return any(op.type not in _READS for inside in captured for op in inside.consumers())
 
 
-def make_train_loop(job, state, feed):
+def make_train_loop(job: Job, state: TrainState, feed: Feed) -> TrainLoop:
     """Makes the function that trains.
 
-    Args:
-        job: The `Job`.
-        state: The `TrainState`.
-        feed: The `Feed`.
-
     Returns:
-        A function of a number of steps (int32 scalar tensor) that does so many and returns `StepRecords`.
+        A function of a number of steps (int32 scalar tensor) that does so many steps and returns their `StepRecords`.
     """
     replica_step = _make_replica_step(job, state, feed)
     strategy, ledger, several_workers = job.runtime.strategy, job.config.ledger, job.runtime.workers > 1
 
     @tf.function
-    def train(steps):
+    def train(steps: tf.Tensor) -> StepRecords:
         rows = tf.TensorArray(tf.float32, steps, element_shape=[6])
         ids = tf.TensorArray(tf.int64, steps, element_shape=[job.plan.batch_size if ledger else 0])
         times = tf.TensorArray(tf.float64, steps, element_shape=[2 if several_workers else 0])
         for index in tf.range(steps):
-            # All replicas return the same; the first local one's is read.
+            # All replicas return the same values; read the first.
             row, used, timestamps = (strategy.experimental_local_results(result)[0]
                                      for result in strategy.run(replica_step))
             rows, ids, times = rows.write(index, row), ids.write(index, used), times.write(index, timestamps)
@@ -105,7 +116,7 @@ def make_train_loop(job, state, feed):
     return train
 
 
-def _make_forward_backward(job, state, feed):
+def _make_forward_backward(job: Job, state: TrainState, feed: Feed) -> tuple[Any, list[keras.Variable]]:
     """Makes part 1 of a step.
 
     Returns:
@@ -114,13 +125,14 @@ def _make_forward_backward(job, state, feed):
         the list of the statistics that the vector holds, filled when the function is traced).
     """
     model, config, plan, runtime = state.model, job.config, job.plan, job.runtime
-    statistics = []
+    statistics: list[keras.Variable] = []
 
     @tf.function(jit_compile=runtime.xla)
-    def forward_backward(batch, resident, loss_scale):
+    def forward_backward(batch: Batch, resident: tuple[tf.Tensor, tf.Tensor] | None,
+                         loss_scale: tf.Tensor) -> tuple[tf.Tensor, list[tf.Tensor]]:
         images, labels = ((batch.images, batch.labels) if resident is None else
                           (tf.gather(whole, batch.ids) for whole in resident))
-        labels = tf.cast(labels, tf.int32)
+        labels = tf.cast(labels, tf.int32)  # pyright: ignore[reportArgumentType, reportCallIssue]  None only if resident
         images, target = augment_batch(images, labels, batch.seeds, feed.augment,
                                        by_comparison=runtime.kind.avoids_scatters and runtime.xla)
         before = [tf.convert_to_tensor(variable) for variable in state.buffers]
@@ -132,10 +144,11 @@ def _make_forward_backward(job, state, feed):
             if batch.mask is not None:
                 losses *= batch.mask
             loss = tf.reduce_sum(losses) / plan.batch_size
-            # Keras's regularizers know nothing of replicas: each would add them whole.
+            # Every replica computes the whole of Keras's regularization, and the all-reduce sums it.
             objective = loss + tf.add_n([tf.zeros([]), *_float32(model.losses)]) / plan.replicas
             scaled = objective * loss_scale
-        gradients = tape.gradient(scaled, model.trainable_variables, unconnected_gradients="zero")
+        gradients = tape.gradient(scaled, model.trainable_variables,
+                                  unconnected_gradients=tf.UnconnectedGradients.ZERO)
         is_correct = tf.equal(tf.argmax(logits, 1, tf.int32), target.dominant())
         examples = tf.constant(float(plan.per_replica_batch_size))
         if batch.mask is not None:
@@ -149,16 +162,17 @@ def _make_forward_backward(job, state, feed):
     return forward_backward, statistics
 
 
-def _make_replica_step(job, state, feed):
+def _make_replica_step(job: Job, state: TrainState, feed: Feed) -> Callable[[], tuple[tf.Tensor, ...]]:
+    """Makes a step on a replica: a function to (float32 [6] for `StepRecords`, ids, time stamps)."""
     config, plan, optimizer, weights = job.config, job.plan, state.optimizer, state.model.trainable_variables
     forward_backward, statistics = _make_forward_backward(job, state, feed)
     several_workers = job.runtime.workers > 1
 
     @tf.function(jit_compile=job.runtime.xla)
-    def update(gradients):
+    def update(gradients: list[tf.Tensor]) -> None:
         optimizer.update(gradients, weights)
 
-    def replica_step():
+    def replica_step() -> tuple[tf.Tensor, ...]:
         # 1. forward and backward
         context = tf.distribute.get_replica_context()
         # A constant while tracing: under a strategy this function is traced once per replica.
@@ -174,7 +188,7 @@ def _make_replica_step(job, state, feed):
             vector = context.all_reduce("SUM", vector)
         timestamps += [_timestamp_of(vector)] if several_workers else []
         *tensors, sums = _unpack(vector, [*weights, *statistics, tf.zeros([3])])
-        # 3. unscale, check, clip: of what was reduced, so every replica skips the same steps
+        # 3. unscale, check, clip: after the all-reduce, so every replica skips the same steps
         gradients = [tensor / loss_scale for tensor in tensors[:len(weights)]]
         finite = tf.reduce_all(tf.math.is_finite(vector))
         learning_rate = tf.identity(optimizer.learning_rate)
@@ -191,53 +205,54 @@ def _make_replica_step(job, state, feed):
             _update_loss_scale(state, finite)
         used = _all_ids(batch.ids, replica_id, plan, context) if config.ledger else tf.zeros([0], tf.int64)
         loss, correct, examples = tf.unstack(sums)
-        loss *= plan.batch_size / examples  # of those that could be read, so that it can be compared
+        loss *= plan.batch_size / examples  # the mean over the examples that could be read
         row = tf.stack([loss, correct, learning_rate, tf.cast(finite, tf.float32), examples, loss_scale])
         return row, used, tf.cast(timestamps, tf.float64)
 
     return replica_step
 
 
-def _timestamp_of(vector):
-    """When a vector was there, in seconds since 1970. Of a GPU's, one number travels to the host to find out."""
-    first = vector[0]  # taken where the vector is
+def _timestamp_of(vector: tf.Tensor) -> tf.Tensor:
+    """The time at which a vector is computed, in seconds since 1970. From a GPU, one number travels to the host."""
+    first = vector[0]  # on the device of the vector
     with tf.device("/device:CPU:0"), tf.control_dependencies([tf.identity(first)]):
         return tf.timestamp()
 
 
-def _all_ids(ids, replica, plan, context):
-    """The ids of the global batch, on every replica: what each of them really took from its pipeline."""
+def _all_ids(ids: tf.Tensor, replica_id: int, plan: Plan, context: Any) -> tf.Tensor:
+    """The ids of the global batch, on every replica: those that each replica really took from its pipeline."""
     if plan.replicas == 1:
         return ids
-    before, after = replica * plan.per_replica_batch_size, (plan.replicas - 1 - replica) * plan.per_replica_batch_size
+    before = replica_id * plan.per_replica_batch_size
+    after = (plan.replicas - 1 - replica_id) * plan.per_replica_batch_size
     # As float64, which holds them exactly: neither padding nor the all-reduce's own split has a GPU kernel for int64.
     own = tf.concat([tf.zeros([before], tf.float64), tf.cast(ids, tf.float64), tf.zeros([after], tf.float64)], 0)
     return tf.cast(context.all_reduce("SUM", own), tf.int64)
 
 
-def _seed_random_layers(state, seed, replica, replicas):
-    """Gives dropout and its like a state that follows from (seed, layer, step, replica).
+def _seed_random_layers(state: TrainState, seed: int, replica_id: int, replicas: int) -> None:
+    """Sets the states of random layers, such as dropout, to what follows from (seed, layer, step, replica).
 
-    Keras would give every replica the same masks, and the same masks again after a resume, since its
-    checkpoints don't hold these states. A state is (key, count), and each call of a layer draws with a count of its
-    own, one higher than the call before: so counts of different steps and replicas lie 1,024 apart.
+    Keras would give every replica the same masks, and the same masks again after a resume, since its checkpoints don't
+    hold these states. A state is (key, count), and each call of a layer uses a count that is one higher than that of
+    the call before: so counts of different steps and replicas are 1,024 apart.
     """
-    count = state.step * replicas + replica
+    count = state.step * replicas + replica_id
     turn = tf.constant(0, tf.int64)
     if state.bit_versions["draws"] > 1:
-        turn, count = count // _COUNTS, count % _COUNTS * _CALLS
+        turn, count = count // _COUNTS, count % _COUNTS * _CALLS  # pyright: ignore[reportOperatorIssue]  not in the stub
     for layer, variable in enumerate(state.random_states):
         key = (seed * 0x9E3779B9 + layer * 0x85EBCA6B + 1) % 2**31
         variable.value.assign(tf.cast(tf.stack([(key + turn * 0xC2B2AE3D) % 2**31, count]), variable.dtype))
 
 
-def _advance_counters(state, finite):
-    """Counts a step, and that it was skipped if it was."""
+def _advance_counters(state: TrainState, finite: tf.Tensor) -> None:
+    """Counts a step, and counts it as skipped if it isn't finite."""
     state.step.assign_add(tf.constant(1, tf.int64))
     state.skipped.assign_add(tf.cast(not finite, tf.int64))
 
 
-def _update_loss_scale(state, finite):
+def _update_loss_scale(state: TrainState, finite: tf.Tensor) -> None:
     """Halves the loss scale after an overflow; doubles it after 2,000 finite steps."""
     steps = (state.finite_steps + 1) * tf.cast(finite, tf.int64)
     grown = steps >= _GROW_LOSS_SCALE_AFTER

@@ -1,7 +1,10 @@
 """How many steps a call of the device loop takes, so that it lasts about a second."""
 
+from __future__ import annotations
+
 import contextlib
 import time
+from collections.abc import Iterator
 
 _SECONDS = 1.0
 _MOST = 100_000
@@ -13,19 +16,24 @@ class CallTimer:
     The first call compiles, so it takes one step and is not measured.
 
     Attributes:
-        steps: For the next call.
-        steps_per_second: Of the last measured call, or None before it.
-        last_seconds: How long the last call took; None if it isn't measured.
+        steps: Number of steps of the next call.
+        steps_per_second: The speed of the last measured call; None before the first.
+        last_seconds: Time of the last measured call; None before the first.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.steps = 1
-        self.steps_per_second = self.last_seconds = None
+        self.steps_per_second: float | None = None
+        self.last_seconds: float | None = None
         self._compiled = False
 
     @contextlib.contextmanager
-    def measure(self, count):
-        """Times a call of `count` steps."""
+    def measure(self, count: int) -> Iterator[None]:
+        """Times a block that calls the device loop.
+
+        Args:
+            count: Number of steps of the call.
+        """
         began = time.perf_counter()
         yield
         seconds = time.perf_counter() - began
@@ -34,5 +42,5 @@ class CallTimer:
             return
         self.last_seconds = seconds
         self.steps_per_second = count / seconds
-        # At most tenfold at once: the first measured call is short, and may say little.
+        # At most tenfold at once: the first measured call is short, so its speed is inexact.
         self.steps = max(1, min(int(_SECONDS * self.steps_per_second), 10 * self.steps, _MOST))

@@ -12,11 +12,14 @@ import importlib
 import inspect
 from typing import NamedTuple
 
-from trainer.config import PAIR_AUGMENTATIONS
+from trainer.config import AUGMENTATIONS, PAIR_AUGMENTATIONS
 from trainer.data.augment.random_ints import draw
 from trainer.process.tf_import import tf
 
 _CHOICE = 5  # the random number that chooses among those that join pairs
+_IMAGES = {name: importlib.import_module(f"trainer.data.augment.images.{name}").augment
+           for name in AUGMENTATIONS if name not in PAIR_AUGMENTATIONS}
+_PAIRS = {name: importlib.import_module(f"trainer.data.augment.pairs.{name}").mix for name in PAIR_AUGMENTATIONS}
 
 
 class Target(NamedTuple):
@@ -72,10 +75,10 @@ def augment_images(images, seeds, names, by_comparison=False):
         uint8 of the same shape.
     """
     for name in names:
-        if name not in PAIR_AUGMENTATIONS:
-            augment = importlib.import_module(f"trainer.data.augment.images.{name}").augment
-            takes = inspect.signature(augment).parameters
-            images = augment(images, seeds, **({"by_comparison": by_comparison} if "by_comparison" in takes else {}))
+        if name in _IMAGES:
+            takes = inspect.signature(_IMAGES[name]).parameters
+            more = {"by_comparison": by_comparison} if "by_comparison" in takes else {}
+            images = _IMAGES[name](images, seeds, **more)
     return images
 
 
@@ -94,8 +97,7 @@ def mix(images, labels, seeds, names):
     pairs = tf.reshape(tf.range(images.shape[0]), [-1, 2])[:, ::-1]
     partner_rows = tf.reshape(pairs, [-1])
     labels_b, partners = tf.gather(labels, partner_rows), tf.gather(images, partner_rows)
-    ways = [importlib.import_module(f"trainer.data.augment.pairs.{name}").mix(images, partners, seeds)
-            for name in names]
+    ways = [_PAIRS[name](images, partners, seeds) for name in names]
     images, lam = ways[0]
     choice = draw(seeds, _CHOICE, len(ways)) if len(ways) > 1 else None
     for index, (mixed, its_lam) in enumerate(ways[1:], 1):

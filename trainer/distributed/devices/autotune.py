@@ -1,18 +1,22 @@
 """XLA's choices of kernels, kept from one start of a run to the next. No TensorFlow.
 
-XLA tries kernels out and takes the fastest, so two starts may differ in the last bits, and each pays for the trying.
-It can write its choices to a file and read them at the next start; they are keyed by program and GPU, so another GPU's
-are passed over. The file is kept in the model_dir when a checkpoint is written, its hash stands in the manifest, and
-a file that isn't the manifest's is not read: XLA would end with an error at a damaged one.
+XLA times several kernels and takes the fastest, so two starts may differ in the last bits, and each start takes the
+time of the trials. XLA can write its choices to a file and read them at the next start; they are keyed by program and
+GPU, so choices for another GPU are ignored. The file is copied into the model_dir when a checkpoint is written, its
+hash is in the manifest, and a file with another hash is not read: XLA would end with an error at a damaged file.
 
 TensorFlow's own cache of compiled programs (tf_xla_persistent_cache_directory) is not used: its key holds the traced
-function's number, which is another one after a resume, and a damaged entry is an error.
+function's number, which changes after a resume, and a damaged entry is an error.
 """
+
+from __future__ import annotations
 
 import hashlib
 import os
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from trainer.distributed.devices import machine
 from trainer.storage import durable
@@ -22,30 +26,30 @@ class AutotuneFile:
     """The file of a run.
 
     Args:
-        path: Where it is kept.
+        path: The path of the file in the model_dir.
     """
 
-    def __init__(self, path):
+    def __init__(self, path: Path | str) -> None:
         self._path = Path(path)
         self._scratch = Path(tempfile.gettempdir()) / f"lockstep-autotune-{os.getpid()}.textproto"
 
-    def places(self, manifest, writes):
-        """Where XLA is to read choices from and write them to, as `environment.prepare` takes it.
+    def paths(self, manifest: Mapping[str, Any], writes: bool) -> tuple[Path | None, Path | None] | None:
+        """The files from which XLA is to read choices and to which it is to write them.
 
         Args:
-            manifest: Of the checkpoint that the run goes on from; {} for a new run.
+            manifest: The manifest of the checkpoint from which the run resumes; {} for a new run.
             writes: Whether this process's choices are to be kept.
 
         Returns:
-            (path or None, path or None), or None where there is no GPU.
+            (path or None, path or None), as `gpu_environment.prepare` takes it; None on a machine without GPUs.
         """
         if not machine.has_driver():
             return None
         known = self._path if manifest.get("autotune") and _hash(self._path) == manifest["autotune"] else None
         return known, self._scratch if writes else None
 
-    def keep(self):
-        """Keeps what XLA has written by now, durably.
+    def keep(self) -> str | None:
+        """Copies what XLA has written so far into the model_dir, durably.
 
         Returns:
             The hash for the manifest, or None if there is nothing to keep.
@@ -55,7 +59,7 @@ class AutotuneFile:
         return _hash(self._path)
 
 
-def _hash(path):
+def _hash(path: Path) -> str | None:
     try:
         return hashlib.sha256(path.read_bytes()).hexdigest()
     except FileNotFoundError:

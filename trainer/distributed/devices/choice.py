@@ -1,25 +1,32 @@
-"""The devices of this process: chosen, split, and what they compute with."""
+"""The devices of this process: which are used, how they are split, and what they compute in."""
+
+from __future__ import annotations
 
 import dataclasses
 import os
 import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from trainer.device_kind import KINDS, DeviceKind
 from trainer.distributed.devices import compatibility, machine
 from trainer.errors import DeviceError
 from trainer.process.tf_import import tf
 
+if TYPE_CHECKING:
+    from trainer.config import Config
+
 
 @dataclasses.dataclass(frozen=True)
 class Devices:
-    """What a process computes with.
+    """The chosen devices, and what they compute in.
 
     Args:
-        kind: What they are: a `DeviceKind`.
-        names: What each physical device is, for people.
+        kind: What the kind of the devices implies.
+        names: The human-readable name of each physical device.
         precision: float32, bfloat16 or float16.
         xla: Whether steps are compiled with XLA.
-        warnings: What the user should know of them, a sentence each.
+        warnings: What the user should know about the devices, a sentence each.
     """
 
     kind: DeviceKind
@@ -29,17 +36,14 @@ class Devices:
     warnings: tuple[str, ...] = ()
 
 
-def choose(config):
-    """Chooses a run's devices and makes them ready. Once per process, before anything else of TensorFlow.
-
-    Args:
-        config: The run's `Config`.
+def choose(config: Config) -> Devices:
+    """Chooses a run's devices and prepares them. Once per process, before anything else of TensorFlow.
 
     Returns:
         The `Devices`.
 
     Raises:
-        DeviceError: if a device that was asked for isn't there, or can't work.
+        DeviceError: if a device that was asked for is missing, or can't work.
     """
     gpus = choose_gpus(1 if config.strategy == "one_device" and config.num_gpus < 0 and gpu_count() else
                        config.num_gpus)
@@ -57,18 +61,22 @@ def choose(config):
     return Devices(kind, names, precision_for(config.precision, gpus), xla, tuple(warnings))
 
 
-def _detail(gpu, name, default):
+def _detail(gpu: tf.config.PhysicalDevice, name: str, default: Any) -> Any:
     return tf.config.experimental.get_device_details(gpu).get(name, default)
 
 
-def _capabilities(gpus):
-    """A GPU's name to its compute capability. TensorFlow tells none where it can't ask."""
-    found = {_detail(gpu, "device_name", gpu.name): _detail(gpu, "compute_capability", None) for gpu in gpus}
-    return {name: tuple(capability) for name, capability in found.items() if capability}
+def _capabilities(gpus: Sequence[tf.config.PhysicalDevice]) -> dict[str, tuple[int, int]]:
+    """A GPU's name to its compute capability, without GPUs whose capability TensorFlow doesn't know."""
+    capabilities = {_detail(gpu, "device_name", gpu.name): _detail(gpu, "compute_capability", None) for gpu in gpus}
+    return {name: (capability[0], capability[1]) for name, capability in capabilities.items() if capability}
 
 
-def _unused_gpus(wanted):
-    """Warnings of a run that wants all GPUs and finds none."""
+def _unused_gpus(wanted: int) -> list[str]:
+    """Warnings of a run that wants all GPUs and finds none.
+
+    Args:
+        wanted: As `--num_gpus`.
+    """
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if wanted == 0 or (visible is not None and visible.strip() in ("", "-1")):
         return []  # none are wanted
@@ -76,19 +84,19 @@ def _unused_gpus(wanted):
     return [warning] if warning else []
 
 
-def gpu_count():
-    """How many GPUs TensorFlow can see."""
+def gpu_count() -> int:
+    """Number of GPUs that TensorFlow can see."""
     return len(tf.config.list_physical_devices("GPU"))
 
 
-def choose_gpus(wanted):
+def choose_gpus(wanted: int) -> list[tf.config.PhysicalDevice]:
     """Chooses GPUs, and hides all others from TensorFlow.
 
     Args:
         wanted: As `--num_gpus`.
 
     Returns:
-        A list of physical devices; empty for the CPU.
+        The chosen GPUs; empty for the CPU.
 
     Raises:
         DeviceError: if there are fewer.
@@ -99,8 +107,8 @@ def choose_gpus(wanted):
         limit = os.environ.get("CUDA_VISIBLE_DEVICES")
         why = f"; CUDA_VISIBLE_DEVICES is {limit!r}" if limit is not None else ""
         built = "" if tf.test.is_built_with_cuda() else "; this TensorFlow was built without CUDA"
-        there = [gpu.name for gpu in machine.gpus(limit)]
-        driver = f"; the driver's view: {', '.join(there)}" if there else ""
+        known = [gpu.name for gpu in machine.gpus(limit)]
+        driver = f"; the driver's view: {', '.join(known)}" if known else ""
         raise DeviceError(
             f"--num_gpus={wanted} asks for {wanted} GPU{'s' if wanted > 1 else ''}; visible to TensorFlow: "
             f"{names}{why}{driver}{built}",
@@ -111,13 +119,13 @@ def choose_gpus(wanted):
     return chosen
 
 
-def split(physical, parts, kind):
-    """Splits each device into logical ones; what isn't split may grow its memory as needed.
+def split(physical: Sequence[tf.config.PhysicalDevice], parts: int, kind: DeviceKind) -> None:
+    """Splits each device into logical devices. For a device that isn't split, TensorFlow takes memory as it needs it.
 
     Args:
-        physical: A list of physical devices.
+        physical: The physical devices.
         parts: As `--virtual_devices`.
-        kind: Their `DeviceKind`.
+        kind: What the kind of the devices implies.
     """
     for device in physical:
         if parts < 1:
@@ -130,27 +138,27 @@ def split(physical, parts, kind):
             device, [tf.config.LogicalDeviceConfiguration(**limit) for _ in range(parts)])
 
 
-def _memory_mib(name):
-    """Memory to share out among the logical devices of a GPU, leaving a tenth for CUDA itself.
+def _memory_mib(name: str) -> int:
+    """Memory for the logical devices of a GPU together, in MiB; a tenth of the GPU's memory is left for CUDA itself.
 
     Args:
-        name: What CUDA calls it; of a part of a GPU (MIG) its size stands in there.
+        name: CUDA's name of the GPU; the name of a part of a GPU (MIG) contains the size of the part.
     """
     if part := re.search(r"MIG \d+g\.(\d+)gb", name):
         return int(part[1]) * 1024 * 9 // 10
-    alike = [gpu.memory_mib for gpu in machine.gpus(os.environ.get("CUDA_VISIBLE_DEVICES")) if gpu.name == name]
-    if not alike:
+    sizes = [gpu.memory_mib for gpu in machine.gpus(os.environ.get("CUDA_VISIBLE_DEVICES")) if gpu.name == name]
+    if not sizes:
         raise DeviceError(f"--virtual_devices needs the memory size of {name}, and nvidia-smi did not tell it",
                           "leave --virtual_devices out, or put nvidia-smi on the PATH")
-    return min(alike) * 9 // 10
+    return min(sizes) * 9 // 10
 
 
-def precision_for(wanted, gpus):
-    """float32, bfloat16 or float16.
+def precision_for(wanted: str, gpus: Sequence[tf.config.PhysicalDevice]) -> str:
+    """The precision that a run computes in: float32, bfloat16 or float16.
 
     Args:
         wanted: As `--precision`.
-        gpus: The physical devices, as `choose_gpus` returns them.
+        gpus: The chosen GPUs; empty for the CPU.
     """
     if wanted != "auto":
         return wanted

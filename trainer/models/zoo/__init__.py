@@ -1,4 +1,4 @@
-"""The networks of `--model`, a file each, found by its name: `features(x)` from scaled images to a vector.
+"""The networks of `--model`, one file each, found by its name: `features(x)` maps scaled images to vectors.
 
 The layer that scales pixels and the one that gives logits are added by models/build.py.
 """

@@ -1,11 +1,11 @@
 """Conv 32 – pool – Conv 64 – pool – flatten – Dense 64; 167,562 parameters on CIFAR-10."""
 
-from keras import layers
+from keras import KerasTensor, layers
 
 from trainer.models.blocks import pooled_convolution
 
 
-def features(x):
+def features(x: KerasTensor) -> KerasTensor:
     """3×3 valid convolutions with ReLU, 2×2 max pools, and a dense layer of 64."""
     x = pooled_convolution(pooled_convolution(x, 32), 64)
     return layers.Dense(64, activation="relu")(layers.Flatten()(x))

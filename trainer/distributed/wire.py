@@ -1,0 +1,64 @@
+"""The lines that workers exchange at the rendezvous, and what is in them that only this job's workers can know.
+
+A line is "lockstep ", the HMAC-SHA256 of its content in hexadecimal and a space where LOCKSTEP_TOKEN is set, and a JSON
+value. The HMAC of an answer is that of the worker's line and the answer, so that no older answer passes for it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import hmac
+import json
+import os
+import socket
+from typing import Any
+
+GREETING = b"lockstep "
+LONGEST = 2**22  # bytes of a worker's line
+TOKEN = "LOCKSTEP_TOKEN"
+
+
+def split_address(address: str) -> tuple[str, int]:
+    """"host:port" as (host, port); hosts of IPv6 are in brackets."""
+    host, _, port = address.rpartition(":")
+    return host.strip("[]"), int(port)
+
+
+def read_line(chief: socket.socket, longest: int) -> bytes:
+    """Reads a line that begins with the greeting, of so many bytes at most; b"" or a part of it if it doesn't come."""
+    data = bytearray()
+    while not data.endswith(b"\n") and len(data) < longest:
+        part = chief.recv(2**16)
+        data += part
+        if not part or not data.startswith(GREETING[:len(data)]):
+            break  # the connection ended, or the server is another program's
+    return bytes(data)
+
+
+def line_of(value: Any, request: bytes = b"") -> bytes:
+    """The line that says a value; of an answer, `request` is the line that it answers."""
+    content = json.dumps(value).encode()
+    signature = _signature(request + content)
+    return GREETING + (signature + b" " if signature else b"") + content + b"\n"
+
+
+def _signature(content: bytes) -> bytes:
+    """The HMAC of some bytes in hexadecimal, or b"" where no token is set."""
+    token = os.environ.get(TOKEN, "")
+    return hmac.new(token.encode(), content, hashlib.sha256).hexdigest().encode() if token else b""
+
+
+def parse(line: bytes, request: bytes = b"", check: bool = True) -> Any:
+    """The JSON value of a line; None if the line doesn't follow the protocol, or isn't signed as it must be."""
+    if not line.startswith(GREETING) or not line.endswith(b"\n"):
+        return None
+    content = line[len(GREETING):-1]
+    signature, space, rest = content.partition(b" ")
+    is_signed = bool(space) and len(signature) == hashlib.sha256().digest_size * 2 and signature.isalnum()
+    signature, content = (signature, rest) if is_signed else (b"", content)
+    if check and not hmac.compare_digest(signature, _signature(request + content)):
+        return None
+    with contextlib.suppress(ValueError, RecursionError):
+        return json.loads(content)
+    return None

@@ -1,0 +1,61 @@
+"""Pipes that end this process when a byte is written into them, whatever holds Python's interpreter lock.
+
+POSIX's asynchronous reads may call a function in a thread of the C library's own when they are done; here it is
+`_exit`. No Python code runs for that. Only where the C library is glibc on a 64-bit machine, whose structures are
+spelled out below; elsewhere there are no such pipes.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import platform
+import sys
+
+_SIGEV_THREAD = 2
+_PRIVATE = 256  # bytes, more than glibc keeps behind the fields that are spelled out
+_armed: list[tuple] = []  # what the C library points to, for as long as the process lives
+
+
+class _SigEvent(ctypes.Structure):
+    _fields_ = [("value", ctypes.c_uint64), ("number", ctypes.c_int), ("notify", ctypes.c_int),
+                ("function", ctypes.c_void_p), ("attributes", ctypes.c_void_p), ("padding", ctypes.c_char * 32)]
+
+
+class _ReadControl(ctypes.Structure):
+    """struct aiocb of aio.h."""
+
+    _fields_ = [("descriptor", ctypes.c_int), ("operation", ctypes.c_int), ("priority", ctypes.c_int),
+                ("buffer", ctypes.c_void_p), ("size", ctypes.c_size_t), ("event", _SigEvent),
+                ("private", ctypes.c_char * _PRIVATE)]
+
+
+def is_supported() -> bool:
+    """Whether this process can have such pipes."""
+    return (sys.platform == "linux" and sys.maxsize > 2**32 and sys.byteorder == "little"
+            and platform.libc_ver()[0] == "glibc")
+
+
+def arm(code: int) -> int:
+    """Makes a pipe.
+
+    Args:
+        code: The exit code that the process ends with when a byte is written.
+
+    Returns:
+        The descriptor to write to, inherited by no child; -1 where there can't be one.
+    """
+    if not is_supported():
+        return -1
+    library = ctypes.CDLL(None)
+    reader, writer = os.pipe()
+    buffer, control = ctypes.create_string_buffer(1), _ReadControl()
+    control.descriptor, control.buffer, control.size = reader, ctypes.addressof(buffer), 1
+    control.event.value, control.event.notify = code, _SIGEV_THREAD
+    control.event.function = ctypes.cast(library._exit, ctypes.c_void_p).value
+    _armed.append((buffer, control))
+    if library.aio_read(ctypes.byref(control)):
+        os.close(reader)
+        os.close(writer)
+        return -1
+    return writer
