@@ -32,7 +32,7 @@ def test_the_process_ends_with_its_code_and_all_its_words(body, code, err):
 
 
 @pytest.mark.parametrize("text, shown", [
-    ("plain – 3 × 4 …\n\tnext", "plain – 3 × 4 …\n\tnext"), ("\x1b]0;title\x07", "\\x1b]0;title\\x07"),
+    ("plain – 3 × 4 …\nnext", "plain – 3 × 4 …\nnext"), ("\x1b]0;title\x07", "\\x1b]0;title\\x07"),
     ("a\rb", "a\\rb"), ("abc\u202etxt.exe", "abc\\u202etxt.exe"), ("half \udc80", "half \\udc80")])
 def test_what_others_wrote_does_nothing_to_a_terminal(text, shown, capsys):
     assert printable(text) == shown
