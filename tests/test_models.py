@@ -161,3 +161,17 @@ def test_pools_by_comparison_leave_no_max_pool_gradient_and_the_same_values(name
 
     graph = gradients.get_concrete_function(images).graph.as_graph_def()
     assert not any("MaxPoolGrad" in node.op for node in graph.node)
+
+
+FIRST_WEIGHTS = {  # the sum of absolute values, each variable's times its place, for 10 classes of 32-pixel images
+    "cnn2": 21544.9954, "cnn3": 26979.8116, "resnet18": 18671244.3925, "resnet20": 1102341.8191,
+    "resnet50": 163007965.3715}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_seed_gives_the_weights_that_it_always_gave(name):
+    """They follow from the order in which layers are made, too: a change of it changes every run's bits."""
+    keras.utils.set_random_seed(0)
+    weights = models.build(name, 10, (32, 32, 3)).get_weights()
+    found = sum(place * float(np.abs(value).astype(np.float64).sum()) for place, value in enumerate(weights, 1))
+    assert found == pytest.approx(FIRST_WEIGHTS[name], rel=1e-6)

@@ -2,11 +2,12 @@
 
 from keras import KerasTensor, layers
 
-from trainer.models.blocks import convolution, pooled_convolution
+from trainer.models.blocks import pooled_convolution
 
 
 def features(x: KerasTensor) -> KerasTensor:
     """3×3 valid convolutions with ReLU, 2×2 max pools, and a dense layer of 64."""
-    x = pooled_convolution(pooled_convolution(x, 32), 64)
-    x = convolution(x, 64)
+    # Made first: initial weights follow from the order in which layers are made, and so it has been from the start.
+    last = layers.Conv2D(64, 3, activation="relu")
+    x = last(pooled_convolution(pooled_convolution(x, 32), 64))
     return layers.Dense(64, activation="relu")(layers.Flatten()(x))
