@@ -22,7 +22,7 @@ run: $(VENV)/installed
 	$(VENV)/bin/python -m trainer.main --flagfile=configs/quickstart.cfg --model_dir=$(RUN_DIR)
 
 test: lint
-	$(VENV)/bin/python -m pytest tests --ignore=tests/gpu --numprocesses=2 --dist=loadfile --no-loadscope-reorder
+	$(VENV)/bin/python -m pytest tests --ignore=tests/gpu --numprocesses=4 --dist=loadfile --no-loadscope-reorder
 
 test-fast: $(VENV)/installed-test
 	$(VENV)/bin/python -m pytest tests --ignore=tests/gpu -m "not slow" --numprocesses=2 --dist=loadfile

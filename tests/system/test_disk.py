@@ -3,8 +3,10 @@
 import ctypes
 import json
 import os
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import runs
@@ -127,3 +129,28 @@ def test_a_read_only_disk(disk):
     subprocess.run(["mount", "-o", "remount,ro", folder], check=True)
     _, err = finish(runs.start(folder, *NO_EXPORT), 74)
     assert "Read-only file system" in err and "choose a --model_dir that can be written" in err
+
+
+@pytest.fixture
+def failing_reads(tmp_path):
+    """Builds the library that lets reads of files fail; a function of a part of their paths to the environment."""
+    if not shutil.which("cc"):
+        pytest.skip("needs a C compiler to let reads fail: apt-get install gcc libc6-dev")
+    library = tmp_path / "eio.so"
+    subprocess.run(["cc", "-shared", "-fPIC", "-O1", "-o", library, Path(__file__).with_name("eio.c"), "-ldl"],
+                   check=True)
+    return lambda part: {"LD_PRELOAD": str(library), "EIO_PATH": part}
+
+
+@pytest.mark.parametrize("file", ["state.data-00000-of-00001", "manifest.json"])
+def test_a_disk_that_answers_with_an_error_damages_nothing(failing_reads, tmp_path, file):
+    flags = (*FLAGS, "--export=none", "--max_steps=40")
+    finish(runs.start(tmp_path, *flags), 0)
+    newest = tmp_path / "run/checkpoints/step-00000040"
+    before = {path: path.read_bytes() for path in newest.iterdir()}
+    more = (*FLAGS, "--export=none", "--max_steps=44")
+    _, err = finish(runs.start(tmp_path, *more, **failing_reads(f"step-00000040/{file}")), 74)
+    assert "Input/output error" in err and "damaged" not in err
+    assert {path: path.read_bytes() for path in newest.iterdir()} == before
+    out, _ = finish(runs.start(tmp_path, *more), 0)
+    assert "resuming from step 40" in out

@@ -75,6 +75,8 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(undisturbed, t
     _, err = finish(start(tmp_path), 0)
     assert "is damaged: state.data-00000-of-00001 is not what was written" in err
     assert_equal_runs(tmp_path, undisturbed)
+    aside = last.with_name(f"{last.name}.damaged") / "state.data-00000-of-00001"  # kept, not removed
+    assert aside.read_bytes() == bytes(data)
 
 
 def test_more_epochs_go_on_from_a_finished_run(undisturbed, tmp_path):

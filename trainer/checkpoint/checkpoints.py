@@ -9,6 +9,8 @@ shape before any variable changes.
 
 from __future__ import annotations
 
+import itertools
+import os
 import re
 import shutil
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -130,7 +132,8 @@ class Checkpoints:
             manifest, fault = self._read(step)
             if manifest:
                 return manifest
-            warn(f"checkpoint of step {step} is damaged: {fault}; falling back to the one before")
+            warn(f"checkpoint of step {step} is damaged: {fault}; falling back to the one before; it is kept "
+                 f"as {self.path(step).name}.damaged")
         if steps:
             raise StorageError(f"all {len(steps)} checkpoints in {self.folder} are damaged",
                                "restore the folder from a backup, or start anew with another --model_dir")
@@ -223,10 +226,16 @@ class Checkpoints:
                 shutil.rmtree(path, ignore_errors=True)
 
     def forget_after(self, step: int) -> None:
-        """Removes the checkpoints of later steps: they are damaged, and the run fell back from them."""
+        """Puts the checkpoints of later steps aside: they are damaged, and the run fell back from them.
+
+        They stay on the disk as step-…damaged: what a file still holds may be worth more than its place.
+        """
         for later in self.steps():
             if later > step:
-                remove_sealed(self.path(later))
+                path = self.path(later)
+                endings = itertools.chain(["damaged"], (f"damaged-{copy}" for copy in itertools.count(2)))
+                names = (path.with_name(f"{path.name}.{ending}") for ending in endings)
+                os.rename(path, next(name for name in names if not name.exists()))
 
     def _folders(self) -> Iterator[tuple[int, Path]]:
         """(step, folder) of all checkpoints, finished or not; other files and folders are the user's."""

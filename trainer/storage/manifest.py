@@ -13,7 +13,7 @@ from typing import Any
 from trainer.storage.durable import flush, sha256, write_durably
 
 # Errors of reading that tell about what is on the disk, and not about who reads or when.
-_DAMAGE = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP, errno.EIO}
+_DAMAGE = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP}
 
 
 def list_files(folder: Path | str) -> list[str]:

@@ -1,0 +1,29 @@
+/* Lets each read of a file whose path has EIO_PATH in it fail, as a disk or a network file system may. */
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <errno.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static int fails(int descriptor)
+{
+    char link[64], path[PATH_MAX] = "";
+    const char *wanted = getenv("EIO_PATH");
+    snprintf(link, sizeof link, "/proc/self/fd/%d", descriptor);
+    return wanted && readlink(link, path, sizeof path - 1) > 0 && strstr(path, wanted);
+}
+
+ssize_t read(int descriptor, void *buffer, size_t size)
+{
+    static ssize_t (*real)(int, void *, size_t);
+    if (!real)
+        real = (ssize_t (*)(int, void *, size_t))dlsym(RTLD_NEXT, "read");
+    if (fails(descriptor)) {
+        errno = EIO;
+        return -1;
+    }
+    return real(descriptor, buffer, size);
+}
