@@ -218,6 +218,20 @@ def test_workers_with_the_token_meet_beside_a_thousand_strangers(monkeypatch):
         stranger.close()
 
 
+@pytest.mark.parametrize("message", [
+    {"failure": [[], "a", "b"]}, {"failure": [64, "a"]}, {"failure": [64, {}, "b"]}, {"failure": True}, {"facts": []},
+    {"worker": True}, {"worker": [1]}, {"worker": 1.0}, {"worker": -1}, {"workers": None}])
+def test_a_message_of_any_shape_ends_nothing(message):
+    job = Job(2)
+    job.start(0)
+    time.sleep(0.2)
+    with socket.create_connection(split_address(job.addresses[0])) as stranger:
+        stranger.sendall(line(**{"worker": 1, "workers": 2, **message}))
+        assert stranger.recv(100) == b""
+    job.start(1)
+    assert job.join() == [None] * 2
+
+
 def test_a_line_that_never_ends_is_closed(monkeypatch):
     monkeypatch.setattr("trainer.distributed.rendezvous._LINE_SECONDS", 0.5)
     job = Job(2)

@@ -1,15 +1,17 @@
-"""Runs one worker where it is to run, for a launcher that may be elsewhere: `python -m launch.workers.agent`.
+"""Runs one worker on its machine, for a launcher that may be on another one: `python -m launch.workers.agent`.
 
 The launcher talks through stdin and stdout, a JSON object a line; the same over a pipe and over ssh.
 
     to the agent      {"port": 0}                     find a free port, or say whether that one is free
                       {"start": {words, env, …}}      see `_Agent._start`
                       {"signal": "SIGTERM"}           to the worker
-                      the end of the stream           stop the worker: nobody watches it any more
+                      the end of the stream           stop the worker: no launcher watches it any more
     from the agent    {"port": 40123}
-                      {"out": line}, {"err": line}    what the worker says
+                      {"out": line}, {"err": line}    what the worker prints
                       {"ended": code, "state": …}     and how it ended; state T: it had been stopped (SIGSTOP)
 """
+
+from __future__ import annotations
 
 import contextlib
 import functools
@@ -20,6 +22,8 @@ import socket
 import subprocess
 import sys
 import threading
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any
 
 from launch.workers.child_process import prepare_child
 
@@ -28,16 +32,21 @@ _DRAIN_SECONDS = 3.0
 
 
 class _Agent:
-    def __init__(self):
+    """The launcher's side of a worker: obeys its orders and reports what the worker prints and how it ends."""
+
+    def __init__(self) -> None:
         self._speaking = threading.Lock()
-        self._worker = self._state = self._held = None
+        self._worker: subprocess.Popen[str] | None = None
+        self._state: str | None = None  # "T" once the worker was found stopped
+        self._held: socket.socket | None = None  # keeps the port until the worker starts
 
-    def say(self, **what):
-        with self._speaking, contextlib.suppress(OSError, ValueError):  # nobody may be there to hear it
-            print(json.dumps(what), flush=True)
+    def say(self, **message: Any) -> None:
+        """Sends a message to the launcher; drops it if the launcher is gone."""
+        with self._speaking, contextlib.suppress(OSError, ValueError):
+            print(json.dumps(message), flush=True)
 
-    def obey(self):
-        """Does what the launcher says until there is nobody to say it."""
+    def obey(self) -> None:
+        """Does what the launcher orders until the launcher is gone."""
         for line in sys.stdin:
             order = json.loads(line)
             if "port" in order:
@@ -45,14 +54,14 @@ class _Agent:
             elif "start" in order:
                 self._start(**order["start"])
             elif self._worker:
-                self._signal(signal.Signals[order["signal"]])
+                self._signal(self._worker, signal.Signals[order["signal"]])
         self._stop()
 
-    def _find_port(self, wanted):
+    def _find_port(self, wanted: int) -> None:
         """Finds a port and holds it until the worker starts, so that no other worker is given the same."""
         self._held = socket.socket()
         try:
-            if wanted:  # it may be in the state in which a job before left it
+            if wanted:  # it may be in the state in which an earlier job left it
                 self._held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             self._held.bind(("", wanted))
             self.say(port=self._held.getsockname()[1])
@@ -60,53 +69,64 @@ class _Agent:
             self._held.close()
             self.say(port=None, why=error.strerror)
 
-    def _start(self, words, env, cwd=None, out=None, cpus=()):
-        """Starts the trainer with some words, with additions to the environment, in a folder, its stdout going to a
-        file descriptor that this process inherited (None: to the launcher, line by line), on some of the cores."""
+    def _start(self, words: Sequence[str], env: Mapping[str, str], cwd: str | None = None, out: int | None = None,
+               cpus: Collection[int] = ()) -> None:
+        """Starts the trainer.
+
+        Args:
+            words: The trainer's arguments.
+            env: Variables that are added to this process's environment.
+            cwd: The folder where the trainer runs; None for this process's own.
+            out: A file descriptor that this process inherited, for the trainer's stdout; None: to the launcher, line
+                by line.
+            cpus: The cores that the trainer may use; empty for all.
+        """
         if cwd:
             os.chdir(cwd)
+        assert self._held is not None  # the launcher asks for a port first
         self._held.close()
-        self._worker = subprocess.Popen(
+        worker = self._worker = subprocess.Popen(
             [sys.executable, "-m", "trainer.main", *words], env={**os.environ, **env}, stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE if out is None else out, stderr=subprocess.PIPE, start_new_session=True,
             preexec_fn=functools.partial(prepare_child, cpus), text=True, errors="replace", bufsize=1)
-        readers = [threading.Thread(target=self._read, args=pair, daemon=True) for pair in
-                   (("out", self._worker.stdout), ("err", self._worker.stderr)) if pair[1]]
+        readers = [threading.Thread(target=self._read, args=(name, stream), daemon=True)
+                   for name, stream in (("out", worker.stdout), ("err", worker.stderr)) if stream]
         for reader in readers:
             reader.start()
-        threading.Thread(target=self._wait, args=(readers,)).start()
+        threading.Thread(target=self._wait, args=(worker, readers)).start()
 
-    def _read(self, name, stream):
+    def _read(self, name: str, stream: Iterable[str]) -> None:
         for line in stream:
             self.say(**{name: line.rstrip("\n")})
 
-    def _wait(self, readers):
-        code = self._worker.wait()
+    def _wait(self, worker: subprocess.Popen[str], readers: Iterable[threading.Thread]) -> None:
+        code = worker.wait()
         with contextlib.suppress(OSError):
-            os.killpg(self._worker.pid, signal.SIGKILL)  # what it had started
+            os.killpg(worker.pid, signal.SIGKILL)  # the processes that the worker started
         for reader in readers:
             reader.join(_DRAIN_SECONDS)
         self.say(ended=code, state=self._state)
         os._exit(0)
 
-    def _signal(self, number):
+    def _signal(self, worker: subprocess.Popen[str], signum: signal.Signals) -> None:
         with contextlib.suppress(OSError):
-            self._state = self._state or _stopped(self._worker.pid)
-            # What is stopped hears nothing. The job went on without it, so it must not: it shows its stacks and ends.
-            self._worker.send_signal(signal.SIGABRT if self._state and number == signal.SIGTERM else number)
+            self._state = self._state or _stopped(worker.pid)
+            # A stopped process receives nothing. The job went on without it, so it must not go on: it shows its stacks
+            # and ends.
+            worker.send_signal(signal.SIGABRT if self._state and signum == signal.SIGTERM else signum)
             if self._state:
-                self._worker.send_signal(signal.SIGCONT)  # the signal before is the first thing that it meets
+                worker.send_signal(signal.SIGCONT)  # the signal before it is delivered first
 
-    def _stop(self):
+    def _stop(self) -> None:
         if not self._worker:
             os._exit(0)
-        self._signal(signal.SIGTERM)
+        self._signal(self._worker, signal.SIGTERM)
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._worker.wait(_STOP_SECONDS)
-        self._signal(signal.SIGKILL)
+        self._signal(self._worker, signal.SIGKILL)
 
 
-def _stopped(pid):
+def _stopped(pid: int) -> str | None:
     """"T" if a process is stopped by SIGSTOP or a debugger, else None; None also where that can't be seen."""
     try:
         with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:

@@ -1,12 +1,18 @@
-"""Images that can't be used: counted, named, and borne up to a number that the user sets."""
+"""Images that can't be used: counted, named, and tolerated up to a number that the user sets."""
+
+from __future__ import annotations
 
 import threading
+from typing import TYPE_CHECKING
 
 from trainer.errors import DataError
 
+if TYPE_CHECKING:
+    from trainer.data.images.encoded_split import EncodedSplit
+
 
 class BadExamples:
-    """What is wrong with a data set, as far as it is known.
+    """The images and other files of a data set that are known to be unusable.
 
     Args:
         allowed: How many bad images and other files a run may meet: `--max_bad_records`.
@@ -15,51 +21,54 @@ class BadExamples:
         elsewhere: How many others the job's other workers have met.
     """
 
-    def __init__(self, allowed=0):
-        self._allowed, self._found, self._lock = allowed, {}, threading.Lock()
-        self._examples, self._told, self.elsewhere = set(), 0, 0
+    def __init__(self, allowed: int = 0) -> None:
+        self._allowed, self._lock = allowed, threading.Lock()
+        self._problems: dict[str, str] = {}
+        self._examples: set[tuple[EncodedSplit, int]] = set()
+        self._reported, self.elsewhere = 0, 0
 
     @property
-    def count(self):
-        """How many are known, wherever."""
+    def count(self) -> int:
+        """How many all workers know of."""
         return self.here + self.elsewhere
 
     @property
-    def here(self):
+    def here(self) -> int:
         """How many this process knows of."""
-        return len(self._found)
+        return len(self._problems)
 
-    def note(self, split, example, problem):
+    def note(self, split: EncodedSplit, example: int, problem: str | None) -> None:
         """Remembers a bad example; from any thread, as often as it is met.
 
         Args:
-            split: The `EncodedSplit`.
-            example: Its id.
-            problem: What is wrong with it, in a few words; None to find out.
+            split: The split of the example.
+            example: The example's id.
+            problem: What is wrong with the example, in a few words; None to find out.
         """
         if (split, example) not in self._examples:
             self.note_file(split.name_of(example), problem or split.problem_of(example) or "it can't be decoded")
             with self._lock:
                 self._examples.add((split, example))
 
-    def note_file(self, name, problem):
-        """Remembers something that is no example, such as a file that is no image."""
+    def note_file(self, name: str, problem: str) -> None:
+        """Remembers something that is not an example, such as a file that is not an image."""
         with self._lock:
-            self._found.setdefault(name, problem)
+            self._problems.setdefault(name, problem)
 
-    def names(self):
-        """A line for each: where, and what is wrong with it."""
+    def names(self) -> list[str]:
+        """A line for each bad example or file: its path, and what is wrong with it."""
         with self._lock:
-            return [f"{name}: {problem}" for name, problem in sorted(self._found.items())]
+            return [f"{name}: {problem}" for name, problem in sorted(self._problems.items())]
 
-    def news(self, most=10):
-        """Lines, as of `names`, for what was found since the last call; of all calls together at most so many."""
+    def news(self, most: int = 10) -> list[str]:
+        """Lines like those of `names` for what is new since the last call; all calls together give at most `most`."""
         with self._lock:
-            new, self._told = list(self._found.items())[self._told:most], len(self._found)
+            new = list(self._problems.items())[self._reported:most]
+            self._reported = len(self._problems)
             return [f"{name}: {problem}" for name, problem in new]
 
-    def check(self, shown=10):
-        """Ends the run if there are more than it may meet.
+    def check(self, shown: int | None = 10) -> None:
+        """Ends the run if there are more than a run may meet.
 
         Args:
             shown: How many to name; None for all.

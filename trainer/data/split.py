@@ -1,20 +1,29 @@
 """What every split of a data set can do, wherever its images lie, and the batches that it gives."""
 
+from __future__ import annotations
+
 import abc
-from typing import NamedTuple
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from trainer.data.order import Shuffle
 from trainer.process.tf_import import tf
 
+if TYPE_CHECKING:
+    from trainer.data.order import ExampleOrder
+
 
 class Batch(NamedTuple):
     """A replica's rows of a training step.
 
-    ids int64 [n], seeds uint32 [n], images uint8 [n, height, width, channels], labels int32 [n]; sound
-    float32 [n], 0 for images that can't be read, or None where all can. Where the images are on the device
-    already, images and labels are None.
+    Args:
+        ids: int64 [n].
+        seeds: uint32 [n].
+        images: uint8 [n, height, width, channels]; None where the images are on the device already.
+        labels: int32 [n]; None where the labels are on the device already.
+        mask: float32 [n], 0 for images that can't be read; None where all can.
     """
 
     ids: tf.Tensor
@@ -25,9 +34,13 @@ class Batch(NamedTuple):
 
 
 class EvalBatch(NamedTuple):
-    """A replica's rows of an evaluation step: as in `Batch`.
+    """A replica's rows of an evaluation step.
 
-    weights float32 [n], 0 for padding and for images that can't be read; unreadable float32 [n], 1 for the latter.
+    Args:
+        images: uint8 [n, height, width, channels].
+        labels: int32 [n].
+        weights: float32 [n], 0 for padding and for images that can't be read, 1 for all others.
+        unreadable: float32 [n], 1 for images that can't be read, 0 for all others.
     """
 
     images: tf.Tensor
@@ -43,71 +56,69 @@ class Split(abc.ABC):
         labels: int32 [n], indices into the data set's classes.
 
     Attributes:
-        labels: As above.
-        bytes: Of the decoded images; None where they aren't in memory.
+        labels: int32 [n], indices into the data set's classes.
+        bytes: Size of the decoded images; None where they aren't in memory.
         decodes: Whether reading takes much computing.
-        done: Which of `--augment` reading does already.
+        done: Those of `--augment` that reading does already.
     """
 
-    decodes, done = False, ()
-    bytes = None
+    decodes: bool = False
+    done: tuple[str, ...] = ()
+    bytes: int | None = None
 
-    def __init__(self, labels):
+    def __init__(self, labels: np.ndarray) -> None:
         self.labels = np.ascontiguousarray(labels, np.int32)
 
     @property
-    def size(self):
+    def size(self) -> int:
         """Number of examples."""
         return len(self.labels)
 
-    def order(self, seed, batch_size):
+    def order(self, seed: int, batch_size: int) -> ExampleOrder:
         """The order in which training sees the examples.
 
         Args:
             seed: The run's seed.
             batch_size: Rows of the global batch.
-
-        Returns:
-            An object with a `stream`, as `order.Shuffle`.
         """
         del batch_size  # matters only where examples lie together in files
         return Shuffle(seed, self.size)
 
     @abc.abstractmethod
-    def read(self, positions, threads, training=True):
+    def read(self, positions: tf.data.Dataset, threads: int, training: bool = True) -> tf.data.Dataset:
         """Puts a pipeline's images beside its ids.
 
         Args:
-            positions: A `tf.data.Dataset` of (ids int64 [rows], seeds uint32 [rows]).
+            positions: A data set of (ids int64 [n], seeds uint32 [n]).
             threads: How many may read and decode at once.
             training: Whether images are seen as training or as evaluation sees them.
 
         Returns:
-            A `tf.data.Dataset` of `Batch`.
+            A data set of `Batch`.
         """
 
-    def resident(self, device):
-        """Puts all of it on a device, so that only ids need to travel.
+    def resident(self, device: str) -> tuple[tf.Tensor, tf.Tensor] | None:
+        """Puts all images and labels on a device, so that only ids need to travel.
 
         Args:
             device: The device's name.
 
         Returns:
-            (images uint8 [size, height, width, channels], labels int64 [size]), or None if it isn't in memory.
+            (images uint8 [size, height, width, channels], labels int64 [size]), or None if they aren't in memory.
         """
         return None
 
     @abc.abstractmethod
-    def chunks(self, rows):
+    def chunks(self, chunk_size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Goes over the images once, in the order of their ids, as evaluation sees them.
 
         Args:
-            rows: Images of a chunk, at most.
+            chunk_size: Images of a chunk, at most.
 
         Yields:
             (images uint8 [n, height, width, channels], labels int32 [n]) on the host.
         """
 
     @abc.abstractmethod
-    def name_of(self, example):
-        """Where an example lies, for people: a file, or a record of one."""
+    def name_of(self, example: int) -> str:
+        """The path of an example, as a user reads it: of a file, or of a shard with the record's number."""

@@ -240,7 +240,8 @@ def _ask_chief(cluster: Cluster, local: _Message, deadline: float) -> list[_Mess
 def _is_failure(value: Any) -> bool:
     """Whether a value from another process is None or a list of an exit code, a cause and a fix."""
     codes = {kind.code for kind in LockstepError.__subclasses__()}
-    return value is None or (isinstance(value, list) and len(value) == 3 and value[0] in codes
+    return value is None or (isinstance(value, list) and len(value) == 3 and type(value[0]) is int
+                             and value[0] in codes
                              and all(isinstance(text, str) for text in value[1:]))
 
 

@@ -8,7 +8,7 @@ model's images are small.
 
 import numpy as np
 
-from trainer.data.order import draw
+from trainer.data.order import hash_examples
 
 LARGE = 64  # images of more pixels a side are cropped as photographs are, smaller ones as CIFAR-10's
 ATTEMPTS = 10
@@ -42,7 +42,7 @@ def random_boxes(heights, widths, seeds):
         int32 [n, 4].
     """
     attempts = np.arange(ATTEMPTS)[:, None]
-    area, ratio, top, left = (draw(number, attempts, seeds) / 2.0**64 for number in range(4))
+    area, ratio, top, left = (hash_examples(number, attempts, seeds) / 2.0**64 for number in range(4))
     area = (AREA[0] + area * (AREA[1] - AREA[0])) * heights * widths
     ratio = np.exp(np.log(RATIO[0]) + ratio * np.log(RATIO[1] / RATIO[0]))
     tall, wide = np.rint(np.sqrt(area / ratio)), np.rint(np.sqrt(area * ratio))
@@ -57,7 +57,7 @@ def random_boxes(heights, widths, seeds):
 
 def mirrored(seeds):
     """Which images are turned left to right: 0 or 1 each, of uint32 [n] seeds."""
-    return draw(4, 0, seeds) & np.uint64(1)
+    return hash_examples(4, 0, seeds) & np.uint64(1)
 
 
 def stored_boxes(boxes, heights, widths, orientations):
