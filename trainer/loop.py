@@ -77,6 +77,9 @@ def _read_data(config: Config, runtime: Runtime, console: Console, watchdog: Wat
             plan = make_plan(config, data.train.size, runtime.replicas)
     console.say(f"{runtime.sentence()}; {plan.sentence()}")
     console.say(data.sentence())
+    if plan.warmup_steps > plan.total_steps:
+        console.warn(f"the warm-up of {plan.warmup_steps:,} steps is longer than the run, which ends at step "
+                     f"{plan.total_steps:,}: --learning_rate={config.learning_rate:g} is never reached")
     _warn_of_bad(data, console)
     return Job(config, plan, runtime, data)
 

@@ -7,6 +7,7 @@ from trainer.config import Config
 from trainer.distributed.cluster import Cluster
 from trainer.options import Checked, option
 from trainer.process.exit import tell
+from trainer.process.user_code import origin_of
 from trainer.storage.model_dir import ModelDir
 
 if TYPE_CHECKING:
@@ -71,6 +72,9 @@ class TrainedRun:
         self.config = dataclasses.replace(config, model_dir=options.model_dir, num_gpus=options.num_gpus,
                                           data_dir=options.data_dir or config.data_dir,
                                           **{"virtual_devices": 0, "strategy": "auto", **devices})
+        for name in (config.model, config.dataset):
+            if origin := origin_of(name):
+                tell(f"lockstep: {self.model_dir.root} names code, which may be imported: {origin}")
         self.classes: list[str] = saved["data"]["classes"]
         height, width, channels = saved["data"]["image_shape"]
         self.image_shape: tuple[int, int, int] = height, width, channels

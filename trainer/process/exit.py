@@ -28,8 +28,10 @@ def run_to_exit_code(program: Callable[..., object], *arguments: Any) -> int:
         Exception: what `translate` doesn't know: a defect of this program, with its traceback.
     """
     for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(AttributeError, ValueError, OSError):  # another kind of stream, or none
-            stream.reconfigure(errors="backslashreplace")  # what a terminal or a pipe can't show ends no run
+        reconfigure = getattr(stream, "reconfigure", None)  # another kind of stream, or none, has no such method
+        with contextlib.suppress(ValueError, OSError):
+            if reconfigure:
+                reconfigure(errors="backslashreplace")  # what a terminal or a pipe can't show ends no run
     try:
         program(*arguments)
         return 0

@@ -1,11 +1,14 @@
 """The user's own functions, named on the command line."""
 
 import importlib
+import importlib.machinery
 import os
+import re
 import sys
 from collections.abc import Callable
 from typing import Any
 
+from trainer.config import FUNCTION
 from trainer.errors import UsageError
 
 
@@ -29,6 +32,23 @@ def function_of(flag: str, name: str) -> Callable[..., Any]:
     except (ImportError, AttributeError) as error:
         raise UsageError(f"--{flag}={name} can't be imported: {error}",
                          "name a function of a module that lies in this folder or is installed") from None
+
+
+def origin_of(name: str) -> str | None:
+    """Where the code of a function lies that a setting names; nothing is imported.
+
+    Args:
+        name: A setting's value; that of a function is package.module:function.
+
+    Returns:
+        "module (file)", or None if the value names no function of a user's.
+    """
+    if not re.fullmatch(FUNCTION[0], name):
+        return None
+    add_cwd_to_path()
+    module = name.split(":")[0]
+    top = importlib.machinery.PathFinder.find_spec(module.split(".")[0])
+    return f"{module} ({top.origin or list(top.submodule_search_locations or ['?'])[0]})" if top else module
 
 
 def add_cwd_to_path() -> None:

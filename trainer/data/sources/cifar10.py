@@ -1,18 +1,17 @@
 """CIFAR-10 (Krizhevsky 2009), from its binary or its Python files.
 
 Both hold images as 3,072 bytes, channel by channel: 1,024 of red, of green, of blue. The binary
-files are rows of a label byte and an image; the Python files are pickles of NumPy arrays, read by an
-unpickler that can make arrays and nothing else.
+files are rows of a label byte and an image; the Python files are pickles of NumPy arrays, which
+pickled_arrays.py reads without running anything.
 """
 
-import io
 import os
-import pickle
 import socket
 from pathlib import Path
 
 import numpy as np
 
+from trainer.data import pickled_arrays
 from trainer.data.dataset import digest, in_memory
 from trainer.errors import DataError
 
@@ -95,17 +94,22 @@ def _read_binary(path):
 
 
 def _read_python(path):
-    """The same of a Python file."""
+    """(images uint8 [n, 3072], labels [n]) of a Python file."""
     try:
-        batch = _ArraysOnly(io.BytesIO(_bytes_of(path)), encoding="bytes").load()
-    except DataError as error:
-        raise DataError(f"{path}: {error.cause}", error.fix) from None
-    except Exception as error:  # a damaged pickle raises nearly anything
-        raise _damaged(path, f"not a pickle of arrays ({type(error).__name__}: {error})") from None
-    try:
-        images, labels = np.asarray(batch[b"data"]), np.asarray(batch[b"labels"])
-    except (KeyError, TypeError, ValueError):
-        raise _damaged(path, "it holds no 'data' and 'labels'") from None
+        batch = pickled_arrays.read(path)
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror}",
+                        "put the file there, or unpack CIFAR-10 again") from None
+    except pickled_arrays.RefusedError as error:
+        raise DataError(f"{path}: {error}, which a data file has no use for; it was not run",
+                        "don't trust this file; get CIFAR-10 from a source that you know") from None
+    except ValueError as error:
+        raise _damaged(path, str(error)) from None
+    images, labels = batch.get("data"), batch.get("labels")
+    if isinstance(labels, list) and all(type(label) is int and abs(label) < 2**31 for label in labels):
+        labels = np.array(labels)
+    if not isinstance(images, np.ndarray) or not isinstance(labels, np.ndarray):
+        raise _damaged(path, "it holds no 'data' and 'labels'")
     if images.dtype != np.uint8 or images.ndim != 2 or images.shape[1] != _IMAGE or not len(images):
         raise _damaged(path, f"its data is {images.dtype} {list(images.shape)}, not uint8 [n, {_IMAGE}]")
     if labels.shape != images.shape[:1] or labels.dtype.kind not in "iu":
@@ -128,27 +132,6 @@ def _checked_labels(path, labels):
     if len(wrong):
         raise _damaged(path, f"the label of record {wrong[0]} is {labels[wrong[0]]}, not 0 to {len(CLASSES) - 1}")
     return labels
-
-
-class _ArraysOnly(pickle.Unpickler):
-    """An unpickler that can make NumPy arrays and nothing else: a pickle is a program."""
-
-    _ALLOWED = {("numpy.core.multiarray", "_reconstruct"), ("numpy._core.multiarray", "_reconstruct"),
-                ("numpy", "ndarray"), ("numpy", "dtype")}
-
-    def find_class(self, module, name):
-        if (module, name) in self._ALLOWED:
-            return getattr(np._core.multiarray, name) if name == "_reconstruct" else getattr(np, name)
-        if (module, name) == ("_codecs", "encode"):
-            return _latin1  # how newer protocols below 3 spell bytes
-        raise DataError(f"the pickle asks for {module}.{name}, which a data file has no use for; it was not run",
-                        "don't trust this file; get CIFAR-10 from a source that you know")
-
-
-def _latin1(text, encoding="latin1"):
-    if encoding != "latin1":
-        raise ValueError(f"bytes encoded as {encoding!r}")
-    return text.encode("latin1")
 
 
 def _download(root):
