@@ -1,21 +1,29 @@
 """The batch script of a job for Slurm: what it asks for, and what it does when its workers have ended."""
 
+from __future__ import annotations
+
 import math
 import shlex
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
+from trainer.config import Config
 from trainer.errors import DeviceError, Stopped, UsageError, WorkerError
 
-_MARGIN_SECONDS = 60  # added to what the workers themselves wait before they give up on each other
+if TYPE_CHECKING:
+    from launch.slurm import Options
+
+_MARGIN_SECONDS = 60  # added to the time that workers wait before they give up on each other
 
 _BODY = r"""
 # A step that Slurm itself could not start means another start, as a lost worker does.
 export SLURM_EXIT_ERROR=@lost@
-# srun doesn't take this over by itself.
+# srun takes the number of CPUs from the second variable only.
 if [ -n "${SLURM_CPUS_PER_TASK:-}" ]; then export SRUN_CPUS_PER_TASK="$SLURM_CPUS_PER_TASK"; fi
 
 say() { echo "lockstep: job $SLURM_JOB_ID: $*" >&2; }
 
-# Seconds up to the job's end; very many where it has none.
+# Seconds up to the job's time limit; very many where it has none.
 seconds_left() {
     local end
     end=$(SLURM_TIME_FORMAT=standard squeue --noheader --jobs="$SLURM_JOB_ID" --format=%e)
@@ -23,7 +31,7 @@ seconds_left() {
     echo $((end - $(date +%s)))
 }
 
-# Queues the job again. Slurm ends this start of it, so what follows is for the case that it refuses.
+# Queues the job again. Slurm ends this start of the job, so the lines after scontrol are for the case that it refuses.
 requeue() {
     say "$1; queueing it again"
     scontrol requeue "$SLURM_JOB_ID" || say "Slurm refused to queue it again; submit the script again to go on"
@@ -33,8 +41,8 @@ requeue() {
 say "start $((${SLURM_RESTART_COUNT:-0} + 1)) on $SLURM_JOB_NODELIST"
 restarts=0
 while true; do
-    # The workers end together, by themselves. srun shall not end the others because one has; only much later, when
-    # one hangs that can't help itself any more.
+    # The workers end together, by themselves. srun must not end the others because one has ended; only much later, for
+    # a worker that hangs and can't end itself any more.
     srun --kill-on-bad-exit=0 --wait="$patience" "${trainer[@]}"
     code=$?
     if ((code == @stopped@)); then requeue "asked to stop, and saved" $code; fi
@@ -44,7 +52,7 @@ while true; do
         exit $code
     fi
     pause=$((restarts < 6 ? 1 << restarts : 60)) left=$(seconds_left)
-    # Slurm asks once to stop, up to a minute early, and only who runs at that moment hears it.
+    # Slurm asks once to stop, up to a minute early, and only a step that runs at that moment receives the signal.
     if ((left < pause + signal_before + 60 && left < SECONDS)); then
         requeue "a worker was lost (srun: $code) shortly before the time limit" $code
     fi
@@ -59,17 +67,14 @@ done
 """
 
 
-def make_script(options, command, config, folder):
+def make_script(options: Options, command: Sequence[str], config: Config, folder: str) -> str:
     """The text of a batch script.
 
     Args:
-        options: The launcher's `Options`.
-        command: The words that start a worker.
-        config: The trainer's `Config` that they make.
-        folder: Where the job runs: relative names in the words are meant from there.
-
-    Returns:
-        A string.
+        options: The launcher's.
+        command: The command that starts a worker.
+        config: The trainer's settings that the command makes.
+        folder: The folder where the job runs: relative paths in the command start there.
 
     Raises:
         UsageError: if the folder's name can't be in a script.
@@ -79,7 +84,7 @@ def make_script(options, command, config, folder):
     patience = math.ceil(max(config.start_timeout, config.hang_timeout, options.signal_before)) + _MARGIN_SECONDS
     header = "\n".join(f"#SBATCH --{name}={shlex.quote(str(value))}" if value != "" else f"#SBATCH --{name}"
                        for name, value in _requests(options, folder))
-    # One word a line: who changes the script finds the flag.
+    # One word a line: a user who changes the script finds the flag.
     words = "".join(f"    {shlex.quote(word)}\n" for word in command)
     values = f"""trainer=(
 {words})
@@ -93,7 +98,7 @@ patience={patience}
     return f"#!/bin/bash\n{header}\n\n{values}{body}"
 
 
-def _requests(options, folder):
+def _requests(options: Options, folder: str) -> Iterator[tuple[str, str | int]]:
     """(name, value) of sbatch's options; a value of "" for those that take none."""
     yield "job-name", options.job_name
     yield "nodes", options.nodes
@@ -105,5 +110,5 @@ def _requests(options, folder):
     yield "output", "%x-%j.log"
     yield "open-mode", "append"
     yield "requeue", ""
-    # To the steps, not to the script: the workers save and end, and then it is the script's turn.
+    # The signal goes to the steps, not to the script: the workers save and end, and then the script goes on.
     yield "signal", f"TERM@{options.signal_before}"

@@ -11,7 +11,7 @@ from trainer.data.augment.apply import augment_images, mix
 from trainer.data.augment.images import randaugment
 from trainer.data.augment.images.crop import PADDING
 from trainer.data.augment.pairs import mixup
-from trainer.data.augment.random_ints import draw
+from trainer.data.augment.random_ints import random_ints
 
 
 @pytest.fixture
@@ -182,7 +182,7 @@ def test_of_both_each_example_draws_one(images, seeds):
 
 def test_draws_are_uniform_and_independent():
     seeds = tf.constant(order.Shuffle(0, 20_000).stream(0, 20_000)[1])
-    draws = [draw(seeds, number, 9).numpy() for number in (1, 2)]
+    draws = [random_ints(seeds, number, 9).numpy() for number in (1, 2)]
     for values in draws:  # chi-squared with 8 degrees of freedom: 0.1 % at 26.1
         counts = np.bincount(values, minlength=9)
         assert np.sum((counts - 20_000 / 9) ** 2 / (20_000 / 9)) < 26.1

@@ -1,6 +1,7 @@
 """TFRecord shards with an index: written, read lane by lane, damaged; and those of others."""
 
 import contextlib
+import hashlib
 import json
 import shutil
 import types
@@ -255,6 +256,36 @@ def test_a_flipped_bit_is_named_with_shard_and_record(copy):
 def test_what_is_damaged_is_named_before_anything_starts(copy, damage, words):
     damage(copy)
     with pytest.raises(DataError, match="(?s)" + words):
+        load(copy)
+
+
+def rewrite(root, **columns):
+    """Writes other values into the first row of the train index, and its hash into dataset.json."""
+    rows = np.load(root / "train.index.npy")
+    for name, value in columns.items():
+        rows[name][0] = value
+    np.save(root / "train.index.npy", rows)
+    described = json.loads((root / "dataset.json").read_text())
+    content = (root / "train.index.npy").read_bytes()
+    described["splits"]["train"]["index"]["sha256"] = hashlib.sha256(content).hexdigest()
+    (root / "dataset.json").write_text(json.dumps(described))
+
+
+@pytest.mark.parametrize("columns", [
+    {"offset": 2**63}, {"offset": 2**64 - 1, "length": 100}, {"length": 2**32 - 1}, {"width": 2**31, "height": 2**31},
+    {"width": 20_000, "height": 20_000}, {"width": 0}, {"kind": 9}, {"orientation": 0}, {"orientation": 77}])
+def test_a_row_that_its_shard_does_not_explain_is_refused(copy, columns):
+    rewrite(copy, **columns)
+    with pytest.raises(DataError, match="row 0 of train.index.npy describes no image of its shard"):
+        load(copy)
+
+
+@pytest.mark.parametrize("file", ["/etc/passwd", "../../secret", "/dev/zero", "..", "/proc/self/environ"])
+def test_an_index_names_no_other_files(copy, file):
+    described = json.loads((copy / "dataset.json").read_text())
+    described["splits"]["train"]["shards"][0]["file"] = file
+    (copy / "dataset.json").write_text(json.dumps(described))
+    with pytest.raises(DataError, match="as a shard, which is"):
         load(copy)
 
 

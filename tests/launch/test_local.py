@@ -166,9 +166,9 @@ def test_wrong_flags(run, words, says):
 def test_gpus_are_shared_out(tmp_path):
     (tmp_path / "nvidia-smi").write_text("#!/bin/sh\nfor n in 0 1 2 3; do echo \"GPU $n: H (UUID: GPU-$n)\"; done\n")
     (tmp_path / "nvidia-smi").chmod(0o755)
-    script = ("import json; from launch import local; from trainer.config import Config; words = []; places = "
-              "local._places(local.Options(num_workers=2), Config(), words); "
-              "print(json.dumps([words, [place.environment['CUDA_VISIBLE_DEVICES'] for place in places]]))")
+    script = ("import json; from launch import local; from trainer.config import Config; arguments = []; specs = "
+              "local._worker_specs(local.Options(num_workers=2), Config(), arguments); "
+              "print(json.dumps([arguments, [spec.environment['CUDA_VISIBLE_DEVICES'] for spec in specs]]))")
     variables = environment(PATH=f"{tmp_path}:{os.environ['PATH']}")
     del variables["CUDA_VISIBLE_DEVICES"]
     done = subprocess.run([sys.executable, "-c", script], env=variables, capture_output=True, text=True, check=True)

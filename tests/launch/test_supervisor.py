@@ -6,7 +6,7 @@ import time
 import pytest
 from conftest import ROOT
 
-from launch.workers.supervisor import Place, Supervisor
+from launch.workers.supervisor import Supervisor, WorkerSpec
 from launch.workers.worker import agent_command
 from trainer.errors import LockstepError
 from trainer.process.signals import StopRequest
@@ -34,11 +34,11 @@ def job(tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
 
     def run(script, workers=2, restarts=0, again=None):
-        places = [Place("127.0.0.1", "here", tuple(agent_command()), {"PYTHONPATH": str(tmp_path)}, str(tmp_path))
-                  for _ in range(workers)]
-        with StopRequest() as wish:
+        specs = [WorkerSpec("127.0.0.1", "here", tuple(agent_command()), {"PYTHONPATH": str(tmp_path)}, str(tmp_path))
+                 for _ in range(workers)]
+        with StopRequest() as stop:
             try:
-                Supervisor(places, [script], tmp_path / "run", restarts, wish, again and [again]).run()
+                Supervisor(specs, [script], tmp_path / "run", restarts, stop, again and [again]).run()
             except LockstepError as error:
                 return error
 

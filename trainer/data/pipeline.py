@@ -4,9 +4,13 @@ Not a distributed iterator: that one halves training speed on CPUs, even if the 
 replica reads its own rows of every global batch, so nothing needs to be split or sharded afterwards.
 """
 
+from __future__ import annotations
+
+import functools
 import math
 import threading
-from typing import NamedTuple
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -17,45 +21,54 @@ from trainer.errors import UsageError
 from trainer.process import cpu
 from trainer.process.tf_import import tf
 
+if TYPE_CHECKING:
+    from trainer.data.order import ExampleOrder
+    from trainer.data.split import Split
+    from trainer.device_kind import DeviceKind
+    from trainer.distributed.runtime import Runtime
+    from trainer.plan import Job, Plan
+
 _PREFETCH = 4
-_MOST_BYTES = 2**30  # of images that go on a GPU unasked
 _BLOCK = 2**16  # examples whose order is worked out at once
 
 
 class Feed(NamedTuple):
     """What training reads.
 
-    iterators: One over `Batch` for each local replica. resident: For each its split's (images, labels) on its
-    device, or None where batches bring them. augment: What is left of `--augment` to be done on the device.
-    class_weights: float32 [classes], by which losses are multiplied, or None.
+    Args:
+        iterators: An iterator over `Batch` for each local replica.
+        resident: The split's (images, labels) on the device of each local replica, or None where batches bring them.
+        augment: Those of `--augment` that are left to be done on the device.
+        class_weights: float32 [classes], by which losses are multiplied, or None.
     """
 
-    iterators: list
-    resident: list
+    iterators: list[Iterator[Batch]]
+    resident: list[tuple[tf.Tensor, tf.Tensor] | None]
     augment: tuple[str, ...]
     class_weights: np.ndarray | None
 
 
-def open_feed(job, *, first_step):
+def open_feed(job: Job, *, first_step: int) -> Feed:
     """Opens the pipelines of this process's replicas.
 
     Args:
-        job: The `Job`.
-        first_step: Where the run goes on: a seek, nothing is replayed.
+        job: The job whose batches are read.
+        first_step: The step at which the run goes on: a seek, nothing is replayed.
 
     Returns:
         The `Feed`, whose iterators go from `first_step` to the end of the run.
+
+    Raises:
+        UsageError: if `--input=device` is set, and the images don't lie in memory.
     """
     config, plan, runtime, split = job.config, job.plan, job.runtime, job.data.train
     stream, threads = split.order(config.seed, plan.batch_size), _threads(split, runtime)
     blocks = _Blocks(stream, plan, first_step)
-    lie_there = _lie_on_device(split, config.input, runtime)
-    resident = [split.resident(device) if lie_there else None for device in runtime.devices]
+    on_device = _lie_on_device(split, config.input, runtime)
+    resident = [split.resident(device) if on_device else None for device in runtime.devices]
 
-    def batches(rows):
-        if lie_there:
-            return rows.map(lambda ids, seeds: Batch(ids, seeds, None, None))
-        return split.read(rows, threads)
+    def batches(positions: tf.data.Dataset) -> tf.data.Dataset:
+        return positions.map(_batch_of_ids) if on_device else split.read(positions, threads)
 
     iterators = [iterate(batches(blocks.rows_of(replica)), threads, device, runtime.kind)
                  for replica, device in zip(runtime.replica_ids, runtime.devices, strict=True)]
@@ -63,12 +76,18 @@ def open_feed(job, *, first_step):
                 job.data.balanced_weights() if config.class_weights == "balanced" else None)
 
 
-def evaluation_iterators(split, runtime, *, per_replica_batch_size):
+def _batch_of_ids(ids: tf.Tensor, seeds: tf.Tensor) -> Batch:
+    """A batch of images and labels that are on the device already."""
+    return Batch(ids, seeds, None, None)
+
+
+def evaluation_iterators(split: Split, runtime: Runtime, *,
+                         per_replica_batch_size: int) -> tuple[list[Iterator[EvalBatch]], int]:
     """Opens pipelines that go over a split again and again, padded so that every batch is full.
 
     Args:
-        split: The `Split`.
-        runtime: The `Runtime`.
+        split: The examples to evaluate on.
+        runtime: The devices.
         per_replica_batch_size: Rows of a replica's batch.
 
     Returns:
@@ -79,13 +98,14 @@ def evaluation_iterators(split, runtime, *, per_replica_batch_size):
     positions = positions.reshape(steps, runtime.replicas, per_replica_batch_size)
     threads = _threads(split, runtime)
 
-    def weigh(batch, weights):
+    def weigh(batch: Batch, weights: tf.Tensor) -> EvalBatch:
         readable = weights if batch.mask is None else weights * batch.mask
-        return EvalBatch(batch.images, batch.labels, readable, weights - readable)
+        unreadable = weights - readable
+        return EvalBatch(batch.images, batch.labels, readable, unreadable)  # pyright: ignore[reportArgumentType]
 
-    def data_of(replica):
-        own = positions[:, replica]
-        ids, weights = np.minimum(own, split.size - 1), (own < split.size).astype(np.float32)
+    def data_of(replica: int) -> tf.data.Dataset:
+        local = positions[:, replica]
+        ids, weights = np.minimum(local, split.size - 1), (local < split.size).astype(np.float32)
         data = split.read(tf.data.Dataset.from_tensor_slices((ids, np.zeros(ids.shape, np.uint32))).repeat(), threads,
                           training=False)
         return tf.data.Dataset.zip(data, tf.data.Dataset.from_tensor_slices(weights).repeat()).map(weigh)
@@ -99,22 +119,23 @@ class _Blocks:
     """The order of a run's examples, worked out a block of steps at a time, once for all replicas of this process.
 
     Args:
-        stream: What has a `stream`, as `order.Shuffle` has.
-        plan: The run's `Plan`.
-        first_step: Where the run goes on.
+        order: The order of the split's examples.
+        plan: The steps of the run.
+        first_step: The step at which the run goes on.
     """
 
-    def __init__(self, stream, plan, first_step):
-        self._stream, self._plan, self._first_step = stream, plan, first_step
+    def __init__(self, order: ExampleOrder, plan: Plan, first_step: int) -> None:
+        self._order, self._plan, self._first_step = order, plan, first_step
         self._steps = max(1, _BLOCK // plan.batch_size)
-        self._lock, self._kept = threading.Lock(), {}
+        self._lock = threading.Lock()
+        self._kept: dict[int, tuple[np.ndarray, np.ndarray]] = {}
 
-    def rows_of(self, replica):
-        """A data set of a replica's (ids int64 [rows], seeds uint32 [rows]), an element a step."""
+    def rows_of(self, replica: int) -> tf.data.Dataset:
+        """A data set of a replica's (ids int64 [n], seeds uint32 [n]), an element a step."""
         plan = self._plan
 
-        def slices(number):
-            ids, seeds = tf.numpy_function(lambda number: self._rows(int(number), replica), [number],
+        def slices(block_index: tf.Tensor) -> tf.data.Dataset:
+            ids, seeds = tf.numpy_function(functools.partial(self._rows, replica), [block_index],
                                            (tf.int64, tf.uint32))
             return tf.data.Dataset.from_tensor_slices((tf.ensure_shape(ids, [None, plan.per_replica_batch_size]),
                                                        tf.ensure_shape(seeds, [None, plan.per_replica_batch_size])))
@@ -122,22 +143,23 @@ class _Blocks:
         blocks = -(-(plan.total_steps - self._first_step) // self._steps)
         return tf.data.Dataset.range(blocks).flat_map(slices)
 
-    def _rows(self, number, replica):
-        return order.rows_of(self._block(number), self._plan.replicas, replica)
+    def _rows(self, replica: int, block_index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """A replica's rows of (ids, seeds) of a block, each [steps, rows of the replica]."""
+        return order.rows_of(self._block(int(block_index)), self._plan.replicas, replica)
 
-    def _block(self, number):
+    def _block(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         """(ids, seeds), each [steps, batch_size]. Replicas are at about the same step, so two blocks are kept."""
         with self._lock:
-            if number not in self._kept:
-                begin = self._first_step + number * self._steps
+            if index not in self._kept:
+                begin = self._first_step + index * self._steps
                 end = min(begin + self._steps, self._plan.total_steps)
-                self._kept = {other: block for other, block in self._kept.items() if other == number - 1}
-                self._kept[number] = order.global_batches(self._stream, self._plan.batch_size, begin, end)
-            return self._kept[number]
+                self._kept = {other: block for other, block in self._kept.items() if other == index - 1}
+                self._kept[index] = order.global_batches(self._order, self._plan.batch_size, begin, end)
+            return self._kept[index]
 
 
-def _lie_on_device(split, wanted, runtime):
-    """Whether a split's images are to lie on the devices."""
+def _lie_on_device(split: Split, wanted: str, runtime: Runtime) -> bool:
+    """Whether a split's images are to lie on the devices; `wanted` is the value of `--input`."""
     if wanted == "device" and split.bytes is None:
         raise UsageError("--input=device needs images that lie in memory; those of this --dataset are in files",
                          "leave --input out")
@@ -146,20 +168,20 @@ def _lie_on_device(split, wanted, runtime):
     return wanted == "device" or (wanted == "auto" and (split.bytes or math.inf) <= most)
 
 
-def _threads(split, runtime):
-    """How many threads each of this process's pipelines gets."""
+def _threads(split: Split, runtime: Runtime) -> int:
+    """The number of threads of each of this process's pipelines."""
     # Gathering from memory is cheap: more threads would only take cores from the training step.
     return max(1, cpu.cores() // len(runtime.devices)) if split.decodes else 1
 
 
-def iterate(data, threads, device, kind):
+def iterate(data: tf.data.Dataset, threads: int, device: str, kind: DeviceKind) -> Iterator[Any]:
     """Opens a pipeline whose elements wait where a replica needs them.
 
     Args:
-        data: A `tf.data.Dataset` of NamedTuples.
-        threads: How many threads it gets.
+        data: A data set of NamedTuples.
+        threads: The number of threads of the pipeline.
         device: Name of the replica's device.
-        kind: Its `DeviceKind`.
+        kind: What the kind of the device implies.
 
     Returns:
         An iterator over such NamedTuples, also inside a `tf.function`.
@@ -175,19 +197,24 @@ class _OnDevice:
     """An iterator that ends in `prefetch_to_device`, which takes no None in an element: they are put back here.
 
     Args:
-        data: A `tf.data.Dataset` of NamedTuples whose fields are tensors or None.
+        data: A data set of NamedTuples whose fields are tensors or None.
         device: Name of a device.
     """
 
-    def __init__(self, data, device):
-        self._kind = type(data.element_spec)
-        self._names = [name for name, spec in data.element_spec._asdict().items() if isinstance(spec, tf.TensorSpec)]
-        tensors = data.map(lambda fields: tuple(getattr(fields, name) for name in self._names))
+    def __init__(self, data: tf.data.Dataset, device: str) -> None:
+        specs: Any = data.element_spec
+        self._kind = type(specs)
+        self._names = [name for name, spec in specs._asdict().items() if isinstance(spec, tf.TensorSpec)]
+        tensors = data.map(self._tensors_of)
         self._tensors = iter(tensors.apply(tf.data.experimental.prefetch_to_device(device, _PREFETCH)))
 
-    def __iter__(self):
+    def _tensors_of(self, element: Any) -> tuple[tf.Tensor, ...]:
+        """The fields of an element that are not None."""
+        return tuple(getattr(element, name) for name in self._names)
+
+    def __iter__(self) -> Iterator[Any]:
         return self
 
-    def __next__(self):
-        given = dict(zip(self._names, next(self._tensors), strict=True))
-        return self._kind(**{name: given.get(name) for name in self._kind._fields})
+    def __next__(self) -> Any:
+        tensors = dict(zip(self._names, next(self._tensors), strict=True))
+        return self._kind(**{name: tensors.get(name) for name in self._kind._fields})

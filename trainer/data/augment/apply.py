@@ -3,46 +3,56 @@
 An example looks the same whichever replica sees it and after any resume: all follows from the image and a 32-bit seed,
 which follows from (run seed, epoch, example id).
 
-The partner of a row, for what joins pairs, is its neighbour in the global batch: row 2i of row 2i + 1 and the other way
-round. A replica has an even number of consecutive rows, so partners are never on different replicas, and who they are
-doesn't depend on how many replicas there are.
+The partner of a row, for augmentations that join pairs, is its neighbour in the global batch: row 2i of row 2i + 1 and
+the other way round. A replica has an even number of consecutive rows, so partners are never on different replicas, and
+the number of replicas doesn't change which rows are partners.
 """
+
+from __future__ import annotations
 
 import importlib
 import inspect
-from typing import NamedTuple
+from collections.abc import Collection, Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 from trainer.config import AUGMENTATIONS, PAIR_AUGMENTATIONS
-from trainer.data.augment.random_ints import draw
+from trainer.data.augment.random_ints import random_ints
 from trainer.process.tf_import import tf
 
-_CHOICE = 5  # the random number that chooses among those that join pairs
+if TYPE_CHECKING:
+    from trainer.data.split import Split
+
+_CHOICE = 5  # index of the random number that chooses among the augmentations that join pairs
 _IMAGES = {name: importlib.import_module(f"trainer.data.augment.images.{name}").augment
            for name in AUGMENTATIONS if name not in PAIR_AUGMENTATIONS}
 _PAIRS = {name: importlib.import_module(f"trainer.data.augment.pairs.{name}").mix for name in PAIR_AUGMENTATIONS}
 
 
 class Target(NamedTuple):
-    """What a model should answer: the label, another one, and the share of the first.
+    """What a model should answer.
 
-    labels int32 [n], others int32 [n], shares float32 [n] from 0 to 1.
+    Args:
+        labels: int32 [n], the labels of the examples.
+        labels_b: int32 [n], the labels of their partners; the same object as `labels` where no pairs are joined.
+        lam: float32 [n] from 0 to 1, the weight of `labels`; that of `labels_b` is 1 - lam.
     """
 
     labels: tf.Tensor
     labels_b: tf.Tensor
     lam: tf.Tensor
 
-    def dominant(self):
-        """The label of which there is more: int32 [n]."""
+    def dominant(self) -> tf.Tensor:
+        """The label with the larger weight: int32 [n]."""
         return tf.where(self.lam >= 0.5, self.labels, self.labels_b)
 
 
-def left_for_device(augmentations, split):
-    """The members of `--augment` that are left once a split's images have been read: a tuple of names."""
+def left_for_device(augmentations: Sequence[str], split: Split) -> tuple[str, ...]:
+    """The members of `--augment` that are left once a split's images have been read."""
     return tuple(name for name in augmentations if name not in split.done)
 
 
-def augment_batch(images, labels, seeds, names, by_comparison=False):
+def augment_batch(images: tf.Tensor, labels: tf.Tensor, seeds: tf.Tensor, names: Sequence[str],
+                  by_comparison: bool = False) -> tuple[tf.Tensor, Target]:
     """Augments a batch.
 
     Args:
@@ -50,7 +60,7 @@ def augment_batch(images, labels, seeds, names, by_comparison=False):
         labels: int32 [n].
         seeds: uint32 [n], one per example.
         names: Members of `--augment`.
-        by_comparison: Whether scatters are to be avoided; see `images/randaugment.histograms`.
+        by_comparison: Whether to avoid scatters, as `images/randaugment.histograms` explains.
 
     Returns:
         (float32 images of the same shape, `Target`).
@@ -62,28 +72,28 @@ def augment_batch(images, labels, seeds, names, by_comparison=False):
     return images, Target(labels, labels, tf.ones_like(labels, tf.float32))
 
 
-def augment_images(images, seeds, names, by_comparison=False):
+def augment_images(images: tf.Tensor, seeds: tf.Tensor, names: Sequence[str], by_comparison: bool = False) -> tf.Tensor:
     """Applies the members of `--augment` that change an image by itself, in their order.
 
     Args:
         images: uint8 [n, height, width, channels].
         seeds: uint32 [n].
         names: Members of `--augment`.
-        by_comparison: As of `augment_batch`.
+        by_comparison: As in `augment_batch`.
 
     Returns:
         uint8 of the same shape.
     """
     for name in names:
         if name in _IMAGES:
-            takes = inspect.signature(_IMAGES[name]).parameters
-            more = {"by_comparison": by_comparison} if "by_comparison" in takes else {}
+            parameters = inspect.signature(_IMAGES[name]).parameters
+            more = {"by_comparison": by_comparison} if "by_comparison" in parameters else {}
             images = _IMAGES[name](images, seeds, **more)
     return images
 
 
-def mix(images, labels, seeds, names):
-    """Joins each example with its partner; of several ways, each example draws one.
+def mix(images: tf.Tensor, labels: tf.Tensor, seeds: tf.Tensor, names: Collection[str]) -> tuple[tf.Tensor, Target]:
+    """Joins each example with its partner; of several augmentations that do so, each example draws one.
 
     Args:
         images: float32 [n, height, width, channels]; n is even.
@@ -97,11 +107,12 @@ def mix(images, labels, seeds, names):
     pairs = tf.reshape(tf.range(images.shape[0]), [-1, 2])[:, ::-1]
     partner_rows = tf.reshape(pairs, [-1])
     labels_b, partners = tf.gather(labels, partner_rows), tf.gather(images, partner_rows)
-    ways = [_PAIRS[name](images, partners, seeds) for name in names]
-    images, lam = ways[0]
-    choice = draw(seeds, _CHOICE, len(ways)) if len(ways) > 1 else None
-    for index, (mixed, its_lam) in enumerate(ways[1:], 1):
-        chosen = tf.equal(choice, index)
-        images = tf.where(chosen[:, None, None, None], mixed, images)
-        lam = tf.where(chosen, its_lam, lam)
+    mixes = [_PAIRS[name](images, partners, seeds) for name in names]
+    images, lam = mixes[0]
+    if len(mixes) > 1:
+        choice = random_ints(seeds, _CHOICE, len(mixes))
+        for index, (mixed, mixed_lam) in enumerate(mixes[1:], 1):
+            chosen = tf.equal(choice, index)
+            images = tf.where(chosen[:, None, None, None], mixed, images)
+            lam = tf.where(chosen, mixed_lam, lam)
     return images, Target(labels, labels_b, lam)

@@ -1,17 +1,30 @@
 """The first examples of a run, as they are and as training sees them."""
 
-from typing import NamedTuple
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from trainer.data.augment.apply import augment_batch, left_for_device
 from trainer.process.tf_import import tf
 
+if TYPE_CHECKING:
+    from trainer.plan import Job
+
 COUNT = 8
 
 
 class Samples(NamedTuple):
-    """Images side by side: before and after uint8 [n, height, width, channels], and what each is called."""
+    """Images before and after augmentation, side by side.
+
+    Args:
+        before: uint8 [n, height, width, channels].
+        after: uint8 of the same shape.
+        names: The class of each image before.
+        names_after: The class of each image after, or both classes with their weights.
+    """
 
     before: np.ndarray
     after: np.ndarray
@@ -19,26 +32,19 @@ class Samples(NamedTuple):
     names_after: list[str]
 
 
-def take_samples(job):
-    """Takes the first examples of the first epoch.
-
-    Args:
-        job: The `Job`.
-
-    Returns:
-        The `Samples`.
-    """
+def take_samples(job: Job) -> Samples:
+    """Takes the first examples of the first epoch, at most eight."""
     data, batch_size = job.data, job.plan.batch_size
     ids, seeds = data.train.order(job.config.seed, batch_size).stream(0, min(COUNT, batch_size) // 2 * 2 or 1)
-    places = tf.data.Dataset.from_tensors((ids, seeds))
-    before, after = (next(iter(data.train.read(places, 1, training))) for training in (False, True))
+    positions = tf.data.Dataset.from_tensors((ids, seeds))
+    before, after = (next(iter(data.train.read(positions, 1, training))) for training in (False, True))
     with tf.device("CPU:0"):
         images, target = augment_batch(after.images, after.labels, tf.constant(seeds),
                                        left_for_device(job.config.augment, data.train))
     names = [data.classes[label] for label in before.labels.numpy()]
-    return Samples(before.images.numpy(), tf.saturate_cast(tf.round(images), tf.uint8).numpy(), names,
-                   [_called(data.classes, *parts) for parts in zip(*(part.numpy() for part in target), strict=True)])
+    names_after = [_name_of(data.classes, *row) for row in zip(*(part.numpy() for part in target), strict=True)]
+    return Samples(before.images.numpy(), tf.saturate_cast(tf.round(images), tf.uint8).numpy(), names, names_after)
 
 
-def _called(classes, label, other, share):
-    return classes[label] if share > 0.995 else f"{share:.0%} {classes[label]}, {1 - share:.0%} {classes[other]}"
+def _name_of(classes: Sequence[str], label: int, label_b: int, lam: float) -> str:
+    return classes[label] if lam > 0.995 else f"{lam:.0%} {classes[label]}, {1 - lam:.0%} {classes[label_b]}"

@@ -5,7 +5,6 @@ NAME-train.tfrecord-00000-of-00004, with validation, val or test for the other s
 """
 
 import io
-import re
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
@@ -19,7 +18,6 @@ from trainer.process import cpu
 from trainer.process.progress_bar import bar
 from trainer.process.tf_import import tf
 
-_NAME = re.compile(r"(?:.*-)?(train|validation|val|test)(?:\.tfrecord)?-(\d+)-of-(\d+)")
 _HEADER, _FOOTER = 12, 4  # bytes of a TFRecord around its content
 # (encoded image, label, name of the class) of the two kinds.
 _KEYS = (("image/encoded", "image/class/label", "image/class/text"), ("image", "label", None))
@@ -48,7 +46,7 @@ def shards_in(folder):
     """
     found = {}
     for path in sorted(folder.iterdir()) if folder.is_dir() else ():
-        match = _NAME.fullmatch(path.name)
+        match = index.SHARD_NAME.fullmatch(path.name)
         if match and path.is_file():
             split_name = "train" if match[1] == "train" else "test"
             found.setdefault((split_name, match[1], int(match[3])), {})[int(match[2])] = path

@@ -11,16 +11,20 @@ import dataclasses
 import hashlib
 import json
 import os
+import re
 from pathlib import Path
 
 import numpy as np
 
+from trainer.data.images import pillow_reader
 from trainer.errors import DataError
 from trainer.storage import durable
 
 NAME, VERSION = "dataset.json", 1
 ROW = np.dtype([("shard", "<u4"), ("offset", "<u8"), ("length", "<u4"), ("crc", "<u4"), ("label", "<i4"),
                 ("width", "<u4"), ("height", "<u4"), ("kind", "u1"), ("orientation", "u1")])
+# train-00000-of-01024 and NAME-train.tfrecord-00000-of-00004: the split, the number, how many there are.
+SHARD_NAME = re.compile(r"(?:.*-)?(train|validation|val|test)(?:\.tfrecord)?-(\d+)-of-(\d+)")
 _EDGE = 2**16  # bytes at both ends of a shard that are looked at whenever it is opened
 
 
@@ -99,6 +103,8 @@ def read(folder):
 
 def _read_split(folder, described, classes):
     path = folder / str(described["index"]["file"])
+    if path.parent != folder:
+        raise ValueError(f"it names {described['index']['file']!r} as an index, which is not a file beside it")
     try:
         if durable.sha256(path) != described["index"]["sha256"]:
             raise ValueError("its SHA-256 differs from dataset.json's")
@@ -107,17 +113,58 @@ def _read_split(folder, described, classes):
         raise _damaged(path, error) from None
     shards = described["shards"]
     for shard in shards:
-        _require_shard(folder / str(shard["file"]), int(shard["bytes"]), str(shard["edges_sha256"]))
+        _require_shard(_shard_path(folder, str(shard["file"])), int(shard["bytes"]), str(shard["edges_sha256"]))
     if rows.dtype != ROW or rows.ndim != 1 or len(rows) != described["examples"]:
         raise ValueError(f"{path.name} doesn't hold what is said of it")
     if len(rows) and (rows["shard"].max() >= len(shards) or rows["label"].min() < 0 or rows["label"].max() >= classes):
         raise ValueError(f"{path.name} refers to shards or classes that do not exist")
+    _require_rows(path.name, rows, np.array([int(shard["bytes"]) for shard in shards], np.uint64))
     return IndexedSplit(shards, rows, {int(row): str(problem) for row, problem in described["problems"].items()})
+
+
+def _require_rows(name, rows, sizes):
+    """Makes sure that no row asks for more than its shard holds, or for an image that is too large to be decoded.
+
+    Args:
+        name: Of the file, as a user reads it.
+        rows: Of `ROW`.
+        sizes: uint64, the bytes of each shard.
+
+    Raises:
+        ValueError: naming the first row that does.
+    """
+    ends = rows["offset"] + rows["length"]
+    shards = sizes[rows["shard"]]
+    pixels = rows["width"].astype(np.uint64) * rows["height"]
+    wrong = ((rows["offset"] > shards) | (ends > shards) | (pixels < 1) | (pixels > pillow_reader.MOST_PIXELS)
+             | (rows["kind"] > pillow_reader.OTHER) | (rows["orientation"] < 1) | (rows["orientation"] > 8))
+    if wrong.any():
+        row = int(wrong.argmax())
+        raise ValueError(f"row {row:,} of {name} describes no image of its shard: "
+                         f"{dict(zip(ROW.names, rows[row].tolist(), strict=True))}")
 
 
 def _damaged(path, error):
     return DataError(f"{path} can't be used ({error if str(error) else type(error).__name__})",
                      "restore it, or make it again with python -m trainer prepare")
+
+
+def _shard_path(folder, name):
+    """Where a shard lies that an index names.
+
+    An index may lie elsewhere than its shards, but then it may only name files that are called as shards are: an index
+    from anywhere reads nothing else of this machine.
+
+    Raises:
+        ValueError: if the name is another one.
+    """
+    path = folder / name
+    inside = os.path.normpath(path).startswith(os.path.normpath(folder) + os.sep)
+    if not inside and not SHARD_NAME.fullmatch(path.name):
+        raise ValueError(f"it names {name!r} as a shard, which is outside of its folder and not called as shards are")
+    if path.exists() and not path.is_file():
+        raise ValueError(f"it names {name!r} as a shard, which is not a regular file")
+    return path
 
 
 def _require_shard(path, size, edges):
