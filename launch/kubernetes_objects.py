@@ -5,10 +5,12 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import secrets
 from typing import TYPE_CHECKING, Any
 
 from launch.restart_policy import starts_again
 from trainer.config import Config
+from trainer.distributed.wire import TOKEN
 from trainer.errors import Stopped
 
 if TYPE_CHECKING:
@@ -34,6 +36,8 @@ def objects(options: Options, config: Config) -> list[dict[str, Any]]:
         Kubernetes objects as dicts, in the order in which they must be made.
     """
     made = [_network_policy(options)]  # in force before the first pod starts
+    if options.num_workers > 1:
+        made.append(_token(options))
     if options.flavor == "jobset":
         return [*made, _jobset(options, config)]
     if options.num_workers > 1:
@@ -85,6 +89,13 @@ def _network_policy(options: Options) -> dict[str, Any]:
     between_workers = [{"from": [{"podSelector": pods}], **ports}] if options.num_workers > 1 else []
     return _object(options, "networking.k8s.io/v1", "NetworkPolicy",
                    {"podSelector": pods, "policyTypes": ["Ingress"], "ingress": between_workers})
+
+
+def _token(options: Options) -> dict[str, Any]:
+    """What the workers of this job know, and no other pod: the trainer's LOCKSTEP_TOKEN."""
+    secret = _object(options, "v1", "Secret", {})
+    del secret["spec"]
+    return {**secret, "type": "Opaque", "stringData": {"token": secrets.token_hex(32)}}
 
 
 def _service(options: Options) -> dict[str, Any]:
@@ -177,7 +188,8 @@ def _environment(options: Options) -> list[dict[str, Any]]:
     task = json.dumps({"cluster": {"worker": addresses}, "task": {"type": "worker", "index": "INDEX"}})
     index = {"fieldRef": {"fieldPath": "metadata.annotations['batch.kubernetes.io/job-completion-index']"}}
     return [*variables, {"name": "JOB_COMPLETION_INDEX", "valueFrom": index},
-            # Kubernetes puts the value of the variable above into this one.
+            {"name": TOKEN, "valueFrom": {"secretKeyRef": {"name": options.name, "key": "token"}}},
+            # Kubernetes puts the value of JOB_COMPLETION_INDEX, which is defined before, into this one.
             {"name": "TF_CONFIG", "value": task.replace('"INDEX"', "$(JOB_COMPLETION_INDEX)")}]
 
 

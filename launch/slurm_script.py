@@ -18,6 +18,9 @@ _MARGIN_SECONDS = 60  # added to the time that workers wait before they give up 
 _BODY = r"""
 # A step that Slurm itself could not start means another start, as a lost worker does.
 export SLURM_EXIT_ERROR=@lost@
+# What the workers of this job know, and no other process: srun hands it to them.
+LOCKSTEP_TOKEN=$(head --bytes=32 /dev/urandom | od --address-radix=n --format=x1 | tr --delete ' \n')
+export LOCKSTEP_TOKEN
 # srun takes the number of CPUs from the second variable only.
 if [ -n "${SLURM_CPUS_PER_TASK:-}" ]; then export SRUN_CPUS_PER_TASK="$SLURM_CPUS_PER_TASK"; fi
 

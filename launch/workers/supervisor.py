@@ -15,6 +15,7 @@ import dataclasses
 import json
 import os
 import queue
+import secrets
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -24,6 +25,7 @@ from launch.workers.child_process import raise_file_limit
 from launch.workers.exit_cause import ExitCause, find_exit_cause
 from launch.workers.worker import Events, Worker
 from trainer.config import Config
+from trainer.distributed.wire import TOKEN
 from trainer.errors import BusyError, Stopped, WorkerError
 from trainer.process.exit import say, tell
 from trainer.process.signals import StopRequest
@@ -186,9 +188,10 @@ class Supervisor:
 
     def _start(self, workers: Sequence[Worker], ports: Mapping[int, int], arguments: Sequence[str]) -> None:
         addresses = [f"{spec.host}:{ports[rank]}" for rank, spec in enumerate(self._specs)]
+        token = secrets.token_hex(32)  # another one for each start: a line of an earlier one is worth nothing
         for worker, spec in zip(workers, self._specs, strict=True):
             cluster = {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": worker.rank}}
-            environment = {**spec.environment, "TF_CONFIG": json.dumps(cluster)}
+            environment = {**spec.environment, TOKEN: token, "TF_CONFIG": json.dumps(cluster)}
             worker.start(words=arguments, env=environment, cwd=spec.folder, cpus=spec.cpus,
                          out=None if worker.rank else self._terminal)
 

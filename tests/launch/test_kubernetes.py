@@ -58,6 +58,10 @@ def variables_of(objects, worker):
     values = {}
     for variable in container_of(objects)["env"]:
         source = variable.get("valueFrom")
+        if source and "secretKeyRef" in source:
+            assert variable["name"] == "LOCKSTEP_TOKEN"
+            assert source == {"secretKeyRef": {"name": "digits", "key": "token"}}
+            continue
         assert not source or source == {"fieldRef": {
             "fieldPath": "metadata.annotations['batch.kubernetes.io/job-completion-index']"}}
         values[variable["name"]] = str(worker) if source else replace_variables(variable["value"], values)
@@ -69,13 +73,19 @@ def variables_of(objects, worker):
 def test_what_is_printed_is_what_kubernetes_takes(capsys, flavor, gpus, workers, version):
     objects = printed(capsys, f"--flavor={flavor}", f"--gpus_per_worker={gpus}", f"--num_workers={workers}",
                       "--namespace=team", "--data_claim=images", "--", "--model_dir=/data/x", "--data_dir=/dataset/a")
-    own = ["NetworkPolicy", *(["Service"] if workers > 1 else []), "Job"]
-    assert list(objects) == (own if flavor == "job" else ["NetworkPolicy", "JobSet"])
+    kinds = ["NetworkPolicy", *(["Secret"] if workers > 1 else [])]
+    kinds += ["JobSet"] if flavor == "jobset" else [*(["Service"] if workers > 1 else []), "Job"]
+    assert list(objects) == kinds
     for found in [*objects.values(), job_of(objects)]:
         if found["kind"] != "JobSet":
             kubernetes_validate.validate(found, version, strict=True)
     assert {found["metadata"]["namespace"] for found in objects.values()} == {"team"}
     assert {found["metadata"]["name"] for found in objects.values()} == {"digits"}
+
+
+def test_each_printing_has_a_secret_of_its_own(capsys):
+    first, second = (printed(capsys, "--num_workers=2")["Secret"]["stringData"]["token"] for _ in range(2))
+    assert len(first) == 64 and first != second
 
 
 def test_the_schemas_would_tell(capsys):
@@ -297,7 +307,7 @@ def test_all_that_is_wrong_is_said_at_once_by_a_process(run):
 def test_a_process_prints_what_kubectl_reads(run):
     ended = run("launch.kubernetes", *OWN, *TRAINER)
     assert (ended.code, ended.err) == (0, "")
-    assert [found["kind"] for found in yaml.safe_load_all(ended.out)] == ["NetworkPolicy", "Service", "Job"]
+    assert [found["kind"] for found in yaml.safe_load_all(ended.out)] == ["NetworkPolicy", "Secret", "Service", "Job"]
     helped = run("launch.kubernetes", "--help")
     assert helped.code == 0 and all(f"--{field.name}" in helped.out
                                     for field in dataclasses.fields(kubernetes.Options))

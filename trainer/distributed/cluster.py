@@ -9,6 +9,8 @@ import os
 from trainer.distributed import slurm_env
 from trainer.errors import UsageError
 
+_LOOPBACK = ("localhost", "127.0.0.1", "::1")
+
 
 @dataclasses.dataclass(frozen=True)
 class Cluster:
@@ -25,6 +27,11 @@ class Cluster:
     workers: int = 1
     distributed: bool = False
     addresses: tuple[str, ...] = ()
+
+    @property
+    def crosses_machines(self) -> bool:
+        """Whether a worker is reached by another address than this machine's own."""
+        return not all(address.rpartition(":")[0].strip("[]") in _LOOPBACK for address in self.addresses)
 
     def bypass_proxies(self) -> None:
         """Has TensorFlow's gRPC reach the job's own addresses directly, whatever proxy the environment names."""

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 from trainer.distributed.consistency import fingerprint_of
 from trainer.distributed.devices.autotune import AutotuneFile
 from trainer.distributed.rendezvous import rendezvous
+from trainer.distributed.wire import TOKEN
 from trainer.errors import LockstepError, catching
 from trainer.process import gpu_environment
+from trainer.process.exit import tell
 
 if TYPE_CHECKING:
     from trainer.config import Config
@@ -48,6 +51,9 @@ def initialize(config: Config, cluster: Cluster, model_dir: ModelDir, *, failure
         failure = caught.error
     if cluster.workers > 1:
         cluster.bypass_proxies()
+        if cluster.worker == 0 and cluster.crosses_machines and not os.environ.get(TOKEN):
+            tell(f"lockstep: warning: {TOKEN} is not set: any process that reaches {cluster.addresses[0]} can take a "
+                 f"worker's place. Set it to the same secret text on all workers (docs/workers.md)")
         with watchdog.phase("waiting for the other workers", 1 + config.start_timeout / config.hang_timeout):
             rendezvous(cluster, fingerprint_of(config, chosen), failure, config.start_timeout)
     elif failure:
