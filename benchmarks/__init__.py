@@ -1,1 +1,1 @@
-"""Side-by-side measurements; RESULTS.md holds what they gave."""
+"""Measurements of one program beside another; RESULTS.md holds the lines that they printed."""

@@ -1,12 +1,15 @@
-"""How long one sum over two workers takes, by its size: what the model of cost in BUILD_NOTES.md is made of.
+"""A sum over two workers of one core each takes 1.0 ms for 4 bytes and 326 to 361 ms for ResNet-50's 102.5 MB.
 
-    python benchmarks/allreduce.py [--workers=2] [--rounds=200]
+    python benchmarks/allreduce.py [--workers=2] [--rounds=200] [--runs=3]
 
-Workers on this machine, each on cores of its own, through the same call that sums gradients in training. Medians over
-calls of the slowest worker, and the line through them: latency and bytes a second.
+Claim: on two cores of an AMD EPYC, the least to the most of 3 runs; each figure of a run is the median over the calls
+of the slowest worker. The last line printed is the line of benchmarks/RESULTS.md. Workers are processes on this
+machine, each on cores of its own, and use the call that sums gradients in training. The rows of each run give the
+latency and the bytes a second of the cost model in BUILD_NOTES.md.
 """
 
 import argparse
+import functools
 import json
 import os
 import socket
@@ -16,6 +19,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 SIZES = (4, 2**16, 490_292, 2**20, 2**22, 2**24, 102_546_848)  # the third is cnn3's vector, the last ResNet-50's
+REPORTED = (4, 490_292, 2**22, 2**24, 102_546_848)  # the sizes in the line of RESULTS.md
 
 WORKER = """
 import json, sys, time
@@ -24,52 +28,73 @@ from trainer.distributed import runtime
 from trainer.distributed.cluster import read_cluster
 from trainer.config import Config
 from trainer.process.tf_import import tf
-devices = runtime.start(Config(num_gpus=0), read_cluster("auto"))
-sizes, rounds, found = json.loads(sys.argv[2]), int(sys.argv[3]), []
+strategy = runtime.start(Config(num_gpus=0), read_cluster("auto")).strategy
+sizes, rounds, medians = json.loads(sys.argv[2]), int(sys.argv[3]), []
 for size in sizes:
     vector = tf.zeros([size // 4])
     @tf.function
     def reduce(vector):
         def replica(x):
             return tf.distribute.get_replica_context().all_reduce("SUM", tf.identity(x))[0]
-        return devices.strategy.experimental_local_results(devices.strategy.run(replica, args=(vector,)))[0]
+        return strategy.experimental_local_results(strategy.run(replica, args=(vector,)))[0]
     times = []
     for _ in range(max(5, min(rounds, int(rounds * 2**20 / size)))):
         began = time.perf_counter()
         reduce(vector).numpy()
         times.append(time.perf_counter() - began)
-    found.append(sorted(times)[len(times) // 2])
-print(json.dumps(found))
+    medians.append(sorted(times)[len(times) // 2])
+print(json.dumps(medians))
 """
 
 
 def measure(workers, rounds):
     """Seconds for each of `SIZES`, of the slowest worker."""
     sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(workers)]
-    addresses = [f"127.0.0.1:{one.getsockname()[1]}" for one in sockets]
-    for one in sockets:
-        one.close()
-    cores, jobs = sorted(os.sched_getaffinity(0)), []
+    addresses = [f"127.0.0.1:{held.getsockname()[1]}" for held in sockets]
+    for held in sockets:
+        held.close()
+    cores, processes = sorted(os.sched_getaffinity(0)), []
     share = max(1, len(cores) // workers)
-    for index in range(workers):
-        task = {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": index}}
-        mine = [cores[number % len(cores)] for number in range(index * share, (index + 1) * share)]
-        jobs.append(subprocess.Popen(
+    for rank in range(workers):
+        task = {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": rank}}
+        own_cores = [cores[index % len(cores)] for index in range(rank * share, (rank + 1) * share)]
+        processes.append(subprocess.Popen(
             [sys.executable, "-c", WORKER, str(ROOT), json.dumps(SIZES), str(rounds)], stdout=subprocess.PIPE,
             text=True, env={**os.environ, "TF_CONFIG": json.dumps(task)},
-            preexec_fn=lambda mine=mine: os.sched_setaffinity(0, mine)))
-    ends = [json.loads(job.communicate()[0].splitlines()[-1]) for job in jobs]
-    return [max(times) for times in zip(*ends, strict=True)]
+            preexec_fn=functools.partial(os.sched_setaffinity, 0, own_cores)))
+    outputs = [process.communicate()[0] for process in processes]
+    if any(process.returncode for process in processes):
+        sys.exit("a worker failed; see above")
+    medians = [json.loads(output.splitlines()[-1]) for output in outputs]
+    return [max(times) for times in zip(*medians, strict=True)]
+
+
+def size_text(size):
+    """A number of bytes: "4 bytes", "0.49 MB", "102.5 MB"."""
+    return f"{size} bytes" if size < 1000 else f"{size / 1e6:.{2 if size < 1e6 else 1}f} MB"
+
+
+def range_text(seconds):
+    """The least to the most of some times, in milliseconds."""
+    digits = 2 if max(seconds) < 2e-3 else 1 if max(seconds) < 1e-2 else 0
+    least, most = (f"{1e3 * time:.{digits}f}" for time in (min(seconds), max(seconds)))
+    return f"{least} ms" if least == most else f"{least} to {most} ms"
 
 
 def main():
-    """Prints a row for each size."""
+    """Prints a row for each size in each run, and the line of RESULTS.md."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=200)
+    parser.add_argument("--runs", type=int, default=3)
     options = parser.parse_args()
-    for size, seconds in zip(SIZES, measure(options.workers, options.rounds), strict=True):
-        print(f"{size:>12,} bytes {1e3 * seconds:8.3f} ms  {size / seconds / 1e6:8.0f} MB/s")
+    times = {size: [] for size in SIZES}
+    for _ in range(options.runs):
+        for size, seconds in zip(SIZES, measure(options.workers, options.rounds), strict=True):
+            times[size].append(seconds)
+            print(f"{size:>12,} bytes {1e3 * seconds:8.3f} ms  {size / seconds / 1e6:8.0f} MB/s", flush=True)
+    figures = ", ".join(f"{size_text(size)} {range_text(times[size])}" for size in REPORTED)
+    print(f"Medians of the call that sums a vector over {options.workers} workers, n = {options.runs}: {figures}.")
 
 
 if __name__ == "__main__":

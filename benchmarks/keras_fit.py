@@ -1,8 +1,11 @@
-"""The same training as a user of Keras writes it: `compile` and `fit` on arrays.
+"""Keras's `fit` trains `cnn3`, batch 128, at 5,111 images/s on two cores of an AMD EPYC (median of 3 runs).
 
     python benchmarks/keras_fit.py --data_dir=FOLDER [--model=cnn3] [--batch_size=128] [--replicas=1] [--epochs=2]
 
-Prints a JSON line: images_per_second of the best epoch after the first, and the test accuracy.
+Claim: the same training as a user of Keras writes it, `compile` and `fit` on arrays; between 5,100 and 6,900 images/s
+over all runs. After 10 epochs (--epochs=10, seed 0, n = 1) it reaches 68.27 %. Prints the job and the cell of the
+column `fit` in the accuracies of benchmarks/RESULTS.md, and, last, a JSON line for benchmarks/speed.py:
+images_per_second of the best epoch after the first, and the test accuracy.
 """
 
 import argparse
@@ -26,21 +29,21 @@ class EpochSeconds(keras.callbacks.Callback):
     """Collects how long each epoch took."""
 
     def on_train_begin(self, logs=None):
-        """Starts with none."""
-        self.all = []
+        """Starts an empty list."""
+        self.seconds = []
 
     def on_epoch_begin(self, epoch, logs=None):
         """Notes the time."""
         self._began = time.perf_counter()
 
     def on_epoch_end(self, epoch, logs=None):
-        """Notes how long it took."""
-        self.all.append(time.perf_counter() - self._began)
+        """Adds the epoch's time to the list."""
+        self.seconds.append(time.perf_counter() - self._began)
 
 
 def main():
     """Trains and prints."""
-    parser = argparse.ArgumentParser()
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data_dir", required=True)
     parser.add_argument("--model", default="cnn3")
     parser.add_argument("--batch_size", type=int, default=128)
@@ -53,17 +56,18 @@ def main():
     if options.replicas > 1:
         cpu = tf.config.list_physical_devices("CPU")[0]
         tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * options.replicas)
-        strategy = tf.distribute.MirroredStrategy([f"CPU:{number}" for number in range(options.replicas)])
+        strategy = tf.distribute.MirroredStrategy([f"CPU:{replica_id}" for replica_id in range(options.replicas)])
     data = load(Config(data_dir=options.data_dir))
     keras.utils.set_random_seed(options.seed)
     with strategy.scope():
         model = models.build(options.model, len(data.classes), data.image_shape)
         model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True), metrics=["accuracy"])
-    seconds = EpochSeconds()
+    epochs = EpochSeconds()
     model.fit(data.train.images, data.train.labels, batch_size=options.batch_size, epochs=options.epochs, verbose=0,
-              callbacks=[seconds])
+              callbacks=[epochs])
     accuracy = model.evaluate(data.test.images, data.test.labels, batch_size=500, verbose=0)[1]
-    print(json.dumps({"images_per_second": round(data.train.size / min(seconds.all[1:] or seconds.all), 1),
+    print(f"| `{options.model}`, batch {options.batch_size} | {100 * accuracy:.2f} % |")
+    print(json.dumps({"images_per_second": round(data.train.size / min(epochs.seconds[1:] or epochs.seconds), 1),
                       "accuracy": round(float(accuracy), 4)}))
 
 

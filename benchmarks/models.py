@@ -1,4 +1,4 @@
-"""Models that benchmarks need: one with next to no arithmetic, and two of 25 million parameters."""
+"""Models for benchmarks: `tiny` for speed.py, `resnet50` and `wide`, of 25 million parameters, for saving.py."""
 
 import keras
 from keras import layers
@@ -20,7 +20,10 @@ def tiny(classes, image_shape):
 
 
 def resnet50(classes, image_shape):
-    """ResNet-50 with its dense layer of 1,000 (He et al. 2015): 300 MB of state with Adam's two moments."""
+    """ResNet-50 with its dense layer of 1,000 (He et al. 2015): 300 MB of state with Adam's two moments.
+
+    Args, Returns: as `tiny`'s.
+    """
     pixels = keras.Input(image_shape)
     trunk = keras.applications.ResNet50(weights=None, include_top=False, pooling="avg", input_shape=image_shape)
     x = layers.Dense(1000, activation="relu")(trunk(layers.Rescaling(1 / 127.5, -1)(pixels)))
@@ -28,7 +31,10 @@ def resnet50(classes, image_shape):
 
 
 def wide(classes, image_shape):
-    """Three dense layers, as much state: the hardest case for saving, with hardly any arithmetic."""
+    """Three dense layers with as much state as `resnet50`: the hardest case for saving, with hardly any arithmetic.
+
+    Args, Returns: as `tiny`'s.
+    """
     pixels = keras.Input(image_shape)
     x = layers.Flatten()(layers.Rescaling(1 / 255)(pixels))
     for units in (4096, 3024):

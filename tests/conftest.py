@@ -1,6 +1,7 @@
 """What tests share: four logical CPU devices, runtimes on some of them, small data, real processes."""
 
 import dataclasses
+import functools
 import os
 import subprocess
 import sys
@@ -20,25 +21,29 @@ CIFAR10 = Path(os.environ.get("LOCKSTEP_TEST_CIFAR10", ROOT / ".test-data"))
 
 def pytest_sessionstart(session):
     tf = runtime_module.tf
-    tf.config.set_visible_devices([], "GPU")  # the suite is about CPU devices, wherever it runs
+    tf.config.set_visible_devices([], "GPU")  # the suite tests CPU devices on every machine
     cpu = tf.config.list_physical_devices("CPU")[0]
     tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 4)
 
 
 def pytest_collection_modifyitems(items):
-    """Marks as slow what runs whole commands; puts the longest files first, so that two processes end together."""
+    """Marks tests that run whole commands as slow; puts the longest files first, so that two processes end together."""
     for item in items:
         folder = item.path.relative_to(ROOT / "tests").parts[0]
         if folder in ("system", "launch", "gpu") or "run" in item.fixturenames:
             item.add_marker(pytest.mark.slow)
-    first, then = ("torture", "test_slurm_cluster", "test_network"), ("system", "launch")
-    items.sort(key=lambda item: 0 if any(name in item.nodeid for name in first) else
-               1 if any(name in item.nodeid for name in then) else 2)
+    items.sort(key=_position)
+
+
+def _position(item):
+    """0 for the longest files, 1 for the other long ones, 2 for all others."""
+    longest, long = ("torture", "test_slurm_cluster", "test_network"), ("system", "launch")
+    return 0 if any(name in item.nodeid for name in longest) else 1 if any(name in item.nodeid for name in long) else 2
 
 
 @pytest.fixture(autouse=True)
 def processes(request, monkeypatch):
-    """Ends what a test leaves running, so that its failure stays its own; refuses to start any without mark `slow`."""
+    """Ends processes that a test leaves running, so that no other test fails; refuses them without the mark `slow`."""
     started, real = [], subprocess.Popen.__init__
 
     def refuse(*_, **__):
@@ -60,9 +65,9 @@ def processes(request, monkeypatch):
 
 
 def make_runtime(replicas, precision="float32", xla=False, kind=CPU):
-    """A `Runtime` on the first logical devices of this process, used as those of a kind are."""
-    names = tuple(f"/device:CPU:{number}" for number in range(replicas))
-    # TensorFlow numbers collectives by strategy, and takes those of another strategy of the process for the same ones.
+    """A `Runtime` on the first logical devices of this process, used as devices of a kind are."""
+    names = tuple(f"/device:CPU:{index}" for index in range(replicas))
+    # TensorFlow numbers collectives anew in each strategy, and confuses those of two strategies of one process.
     runtime_module.tf.distribute.MirroredStrategy._collective_key_base += 100
     strategy = runtime_module.one_process_strategy(names, kind, replicas == 1)
     return runtime_module.Runtime(strategy, names, replicas, 0, 1, precision, xla, kind)
@@ -71,11 +76,11 @@ def make_runtime(replicas, precision="float32", xla=False, kind=CPU):
 @pytest.fixture(scope="session")
 def small():
     """240 and 50 drawn images."""
-    return shapes.draw_dataset(0, train=240, test=50)
+    return shapes.render_dataset(0, train=240, test=50)
 
 
 class Trainable:
-    """All that a training loop needs, for tests that look inside."""
+    """A training loop with everything that it needs, for tests of its parts."""
 
     def __init__(self, data, replicas=1, *, xla=False, precision="float32", kind=CPU, first_step=0,
                  **settings):
@@ -96,7 +101,7 @@ class Trainable:
         self._tf = tf
 
     def train(self, steps):
-        """Does some steps; returns their records as NumPy arrays."""
+        """Trains some steps; returns their records as NumPy arrays."""
         records = self.loop(self._tf.constant(steps))
         return type(records)(*(part if part is None else part.numpy() for part in records))
 
@@ -107,12 +112,17 @@ class Trainable:
 @pytest.fixture
 def trainable(small):
     """Makes a `Trainable` on the small data."""
-    return lambda *arguments, **settings: Trainable(small, *arguments, **settings)
+    return functools.partial(Trainable, small)
 
 
 @dataclasses.dataclass
 class Ended:
-    """How a process ended."""
+    """How a process ended.
+
+    Args:
+        code: Its exit code.
+        out, err: What it wrote to stdout and stderr.
+    """
 
     code: int
     out: str
@@ -120,7 +130,7 @@ class Ended:
 
 
 def environment(**more):
-    """The environment of a test's processes: nothing of an outer cluster, no GPU surprises."""
+    """The environment of a test's processes: without an outer cluster's variables and without GPUs."""
     cleaned = {name: value for name, value in os.environ.items()
                if name not in ("TF_CONFIG", "TF_CPP_MIN_LOG_LEVEL") and not name.startswith("SLURM_")}
     return {**cleaned, "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}:{ROOT / 'tests/support'}",

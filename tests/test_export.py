@@ -25,7 +25,7 @@ def exported(tmp_path_factory):
 
     from trainer.data.sources import shapes
 
-    made = Trainable(shapes.draw_dataset(0, 240, 50), 2, model="resnet20", learning_rate=0.003)
+    made = Trainable(shapes.render_dataset(0, 240, 50), 2, model="resnet20", learning_rate=0.003)
     made.train(40)
     folder = tmp_path_factory.mktemp("run") / "export"
     return made, folder, export(made.job, made.state.model, None, folder=folder)

@@ -1,4 +1,4 @@
-"""A sweep's file: flags with several values each, to one list of words per run.
+"""A sweep's file: flags with several values each, to one list of arguments per run.
 
     --flagfile=configs/quickstart.cfg      an absl flagfile, a flag a line; # begins a comment
     --seed=0 | 1                           several values: the runs are the product of all
@@ -9,13 +9,17 @@
     --optimizer=adam
 """
 
+from __future__ import annotations
+
 import collections
 import dataclasses
 import hashlib
 import itertools
 import math
 import re
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from trainer import flags
 from trainer.config import Config
@@ -30,38 +34,56 @@ _SWITCHES = {f"{no}{name}": (name, value) for name, kind in _FIELDS.items() if k
 _HELP = ("help", "helpfull", "h")
 
 
+class Setting(NamedTuple):
+    """A flag with one value.
+
+    Args:
+        flag: The flag's name: "seed".
+        value: Its value: "1".
+        word: The argument: "--seed=1".
+    """
+
+    flag: str
+    value: str
+    word: str
+
+
+_Line = list[Setting]  # the alternatives that a line of the file gives for one flag
+_Block = list[_Line]
+
+
 @dataclasses.dataclass(frozen=True)
 class Run:
     """One run of a sweep.
 
     Args:
-        name: Its folder in OUT, made from what varies.
+        name: The run's folder in OUT, made from what varies.
         varied: Flag to value, of the flags that aren't the same in all runs.
-        words: The words for `python -m trainer.main`, its --model_dir included.
-        config: The `Config` that they make.
+        words: The arguments of `python -m trainer.main`, with --model_dir.
+        config: The settings that the arguments make.
     """
 
     name: str
-    varied: dict
-    words: tuple
+    varied: dict[str, str]
+    words: tuple[str, ...]
     config: Config
 
     @property
-    def folder(self):
-        """Its model_dir, a `Path`."""
+    def folder(self) -> Path:
+        """The run's model_dir."""
         return Path(self.config.model_dir)
 
 
-def read(path, out, gpus=None):
+def read(path: Path | str, out: Path | str, gpus: int | None = None) -> list[Run]:
     """Reads a sweep's file, and checks every run's flags.
 
     Args:
         path: The file.
         out: The folder that the runs' folders lie in.
-        gpus: How many a run has, for those that don't say; None if that doesn't matter.
+        gpus: How many GPUs a run has if its flags don't say so; None if that doesn't matter.
 
     Returns:
-        A list of `Run`, in the file's order.
+        The runs, in the file's order.
 
     Raises:
         UsageError: with everything that is wrong in any run.
@@ -70,7 +92,7 @@ def read(path, out, gpus=None):
         text = Path(path).expanduser().read_text(encoding="utf-8-sig")
     except (UnicodeDecodeError, IsADirectoryError, NotADirectoryError, FileNotFoundError) as error:
         raise UsageError(f"{path} can't be read: {getattr(error, 'strerror', None) or 'it is not a text file'}",
-                         "name a file of flags, as docs/sweep.md describes it") from None
+                         "use a file of flags, as docs/sweep.md describes it") from None
     planned, problems = plan(text)
     runs, more_problems = check(planned, Path(out), gpus)
     problems += more_problems or ([] if planned or problems else [f"{path} has no flags"])
@@ -80,27 +102,21 @@ def read(path, out, gpus=None):
     return runs
 
 
-def plan(text):
+def plan(text: str) -> tuple[list[_Line], list[str]]:
     """The runs that a file's text describes, unchecked.
 
     Args:
         text: What the file holds.
 
     Returns:
-        (runs, each a list of (flag, value, word): `("seed", "1", "--seed=1")`; what is wrong with the lines, in
-        lines of its own). Lines that can't be used are left out.
+        (runs, each a list of one `Setting` for each flag; a line for each problem of the file's lines). Lines that
+        have a problem are left out of the runs.
 
     Raises:
         UsageError: if there are too many runs.
     """
-    common, *blocks = _blocks(text)
-    problems = []
-    for block in (common, *blocks):
-        sound = [line for line in block if not problems.extend(found := list(_faults(line))) and not found]
-        counts = collections.Counter(line[0][0] for line in sound)
-        problems += [f"--{flag} stands {count} times in one block; several values are written --{flag}=… | …"
-                     for flag, count in counts.items() if count > 1 and flag != "flagfile"]
-        block[:] = sound
+    problems: list[str] = []
+    common, *blocks = [_without_faults(block, problems) for block in _blocks(text)]
     grids = [_joined(common, block) for block in blocks] if blocks else [common] if common else []
     count = sum(math.prod(len(line) for line in grid) for grid in grids)
     if count > _MOST_RUNS:
@@ -109,9 +125,23 @@ def plan(text):
     return [list(run) for grid in grids for run in itertools.product(*grid)], problems
 
 
-def _blocks(text):
-    """Lines as lists of alternatives, (flag, value, word) each, in blocks; the first is what is common to all."""
-    blocks = [[]]
+def _without_faults(block: _Block, problems: list[str]) -> _Block:
+    """The lines of a block that can be used; adds what is wrong with the others to `problems`."""
+    usable = []
+    for line in block:
+        faults = list(_faults(line))
+        problems += faults
+        if not faults:
+            usable.append(line)
+    counts = collections.Counter(line[0].flag for line in usable)
+    problems += [f"--{flag} stands {count} times in one block; several values are written --{flag}=… | …"
+                 for flag, count in counts.items() if count > 1 and flag != "flagfile"]
+    return usable
+
+
+def _blocks(text: str) -> list[_Block]:
+    """The lines in blocks; the first block is what is common to all others."""
+    blocks: list[_Block] = [[]]
     for line in map(str.strip, text.splitlines()):
         if re.fullmatch("-{3,}", line):
             blocks.append([])
@@ -120,17 +150,17 @@ def _blocks(text):
     return [blocks[0], *(block for block in blocks[1:] if block)]
 
 
-def _alternatives(line):
+def _alternatives(line: str) -> _Line:
     word, has_value, values = line.partition("=")
     flag = word.lstrip("-")
     if not has_value:
         flag, value = _SWITCHES.get(flag, (flag, ""))
-        return [(flag, value, line)]
+        return [Setting(flag, value, line)]
     dashes = "--" if word.startswith("-") else ""
-    return [(flag, value.strip(), f"{dashes}{flag}={value.strip()}") for value in values.split("|")]
+    return [Setting(flag, value.strip(), f"{dashes}{flag}={value.strip()}") for value in values.split("|")]
 
 
-def _faults(line):
+def _faults(line: _Line) -> Iterator[str]:
     """What is wrong with a line."""
     flag, _, word = line[0]
     if not word.startswith("-") or not flag:
@@ -146,13 +176,13 @@ def _faults(line):
         yield from (f"--{flag} has the value {value} {count} times" for value, count in counts.items() if count > 1)
 
 
-def _joined(common, block):
-    """A block's lines after the common ones, but for those that it has itself."""
-    own = {line[0][0] for line in block} - {"flagfile"}
-    return [line for line in common if line[0][0] not in own] + block
+def _joined(common: _Block, block: _Block) -> _Block:
+    """A block's lines after the common lines, without the common lines of flags that the block has itself."""
+    own = {line[0].flag for line in block} - {"flagfile"}
+    return [line for line in common if line[0].flag not in own] + block
 
 
-def check(planned, out, gpus=None):
+def check(planned: Sequence[_Line], out: Path, gpus: int | None = None) -> tuple[list[Run], list[str]]:
     """Names the runs and checks their flags.
 
     Args:
@@ -161,28 +191,30 @@ def check(planned, out, gpus=None):
         gpus: As in `read`.
 
     Returns:
-        (list of `Run`, list of what is wrong).
+        (the runs without problems, a line for each problem).
     """
     more = [] if gpus is None else [f"--num_gpus={gpus}"]  # exactly so many: never a silent run on the CPU
-    runs, problems, alike = [], collections.defaultdict(list), collections.defaultdict(list)
+    runs: list[Run] = []
+    problems: dict[str, list[str]] = collections.defaultdict(list)  # to the names of the runs that have it
+    alike: dict[Config, list[str]] = collections.defaultdict(list)
     for name, varied, words in _named(planned):
         try:
             config = flags.parse(Config, [*more, *words])
         except UsageError as error:
-            wrong = error.problems
+            run_problems = error.problems
         else:
-            wrong = _refused(config, words, gpus)
+            run_problems = _refused(config, words, gpus)
             alike[dataclasses.replace(config, model_dir="")].append(name)
             runs.append(Run(name, varied, (*more, *words, f"--model_dir={out / name}"),
                             dataclasses.replace(config, model_dir=str(out / name))))
-        for problem in wrong:
+        for problem in run_problems:
             problems[problem].append(name)
     return runs, [*(problem + _where(names, len(planned)) for problem, names in problems.items()),
                   *(f"these would be the same run: {'; '.join(names)}" for names in alike.values() if len(names) > 1)]
 
 
-def _refused(config, words, gpus):
-    """What a run asks for that is the sweep's to decide."""
+def _refused(config: Config, words: Sequence[str], gpus: int | None) -> list[str]:
+    """The settings of a run that the sweep decides: a line for each."""
     refused = []
     # A flagfile may ask for it, too.
     if (config.model_dir != dataclasses.replace(config, model_dir="").model_dir
@@ -198,15 +230,15 @@ def _refused(config, words, gpus):
     return refused
 
 
-def _where(names, count):
-    """In which runs a problem is, in brackets; nothing if it is in all."""
+def _where(names: Sequence[str], count: int) -> str:
+    """Which of `count` runs have a problem, in brackets; empty if all have it."""
     if len(names) == count:
         return ""
     more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
     return f" (in {'; '.join(names[:_LISTED])}{more})"
 
 
-def _named(planned):
+def _named(planned: Sequence[_Line]) -> Iterator[tuple[str, dict[str, str], list[str]]]:
     """(name, varied flags, words) of each run."""
     settings = [_settings(run) for run in planned]
     order = list(dict.fromkeys(flag for run in settings for flag in run))
@@ -220,16 +252,16 @@ def _named(planned):
         yield name, values, [word for _, _, word in run]
 
 
-def _settings(run):
-    """Flag to value; of flagfiles, which may be several, all."""
-    values = collections.defaultdict(list)
+def _settings(run: Sequence[Setting]) -> dict[str, str]:
+    """Flag to value; --flagfile, which may stand several times, to all its values."""
+    values: dict[str, list[str]] = collections.defaultdict(list)
     for flag, value, _ in run:
         values[flag].append(value)
     return {flag: ",".join(several) for flag, several in values.items()}
 
 
-def _name(varied):
-    """What varies, as a file name of letters that no shell and no pattern takes for something else."""
+def _name(varied: Mapping[str, str]) -> str:
+    """What varies, as a file name of letters that have no meaning in shells and patterns."""
     text = ",".join(f"{flag}={re.sub(r'[^A-Za-z0-9._+-]', '_', value.replace(',', '+'))}"
                     for flag, value in varied.items())
     return text or "run"

@@ -222,7 +222,7 @@ def test_a_hostile_folder(tmp_path):
                   "gone.png: it is a link to nothing", "train/circle/circle: it is a link in a circle",
                   "pipe.png: it is not a regular file",
                   "moving.gif: it is animated", "train/empty: this class has no images",
-                  "train/stray.png: it is in no class folder"):
+                  "train/stray.png: it is not in a class folder"):
         assert words in said
     data = load(tmp_path, max_bad_records=7)
     assert "empty" in data.classes and data.train.size == 21 and data.image_shape == (32, 32, 3)
@@ -290,9 +290,9 @@ def test_headers_are_read_once(data_dir, tmp_path, monkeypatch):
     run.mkdir()
     config = Config(dataset="folder", data_dir=str(data_dir), model_dir=str(run))
     first, read = folder.load(config), []
-    look = folder_scan.pillow_reader.look
-    monkeypatch.setattr(folder_scan.pillow_reader, "look",
-                        lambda path: read.append(os.path.basename(path)) or look(path))
+    read_header = folder_scan.pillow_reader.read_header
+    monkeypatch.setattr(folder_scan.pillow_reader, "read_header",
+                        lambda path: read.append(os.path.basename(path)) or read_header(path))
     assert folder.load(config).fingerprint == first.fingerprint and not read
     (data_dir / "train/star/00005.png").write_bytes(encode(photo(32, 32)))
     folder.load(config)
@@ -309,7 +309,7 @@ def test_what_is_remembered_may_be_anything(tmp_path_factory, text):
     (root / "a").mkdir()
     (root / "a/1.png").write_bytes(encode(figures(1)[0][0]))
     (root / "data_scan.json").write_text(text)
-    assert folder_scan.scan(root / "a", root).images["1.png"].look.width == 32
+    assert folder_scan.scan(root / "a", root).images["1.png"].header.width == 32
 
 
 @pytest.mark.slow
@@ -327,5 +327,5 @@ def test_a_hundred_thousand_files(tmp_path, monkeypatch):
     run.mkdir()
     config = Config(dataset="folder", data_dir=str(tmp_path), model_dir=str(run))
     assert folder.load(config).train.size == 100_000
-    monkeypatch.setattr(folder_scan.pillow_reader, "look", lambda path: pytest.fail("read again"))
+    monkeypatch.setattr(folder_scan.pillow_reader, "read_header", lambda path: pytest.fail("read again"))
     assert folder.load(config).train.size == 100_000

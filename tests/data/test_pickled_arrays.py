@@ -57,6 +57,8 @@ HOSTILE = {
     "a function": b"cos\nsystem\n(S'touch hurt'\ntR.",
     "a module's attribute": b"\x80\x04\x8c\x02os\x8c\x06system\x93\x8c\x0atouch hurt\x85R.",
     "an extension": b"\x80\x02\x82\x01.", "a persistent id": b"Pabc\n.", "nothing": b"", "not a dict": b"I1\n.",
+    "a type that was never called": b"\x80\x02}U\x04data" + RECONSTRUCTED + b"(I1\nI1\n\x85cnumpy\ndtype\n)\x81I00\nU"
+    b"\x01Atbs.", "an array that was never called": b"\x80\x02}U\x04datacnumpy\nndarray\n)\x81s.",
     "a class of its own": b"(i__main__\nX\n."}
 
 

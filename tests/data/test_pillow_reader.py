@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 from image_files import encode, photo, png_header, turned
 from PIL import Image
 
-from trainer.data.images.pillow_reader import JPEG, OTHER, PNG, decode, look, validate
+from trainer.data.images.pillow_reader import JPEG, OTHER, PNG, decode, read_header, validate
 from trainer.process import cpu
 
 
-def looked(data):
-    return look(io.BytesIO(data))
+def header_of(data):
+    return read_header(io.BytesIO(data))
 
 
 @pytest.mark.parametrize("kind, mode, way", [
@@ -27,7 +27,7 @@ def test_a_header_says_what_an_image_is(kind, mode, way):
     deep = Image.fromarray(np.asarray(image.convert("L")).astype(np.uint16) << 8)
     image = deep if mode == "I;16" else image.convert(mode)
     data = encode(image, kind)
-    assert looked(data) == (way, 50, 30, 1, None)
+    assert header_of(data) == (way, 50, 30, 1, None)
     assert validate(data) is None
     assert decode(data).shape == (30, 50, 3)
 
@@ -47,7 +47,7 @@ def test_cmyk_shows_the_colours_that_it_means():
 def test_images_are_shown_upright(orientation):
     image = photo(24, 40)
     data = turned(image, orientation)
-    assert looked(data)[:4] == (JPEG, 40, 24, orientation)
+    assert header_of(data)[:4] == (JPEG, 40, 24, orientation)
     assert np.abs(decode(data).astype(int) - image).max() < 30
 
 
@@ -64,7 +64,7 @@ def frames(kind):
 def test_what_is_wrong_is_said_without_decoding(data, words, monkeypatch):
     if b"PNG" in data[:8]:
         monkeypatch.setattr(Image.Image, "load", lambda *_: pytest.fail("decoded"))
-    assert re.search(words, looked(data).problem)
+    assert re.search(words, header_of(data).problem)
 
 
 @pytest.mark.parametrize("kind", ["PNG", "WEBP", "BMP", "GIF"])
@@ -74,7 +74,7 @@ def test_other_kinds_are_known_to_be_truncated_when_all_of_them_is_read(kind):
 
 
 def test_what_a_camera_writes_behind_a_jpeg_does_no_harm():
-    assert looked(encode(photo(8, 8), "JPEG") + b"\0" * 500).problem is None
+    assert header_of(encode(photo(8, 8), "JPEG") + b"\0" * 500).problem is None
 
 
 @settings(max_examples=200, deadline=None)
@@ -82,12 +82,12 @@ def test_what_a_camera_writes_behind_a_jpeg_does_no_harm():
 def test_any_bytes_are_an_image_or_have_a_problem(junk, kind, at):
     data = encode(photo(9, 11), kind)
     data = data[:at] + junk + data[at + len(junk):]
-    found = looked(data)
-    assert found.problem or (found.width >= 1 and found.height >= 1)
+    header = header_of(data)
+    assert header.problem or (header.width >= 1 and header.height >= 1)
     if not validate(data):
         assert decode(data).shape[2] == 3
 
 
 def test_a_file_that_is_not_there_is_a_problem(tmp_path):
-    assert "can't be read" in look(tmp_path / "none.jpg").problem
+    assert "can't be read" in read_header(tmp_path / "none.jpg").problem
     assert cpu.cores() >= 1

@@ -7,29 +7,29 @@ from trainer.data.sources import shapes
 
 
 def test_images_follow_from_the_seed():
-    one, again, other = (shapes.draw_dataset(seed, 60, 20) for seed in (1, 1, 2))
+    one, again, other = (shapes.render_dataset(seed, 60, 20) for seed in (1, 1, 2))
     assert one.fingerprint == again.fingerprint != other.fingerprint
 
 
 def test_a_larger_set_begins_with_the_smaller():
-    small, large = shapes.draw(0, 0, 30)[0], shapes.draw(0, 0, 700)[0]
+    small, large = shapes.render_images(0, 0, 30)[0], shapes.render_images(0, 0, 700)[0]
     np.testing.assert_array_equal(small, large[:30])
 
 
 def test_train_and_test_share_no_image():
-    data = shapes.draw_dataset(0, 1000, 500)
+    data = shapes.render_dataset(0, 1000, 500)
     train = {image.tobytes() for image in data.train.images}
     assert len(train) == 1000 and not any(image.tobytes() in train for image in data.test.images)
 
 
 def test_classes_are_balanced():
-    assert np.bincount(shapes.draw_dataset(0, 1000, 100).train.labels).tolist() == [100] * 10
+    assert np.bincount(shapes.render_dataset(0, 1000, 100).train.labels).tolist() == [100] * 10
 
 
 @pytest.mark.slow
 def test_a_linear_model_stays_under_60_percent():
     # Least squares on pixels: the best linear map in closed form, with some ridge against overfitting.
-    data = shapes.draw_dataset(0, 6000, 1000)
+    data = shapes.render_dataset(0, 6000, 1000)
 
     def pixels(split):
         flat = split.images.reshape(split.size, -1) / 255 - 0.5

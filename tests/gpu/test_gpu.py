@@ -82,7 +82,7 @@ config = Config(**{"num_gpus": 0 if %r else 1, "dataset": "shapes"})
 started = runtime.start(config, Cluster())
 conftest.make_runtime = lambda *_: started
 tf.config.set_soft_device_placement(False)
-small = shapes.draw_dataset(0, train=240, test=50)
+small = shapes.render_dataset(0, train=240, test=50)
 for settings in ({}, {"ledger": True, "clip_norm": 1.0, "augment": ("flip", "crop", "cutout", "randaugment", "mixup"),
                       "class_weights": "balanced", "label_smoothing": 0.1, "model": "small_models:regularized"}):
     for where in ("host", "auto"):

@@ -5,10 +5,10 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 def scalars(folder, split, tag="loss"):
     """All steps in all files of a split, as TensorBoard reads them without hiding anything."""
-    found = []
+    steps = []
     for path in sorted((folder / split).iterdir()):
         accumulator = EventAccumulator(str(path), size_guidance={"tensors": 0}, purge_orphaned_data=False)
         accumulator.Reload()
         if tag in accumulator.Tags()["tensors"]:
-            found += [event.step for event in accumulator.Tensors(tag)]
-    return sorted(found)  # files by name are not files by time
+            steps += [event.step for event in accumulator.Tensors(tag)]
+    return sorted(steps)  # the order of the files' names is not that of their times

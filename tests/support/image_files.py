@@ -17,7 +17,7 @@ CLASSES = shapes.CLASSES
 
 def figures(count, split=0, side=32):
     """(uint8 [count, side, side, 3], labels), all classes in turn."""
-    images, labels = shapes.draw(0, split, count)
+    images, labels = shapes.render_images(0, split, count)
     if side != shapes.SIDE:
         images = np.stack([np.asarray(Image.fromarray(image).resize((side, side))) for image in images])
     return images, labels
@@ -32,18 +32,18 @@ def encode(image, kind="PNG", **options):
 
 
 def photo(height, width, seed=0):
-    """A smooth colourful image, uint8 [height, width, 3], that no turn or shift leaves as it is."""
+    """A smooth colourful image, uint8 [height, width, 3], that every turn or shift changes."""
     rng = np.random.default_rng(seed)
     small = Image.fromarray(rng.integers(0, 256, (5, 7, 3), np.uint8))
     return np.asarray(small.resize((width, height), Image.Resampling.BICUBIC))
 
 
 def class_folders(root, count=40, ending="png", kind="PNG", side=32, split=0, classes=CLASSES):
-    """Writes images as root/CLASS/NUMBER.ending; returns the paths in the order of their names."""
+    """Writes images as root/CLASS/INDEX.ending; returns the paths in the order of their names."""
     images, labels = figures(count, split, side)
     paths = []
-    for number, (image, label) in enumerate(zip(images, labels, strict=True)):
-        path = Path(root) / classes[label % len(classes)] / f"{number:05d}.{ending}"
+    for index, (image, label) in enumerate(zip(images, labels, strict=True)):
+        path = Path(root) / classes[label % len(classes)] / f"{index:05d}.{ending}"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(encode(image, kind))
         paths.append(path)
@@ -74,7 +74,7 @@ def png_header(width, height):
 
 
 def batches(data, replicas=1, batch_size=8, epochs=1.0):
-    """What training sees: a list of (ids, seeds, images, labels, sound) a step."""
+    """What training reads: (ids, seeds, images, labels, mask) for each step."""
     config = Config(batch_size=batch_size, epochs=epochs)
     plan = make_plan(config, data.train.size, replicas)
     iterators = open_feed(Job(config, plan, make_runtime(replicas), data), first_step=0).iterators

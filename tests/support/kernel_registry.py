@@ -1,4 +1,4 @@
-"""Which kernels the TensorFlow wheel has for an op on GPUs: its own list, which it also has where there is no GPU."""
+"""Which kernels the TensorFlow wheel has for an op on GPUs: from its own list, which needs no GPU."""
 
 import functools
 
@@ -15,8 +15,8 @@ def _kernels(op):
 
 @functools.cache
 def register_xla():
-    """XLA's kernels are on the list once something was compiled."""
-    tf.function(lambda x: x + 1, jit_compile=True)(tf.constant(1.0))
+    """Puts XLA's kernels on the list: they are there once a function was compiled."""
+    tf.function(tf.negative, jit_compile=True)(tf.constant(1.0))
 
 
 def _fits(kernel, node):
@@ -35,7 +35,7 @@ def has_kernel(node, *devices):
 
 
 def described(node):
-    """A node for people: its op and the types of its tensors."""
+    """A node as a user reads it: its op and the types of its tensors."""
     types = {name: tf.as_dtype(value.type).name for name, value in node.attr.items()
              if value.WhichOneof("value") == "type" and value.type}
     return node.op + "".join(f" {name}={kind}" for name, kind in sorted(types.items()))

@@ -19,7 +19,7 @@ FLAGS = ("--dataset=shapes", "--model=small_models:smooth", "--batch_size=48", "
 
 
 def launch(folder, *words, module="launch.local", flags=FLAGS, **more):
-    """Starts a launcher: its own words, then the trainer's."""
+    """Starts a launcher with its own flags and the trainer's, and with more variables in its environment."""
     folder.mkdir(exist_ok=True)
     return subprocess.Popen([sys.executable, "-m", module, *words, "--", *flags], cwd=folder, text=True,
                             stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL,
@@ -27,25 +27,25 @@ def launch(folder, *words, module="launch.local", flags=FLAGS, **more):
 
 
 def finish(job, code, timeout=200):
-    """Waits for a launcher's end, which must have this code. Returns (stdout, stderr)."""
+    """Waits for a launcher's end, whose exit code must be `code`. Returns (stdout, stderr)."""
     out, err = job.communicate(timeout=timeout)
     assert job.returncode == code, f"{job.returncode}\n{out}\n{err}"
     return out, err
 
 
 def workers_in(folder):
-    """Number to process id of the workers that run in a folder."""
-    found = {}
+    """Rank to process id of the workers that run in a folder."""
+    pids = {}
     for entry in Path("/proc").iterdir():
         try:
             if entry.name.isdecimal() and Path(os.readlink(entry / "cwd")) == folder and \
                     b"trainer.main" in (entry / "cmdline").read_bytes():
                 variables = dict(part.partition("=")[::2] for part in
                                  (entry / "environ").read_text(errors="replace").split("\0"))
-                found[json.loads(variables["TF_CONFIG"])["task"]["index"]] = int(entry.name)
+                pids[json.loads(variables["TF_CONFIG"])["task"]["index"]] = int(entry.name)
         except (OSError, KeyError):
             continue
-    return found
+    return pids
 
 
 def wait_for_step(folder, step, seconds=120):
@@ -56,23 +56,23 @@ def wait_for_step(folder, step, seconds=120):
         time.sleep(0.05)
 
 
-def send(folder, worker, number):
+def send(folder, rank, signum):
     """Sends a signal to a worker."""
-    os.kill(workers_in(folder)[worker], number)
+    os.kill(workers_in(folder)[rank], signum)
 
 
 def end_all(folder):
-    """Kills what is left of a job."""
+    """Kills the workers that are left of a job."""
     for pid in workers_in(folder).values():
         os.kill(pid, signal.SIGKILL)
 
 
 def free_ports(count):
-    """Ports of this machine that nobody uses just now."""
+    """Ports of this machine that no process uses just now."""
     sockets = [socket.socket() for _ in range(count)]
-    for one in sockets:
-        one.bind(("127.0.0.1", 0))
-    ports = [one.getsockname()[1] for one in sockets]
-    for one in sockets:
-        one.close()
+    for held in sockets:
+        held.bind(("127.0.0.1", 0))
+    ports = [held.getsockname()[1] for held in sockets]
+    for held in sockets:
+        held.close()
     return ports

@@ -1,4 +1,4 @@
-"""What each process of a race does; apart, because it shall not import TensorFlow to do so."""
+"""What each process of a race does; in a module of its own, because it must not import TensorFlow."""
 
 import fcntl
 
@@ -6,18 +6,22 @@ from trainer.errors import BusyError
 from trainer.storage.folder_lock import FolderLock
 
 
+def _flock_of_a_file_system_without_locks(*_):
+    pass
+
+
 def race(folders, ready, winners, flock_works):
     """Tries to take each folder, at the same time as the other processes."""
     if not flock_works:
-        fcntl.flock = lambda *_: None
-    for number, folder in enumerate(folders):
-        held = FolderLock(folder, patience=0.3)
+        fcntl.flock = _flock_of_a_file_system_without_locks
+    for index, folder in enumerate(folders):
+        lock = FolderLock(folder, patience=0.3)
         ready.wait()
         try:
-            held.take()
+            lock.take()
             won = True
         except BusyError:
             won = False
-        winners.put((number, won))
-        ready.wait()  # nobody gives it back before all have tried
-        held.give_back()
+        winners.put((index, won))
+        ready.wait()  # no process gives the folder back before all have tried to take it
+        lock.give_back()

@@ -1,4 +1,4 @@
-"""Starting real runs, and telling whether two of them came to the same."""
+"""Starting real runs, and comparing what two of them wrote."""
 
 import subprocess
 import sys
@@ -11,13 +11,13 @@ from trainer.reporting import jsonl
 
 
 def start(folder, *flags, **more):
-    """Starts a run in `folder`/run."""
+    """Starts a run in `folder`/run, with more variables in its environment."""
     return subprocess.Popen([sys.executable, "-m", "trainer.main", *flags, "--model_dir=run"], cwd=folder, text=True,
                             stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment(**more))
 
 
 def finish(process, code):
-    """Waits for its end, which must have this code."""
+    """Waits for the end of a process, whose exit code must be `code`. Returns (stdout, stderr)."""
     out, err = process.communicate(timeout=300)
     assert process.returncode == code, out + err
     assert "Traceback" not in err, err
@@ -25,7 +25,7 @@ def finish(process, code):
 
 
 def state(folder):
-    """(name, every variable) of the last checkpoint."""
+    """(name of the last checkpoint, its variables by name)."""
     import tensorflow as tf
 
     last = max((folder / "run/checkpoints").glob("step-*"))
@@ -36,25 +36,25 @@ def state(folder):
 
 
 def reported(folder):
-    """All of metrics.jsonl but what depends on the clock."""
+    """All of metrics.jsonl but the values that depend on the clock."""
     timed = ("time", "images_per_second", "waiting_share", "all_reduce_share")
     return [{name: value for name, value in line.items() if name not in timed}
             for line in jsonl.read(folder / "run/metrics.jsonl")]
 
 
 def ledger(folder):
-    """Step to ids; no step twice, none left out."""
+    """Step to ids; checks that every step stands there once."""
     entries = [(line["step"], line["ids"]) for line in jsonl.read(folder / "run/ledger.jsonl")]
     assert [step for step, _ in entries] == list(range(1, len(entries) + 1))
     return dict(entries)
 
 
 def assert_equal_runs(folder, other):
-    """Weights, optimizer, counters, metrics, ledger and the scalars in the event files are the same."""
-    (name, mine), (other_name, theirs) = state(folder), state(other)
-    assert name == other_name and mine.keys() == theirs.keys()
-    for variable, value in mine.items():
-        np.testing.assert_array_equal(value, theirs[variable], err_msg=variable)
+    """Checks that weights, optimizer, counters, metrics, ledger and the scalars in the event files are the same."""
+    (name, variables), (other_name, other_variables) = state(folder), state(other)
+    assert name == other_name and variables.keys() == other_variables.keys()
+    for variable, value in variables.items():
+        np.testing.assert_array_equal(value, other_variables[variable], err_msg=variable)
     assert reported(folder) == reported(other) and ledger(folder) == ledger(other)
     for split in ("train", "eval"):
         steps = scalars(folder / "run/tensorboard", split)

@@ -1,4 +1,4 @@
-"""Models that compile in a moment, for tests that look at something else."""
+"""Models that compile in a moment, for tests of something other than models."""
 
 import json
 import os
@@ -14,8 +14,8 @@ from keras import layers
 def smooth(classes, image_shape):
     """A model without corners: no ReLU, no max pool.
 
-    Rounding that differs between replica counts can turn a max pool's choice between two all but equal
-    pixels, and training then goes another way by a little. Here it can't, so losses must agree.
+    Rounding that differs between replica counts can change a max pool's choice between two nearly equal pixels, and
+    training then differs a little. This model has no such choice, so losses must agree.
     """
     pixels = keras.Input(image_shape)
     x = layers.Rescaling(1 / 127.5, -1)(pixels)
@@ -36,7 +36,7 @@ def normalized(classes, image_shape):
 
 
 def dropped(classes, image_shape):
-    """Dropout on the way."""
+    """Dropout between the input and the last layer."""
     pixels = keras.Input(image_shape)
     x = layers.Dropout(0.5)(layers.Flatten()(layers.Rescaling(1 / 255)(layers.AveragePooling2D(4)(pixels))))
     return keras.Model(pixels, layers.Dense(classes, dtype="float32")(x))
@@ -55,14 +55,14 @@ def no_model(classes, image_shape):
 
 
 def _dawdle(phase):
-    """Takes very long, in the phase that SLOW_PHASE names; a file tells the test that the process is in there."""
+    """Takes very long in the phase that SLOW_PHASE names; a file tells the test that the process is in that phase."""
     if os.environ.get("SLOW_PHASE") == phase:
         Path("slow").touch()
         time.sleep(100)
 
 
 class Slow(layers.Layer):
-    """Does nothing."""
+    """Returns its input; takes very long to be compiled or evaluated where SLOW_PHASE says so."""
 
     def call(self, inputs, training=None):
         if training is not None:
@@ -84,15 +84,18 @@ def slow(classes, image_shape):
 
 
 def hungry(classes, image_shape):
-    """A model that wants a TiB of memory."""
+    """A model that needs a TiB of memory."""
     pixels = keras.Input(image_shape)
     x = layers.Dense(classes, dtype="float32")(layers.Flatten()(layers.Rescaling(1 / 255)(pixels)))
-    return keras.Model(pixels, layers.Lambda(
-        lambda y: y + keras.ops.sum(keras.ops.sqrt(keras.ops.broadcast_to(keras.ops.mean(y), (2**38,)))))(x))
+    return keras.Model(pixels, layers.Lambda(_add_a_large_sum)(x))
+
+
+def _add_a_large_sum(y):
+    return y + keras.ops.sum(keras.ops.sqrt(keras.ops.broadcast_to(keras.ops.mean(y), (2**38,))))
 
 
 def _halt(_):
-    """The first that comes by while there is a file named "hang" takes it away, and never comes back."""
+    """The first caller that finds a file named "hang" removes the file, and never returns."""
     try:
         Path("hang").unlink()
     except FileNotFoundError:
@@ -108,7 +111,7 @@ def _lag(_):
 
 
 class Python(layers.Layer):
-    """Calls Python on the way, in training."""
+    """Calls a Python function in every step of training."""
 
     def __init__(self, function):
         super().__init__()
@@ -117,8 +120,8 @@ class Python(layers.Layer):
     def call(self, inputs, training=None):
         if not training:
             return inputs
-        nothing = tf.numpy_function(self.function, [inputs[0, 0]], tf.float32)
-        return inputs + tf.ensure_shape(nothing, [])
+        zero = tf.numpy_function(self.function, [inputs[0, 0]], tf.float32)
+        return inputs + tf.ensure_shape(zero, [])
 
 
 def _with_python(function):
@@ -134,7 +137,7 @@ halting, lagging = _with_python(_halt), _with_python(_lag)
 
 
 def regularized(classes, image_shape):
-    """Batch norm and dropout. tests/fixtures/e1360bb holds a run of it: don't change it."""
+    """Batch norm and dropout. tests/fixtures/e1360bb holds a run of this model: don't change it."""
     pixels = keras.Input(image_shape)
     x = layers.Rescaling(1 / 255)(pixels)
     for filters in (8, 16):

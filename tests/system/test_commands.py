@@ -74,7 +74,7 @@ def test_evaluate_the_best(command, quickstart):
 
 def test_predict(command, quickstart):
     folder = quickstart[0]
-    data = shapes.draw_dataset(0, 10, 40)
+    data = shapes.render_dataset(0, 10, 40)
     for number, image in enumerate(data.test.images):
         Image.fromarray(image).save(folder / f"{number:02}.png")
     names = [f"{number:02}.png" for number in range(40)]

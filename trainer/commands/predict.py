@@ -64,7 +64,7 @@ def _images(names: Sequence[str], image_shape: tuple[int, int, int]) -> "Iterato
     from trainer.data.sources.folder import FolderSplit
     from trainer.export.serving import resize
 
-    bad, headers = BadExamples(len(names)), HeaderTable.join([pillow_reader.look(name) for name in names])
+    bad, headers = BadExamples(len(names)), HeaderTable.join([pillow_reader.read_header(name) for name in names])
     split = FolderSplit("", names, np.zeros(len(names)), headers, image_shape[0], (), bad)
     problems = bad.names() or [
         f"{name}: {problem}" for example, name in enumerate(names) if (problem := split.problem_of(example))]

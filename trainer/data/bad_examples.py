@@ -68,13 +68,13 @@ class BadExamples:
             return [f"{name}: {problem}" for name, problem in new]
 
     def check(self, shown: int | None = 10) -> None:
-        """Ends the run if there are more than a run may meet.
+        """Ends the run if there are more bad examples and files than it may meet.
 
         Args:
             shown: How many to name; None for all.
 
         Raises:
-            DataError: naming them.
+            DataError: naming the bad examples and files.
         """
         if self.count > self._allowed:
             lines = self.names()

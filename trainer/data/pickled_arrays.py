@@ -1,4 +1,4 @@
-"""Reads the arrays of a pickle that nobody vouches for: a pickle is a program, and this one runs nothing of NumPy's.
+"""Reads the arrays of an untrusted pickle: a pickle is a program, and here it runs nothing of NumPy's.
 
 NumPy's own ways to make an array from a pickle believe what the pickle says of shapes, types and flags, and so can be
 made to follow any pointer, or to ask for any amount of memory. Here each is replaced by a stand-in that only keeps its
@@ -27,6 +27,8 @@ class RefusedError(ValueError):
 class _DType:
     """Stands for `numpy.dtype`."""
 
+    code, order = "", "|"  # a pickle may make one without calling it
+
     def __init__(self, code: Any, *_: Any) -> None:
         self.code, self.order = _text(code), "|"
 
@@ -42,7 +44,7 @@ class _DType:
 
 
 class _Array:
-    """Stands for an `numpy.ndarray` that `_reconstruct` made: its state comes afterwards."""
+    """Stands for a `numpy.ndarray` that `_reconstruct` made: its state comes afterwards."""
 
     shape: Any = None
     dtype: Any = None
@@ -122,11 +124,17 @@ def read(path: Path) -> dict[str, Any]:
         raise ValueError(f"it has {path.stat().st_size:,} bytes; {MOST_BYTES:,} is the most")
     try:
         value = _Unpickler(io.BytesIO(path.read_bytes()), encoding="bytes").load()
+        if not isinstance(value, dict):
+            raise TypeError(f"it holds a {type(value).__name__}")
+        return {_text(name): _resolved(entry) for name, entry in value.items() if isinstance(name, (str, bytes))}
     except (OSError, RefusedError):
         raise
     except Exception as error:  # a damaged pickle raises nearly anything
         raise ValueError(f"not a pickle of arrays ({type(error).__name__}: {str(error)[:100]})") from None
-    if not isinstance(value, dict):
-        raise ValueError(f"it holds a {type(value).__name__}")
-    return {_text(name): entry.resolve() if isinstance(entry, _Array) else entry for name, entry in value.items()
-            if isinstance(name, (str, bytes))}
+
+
+def _resolved(entry: Any) -> Any:
+    """What a stand-in stands for; anything else as it is."""
+    if isinstance(entry, (_DType, _NdArray)):
+        raise TypeError("a type where a value should be")
+    return entry.resolve() if isinstance(entry, _Array) else entry

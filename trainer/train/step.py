@@ -133,7 +133,7 @@ def _make_forward_backward(job: Job, state: TrainState, feed: Feed) -> tuple[Any
         images, labels = ((batch.images, batch.labels) if resident is None else
                           (tf.gather(whole, batch.ids) for whole in resident))
         labels = tf.cast(labels, tf.int32)  # pyright: ignore[reportArgumentType, reportCallIssue]  None only if resident
-        images, target = augment_batch(images, labels, batch.seeds, feed.augment,
+        images, target = augment_batch(images, labels, batch.seeds, feed.augment,  # pyright: ignore[reportArgumentType]
                                        by_comparison=runtime.kind.avoids_scatters and runtime.xla)
         before = [tf.convert_to_tensor(variable) for variable in state.buffers]
         with tf.GradientTape() as tape:

@@ -1,4 +1,4 @@
-"""Read by every interpreter that has this folder in PYTHONPATH: CPU devices are used as GPUs are; see gpu_like.py."""
+"""Imported by every Python that has this folder in PYTHONPATH: CPU devices are used as GPUs are; see gpu_like.py."""
 
 import importlib.abc
 import importlib.machinery
@@ -6,7 +6,7 @@ import sys
 
 
 class _Kinds(dict):
-    """The kinds of devices; whoever asks for one has imported TensorFlow."""
+    """The kinds of devices; code that looks one up has imported TensorFlow."""
 
     def __getitem__(self, _):
         import gpu_like
@@ -16,7 +16,7 @@ class _Kinds(dict):
 
 
 class _Finder(importlib.abc.MetaPathFinder):
-    """Puts `_Kinds` into `trainer.device_kind` once that is imported, and imports nothing itself."""
+    """Puts `_Kinds` into `trainer.device_kind` when that module is imported, and imports nothing itself."""
 
     def find_spec(self, name, path, target=None):
         if name != "trainer.device_kind":

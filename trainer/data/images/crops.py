@@ -15,12 +15,12 @@ ATTEMPTS = 10
 AREA, RATIO = (0.08, 1.0), (3 / 4, 4 / 3)
 
 
-def central_boxes(heights, widths, size):
+def central_boxes(heights: np.ndarray, widths: np.ndarray, size: int) -> np.ndarray:
     """The boxes in the middle.
 
     Args:
         heights, widths: int [n], of the images.
-        size: Of the side of the model's images. An image of that size is seen as it is.
+        size: Side of the model's images in pixels. An image of that size is seen as it is.
 
     Returns:
         int32 [n, 4].
@@ -31,8 +31,8 @@ def central_boxes(heights, widths, size):
     return np.stack([(heights - side) // 2, (widths - side) // 2, side, side], 1).astype(np.int32)
 
 
-def random_boxes(heights, widths, seeds):
-    """Random boxes; where ten attempts find none, the largest in the middle with sides that are allowed.
+def random_boxes(heights: np.ndarray, widths: np.ndarray, seeds: np.ndarray) -> np.ndarray:
+    """Random boxes; where ten attempts find none that fits, the largest box in the middle with sides that are allowed.
 
     Args:
         heights, widths: int [n], of the images.
@@ -42,7 +42,7 @@ def random_boxes(heights, widths, seeds):
         int32 [n, 4].
     """
     attempts = np.arange(ATTEMPTS)[:, None]
-    area, ratio, top, left = (hash_examples(number, attempts, seeds) / 2.0**64 for number in range(4))
+    area, ratio, top, left = (hash_examples(stream, attempts, seeds) / 2.0**64 for stream in range(4))
     area = (AREA[0] + area * (AREA[1] - AREA[0])) * heights * widths
     ratio = np.exp(np.log(RATIO[0]) + ratio * np.log(RATIO[1] / RATIO[0]))
     tall, wide = np.rint(np.sqrt(area / ratio)), np.rint(np.sqrt(area * ratio))
@@ -55,18 +55,18 @@ def random_boxes(heights, widths, seeds):
     return np.where(fits.any(0)[:, None], chosen, fallback).astype(np.int32)
 
 
-def mirrored(seeds):
-    """Which images are turned left to right: 0 or 1 each, of uint32 [n] seeds."""
+def mirrored(seeds: np.ndarray) -> np.ndarray:
+    """Which images are mirrored left to right: uint64 [n], 0 or 1, of seeds uint32 [n]."""
     return hash_examples(4, 0, seeds) & np.uint64(1)
 
 
-def stored_boxes(boxes, heights, widths, orientations):
+def stored_boxes(boxes: np.ndarray, heights: np.ndarray, widths: np.ndarray, orientations: np.ndarray) -> np.ndarray:
     """Where boxes lie in the pixels that files hold, which EXIF may want turned before they are shown.
 
     Args:
         boxes: int32 [n, 4], in images as displayed.
         heights, widths: int [n], as displayed.
-        orientations: int [n], 1 to 8; see `decoding.upright` for what each does.
+        orientations: int [n], 1 to 8; `tf_decoder.upright` turns images by them.
 
     Returns:
         int32 [n, 4].
@@ -74,26 +74,26 @@ def stored_boxes(boxes, heights, widths, orientations):
     top, left, tall, wide = boxes.T
     bottom, right = heights - top - tall, widths - left - wide
     # For each orientation: (stored top, stored left), by where the stored first row and column are displayed.
-    places = {1: (top, left), 2: (top, right), 3: (bottom, right), 4: (bottom, left),
-              5: (left, top), 6: (right, top), 7: (right, bottom), 8: (left, bottom)}
+    origins = {1: (top, left), 2: (top, right), 3: (bottom, right), 4: (bottom, left),
+               5: (left, top), 6: (right, top), 7: (right, bottom), 8: (left, bottom)}
     stored = boxes.copy()
-    for orientation, (row, column) in places.items():
-        mine = orientations == orientation
-        stored[mine, 0], stored[mine, 1] = row[mine], column[mine]
+    for orientation, (row, column) in origins.items():
+        mask = orientations == orientation
+        stored[mask, 0], stored[mask, 1] = row[mask], column[mask]
     turned = orientations >= 5
     stored[turned, 2], stored[turned, 3] = wide[turned], tall[turned]
     return stored
 
 
-def reductions(boxes, size):
-    """By how much a JPEG decoder may shrink boxes so that both sides keep the pixels that the model sees.
+def reductions(boxes: np.ndarray, size: int) -> np.ndarray:
+    """How often a JPEG decoder may halve boxes so that both sides keep the pixels that the model sees.
 
     Args:
         boxes: int32 [n, 4].
-        size: Of the side of the model's images.
+        size: Side of the model's images in pixels.
 
     Returns:
-        int32 [n]: 0, 1, 2 or 3, for a half as many pixels a side so often.
+        int32 [n]: 0, 1, 2 or 3.
     """
     room = np.maximum(1, boxes[:, 2:].min(1) // size)
     return np.minimum(3, np.floor(np.log2(room))).astype(np.int32)

@@ -1,31 +1,36 @@
-"""What an image file is, from its header; and its pixels, the slow way that reads everything.
+"""What an image file is, from its header; and its pixels, by the slow decoder that reads everything.
 
-Headers are read and odd images decoded by Pillow; the common kinds are decoded by TensorFlow (decoding.py).
+Headers are read and odd images decoded by Pillow; the common kinds are decoded by TensorFlow (tf_decoder.py).
 """
+
+from __future__ import annotations
 
 import io
 import os
 import warnings
-from typing import NamedTuple
+from pathlib import Path
+from typing import IO, NamedTuple
 
 import numpy as np
-from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError, WebPImagePlugin
+from PIL import ExifTags, Image, ImageFile, ImageOps, UnidentifiedImageError, WebPImagePlugin
 
 ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif")
 MOST_PIXELS = 100_000_000
 # How an image is decoded: by TensorFlow's JPEG or PNG decoder, or by Pillow.
 JPEG, PNG, OTHER = range(3)
-# WebP by its module, because Pillow knows it only once that is there.
-_FORMATS = ("JPEG", "PNG", WebPImagePlugin.WebPImageFile.format, "BMP", "GIF")
-_TAIL = 4096  # bytes at whose end a JPEG's end is looked for: some cameras write something behind it
+# WebP by its module, because Pillow knows it only once that module is imported.
+_FORMATS = ("JPEG", "PNG", WebPImagePlugin.WebPImageFile.format or "WEBP", "BMP", "GIF")
+_TAIL = 4096  # last bytes of a file that may hold a JPEG's end marker: some cameras write something behind it
 
 
 class ImageHeader(NamedTuple):
     """What a header says.
 
-    kind: JPEG, PNG or OTHER. width, height: As displayed, in pixels. orientation: EXIF's, 1 to 8 (TIFF 6.0,
-    tag 274): how stored pixels are to be turned; 1 for not at all. problem: What is wrong with it, in a few
-    words, or None.
+    Args:
+        kind: JPEG, PNG or OTHER.
+        width, height: As displayed, in pixels.
+        orientation: EXIF's, 1 to 8 (TIFF 6.0, tag 274): how stored pixels are to be turned; 1 for not at all.
+        problem: What is wrong with the image, in a few words, or None.
     """
 
     kind: int
@@ -35,52 +40,53 @@ class ImageHeader(NamedTuple):
     problem: str | None
 
 
-def look(file):
+def read_header(file: IO[bytes] | Path | str) -> ImageHeader:
     """Reads an image's header, and as little else as possible.
 
     Args:
         file: An open binary file, or a path.
-
-    Returns:
-        A `ImageHeader`.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of Pillow's own, lower pixel limit
         try:
             with Image.open(file, formats=_FORMATS) as image:
-                return _look(image)
+                return _header_of(image)
         except UnidentifiedImageError:
-            return _no_image(_unidentified(file))
+            return _unusable(_unidentified(file))
         except Image.DecompressionBombError:
-            return _no_image(f"it has more than {2 * Image.MAX_IMAGE_PIXELS:,} pixels; {MOST_PIXELS:,} is the most")
+            limit = 2 * (Image.MAX_IMAGE_PIXELS or 0)
+            return _unusable(f"it has more than {limit:,} pixels; {MOST_PIXELS:,} is the most")
         except OSError as error:
-            return _no_image(f"it can't be read: {error.strerror}" if error.errno else f"it is damaged: {error}")
+            return _unusable(f"it can't be read: {error.strerror}" if error.errno else f"it is damaged: {error}")
         except Exception as error:  # a damaged header raises nearly anything
-            return _no_image(f"its header is damaged ({type(error).__name__}: {error})")
+            return _unusable(f"its header is damaged ({type(error).__name__}: {error})")
 
 
-def _no_image(problem):
+def _unusable(problem: str) -> ImageHeader:
+    """The header of an image that can't be used."""
     return ImageHeader(OTHER, 1, 1, 1, problem)
 
 
-def _unidentified(file):
-    by_name = isinstance(file, (str, bytes, os.PathLike))
-    size = os.path.getsize(file) if by_name else file.seek(0, os.SEEK_END)
+def _unidentified(file: IO[bytes] | Path | str) -> str:
+    """What is wrong with a file of no known format."""
+    size = os.path.getsize(file) if isinstance(file, (str, os.PathLike)) else file.seek(0, os.SEEK_END)
     return "it is not an image: neither JPEG, PNG, WebP, BMP nor GIF" if size else "it is empty"
 
 
-def _look(image):
+def _header_of(image: ImageFile.ImageFile) -> ImageHeader:
     width, height = image.size
     orientation = image.getexif().get(ExifTags.Base.Orientation, 1) if "exif" in image.info else 1
     orientation = orientation if orientation in range(1, 9) else 1
     kind, problem = OTHER, None
     if image.format in ("JPEG", "MPO"):
         kind = JPEG if image.mode in ("RGB", "L") else OTHER
-        problem = None if _has_end(image.fp) else _fault(image)
+        assert image.fp is not None
+        problem = None if _has_end(image.fp) else _decoding_problem(image)
     elif image.format == "PNG" and image.mode in ("RGB", "L"):
         kind = PNG
     if image.format != "MPO" and getattr(image, "is_animated", False):
-        problem = f"it is animated ({image.n_frames} frames)"
+        frames = image.n_frames  # pyright: ignore[reportAttributeAccessIssue]  images that can be animated have it
+        problem = f"it is animated ({frames} frames)"
     if width * height > MOST_PIXELS:
         problem = f"it has {width:,} × {height:,} pixels; {MOST_PIXELS:,} is the most"
     if orientation >= 5:
@@ -88,14 +94,14 @@ def _look(image):
     return ImageHeader(kind, width, height, orientation, problem)
 
 
-def _has_end(file):
+def _has_end(file: IO[bytes]) -> bool:
     """Whether a JPEG's last bytes hold its end marker."""
     size = file.seek(0, os.SEEK_END)
     file.seek(max(0, size - _TAIL))
     return b"\xff\xd9" in file.read()
 
 
-def _fault(image):
+def _decoding_problem(image: Image.Image) -> str | None:
     """What goes wrong when all of an image is decoded, in a few words; None if nothing does."""
     width, height = image.size
     if width * height > MOST_PIXELS:
@@ -107,24 +113,24 @@ def _fault(image):
     return None
 
 
-def validate(data):
-    """All that can be found wrong with an image.
+def validate(data: bytes) -> str | None:
+    """Decodes all of an image to find what is wrong with it.
 
     Args:
         data: The file's bytes.
 
     Returns:
-        A few words, or None.
+        What is wrong with the image, in a few words, or None.
     """
-    found = look(io.BytesIO(data))
-    if found.problem:
-        return found.problem
+    header = read_header(io.BytesIO(data))
+    if header.problem:
+        return header.problem
     with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
-        return _fault(image)
+        return _decoding_problem(image)
 
 
-def decode(data):
-    """Decodes any image that `look` finds nothing wrong with.
+def decode(data: bytes) -> np.ndarray:
+    """Decodes any image in which `read_header` finds no problem.
 
     Args:
         data: The file's bytes.

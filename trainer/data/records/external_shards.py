@@ -1,13 +1,17 @@
-"""An index for TFRecord shards that others have made: TensorFlow's ImageNet records, TensorFlow Datasets' shards.
+"""An index for TFRecord shards that other programs made: TensorFlow's ImageNet records, TensorFlow Datasets' shards.
 
 The shards stay as they are, compressed ones are not read. Known names: train-00000-of-01024 and
 NAME-train.tfrecord-00000-of-00004, with validation, val or test for the other split.
 """
 
+from __future__ import annotations
+
 import io
 import zlib
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 
@@ -19,24 +23,28 @@ from trainer.process.progress_bar import bar
 from trainer.process.tf_import import tf
 
 _HEADER, _FOOTER = 12, 4  # bytes of a TFRecord around its content
-# (encoded image, label, name of the class) of the two kinds.
-_KEYS = (("image/encoded", "image/class/label", "image/class/text"), ("image", "label", None))
+# (encoded image, label, name of the class) of the two kinds of records.
+_KEYS: tuple[tuple[str, str, str | None], ...] = (
+    ("image/encoded", "image/class/label", "image/class/text"), ("image", "label", None))
 _TFDS_LABELS = "label.labels.txt"
 
 
 class _Shard(NamedTuple):
-    """What was read of a shard: rows of `index.ROW`, row to problem, label to class name."""
+    """What was read of a shard.
+
+    Args:
+        rows: Of `index.ROW`, with shard 0.
+        problems: Rows of images that can't be used to what is wrong with them.
+        texts: Labels to names of classes.
+    """
 
     rows: np.ndarray
     problems: dict[int, str]
     texts: dict[int, str]
 
 
-def shards_in(folder):
+def shards_in(folder: Path) -> dict[str, list[Path]]:
     """The TFRecord shards in a folder.
-
-    Args:
-        folder: The folder.
 
     Returns:
         {"train": paths, "test": paths}, either left out where there are none; {} for a folder of something else.
@@ -44,32 +52,32 @@ def shards_in(folder):
     Raises:
         DataError: if one of a split's shards is missing.
     """
-    found = {}
+    paths: dict[tuple[str, str, int], dict[int, Path]] = {}  # (split, its name in files, count) to index to path
     for path in sorted(folder.iterdir()) if folder.is_dir() else ():
         match = index.SHARD_NAME.fullmatch(path.name)
         if match and path.is_file():
             split_name = "train" if match[1] == "train" else "test"
-            found.setdefault((split_name, match[1], int(match[3])), {})[int(match[2])] = path
+            paths.setdefault((split_name, match[1], int(match[3])), {})[int(match[2])] = path
     by_split = {}
-    for (split_name, name, count), shards in sorted(found.items()):
+    for (split_name, name, count), shards in sorted(paths.items()):
         missing = sorted(set(range(count)) - shards.keys())
         if missing:
             raise DataError(f"{folder} has {len(shards):,} of {count:,} {name} shards; the first that is missing is "
                             f"number {missing[0]}", "put all shards there")
         # Where there are both, validation: it comes later in the order of names. Test shards often have no labels.
-        by_split[split_name] = [shards[number] for number in range(count)]
+        by_split[split_name] = [shards[shard_index] for shard_index in range(count)]
     return by_split
 
 
-def make_index(source, out):
+def make_index(source: Path, out: Path) -> str:
     """Reads all records and writes their index.
 
     Args:
         source: The folder with the shards.
-        out: The index's; it may be the same.
+        out: The folder for the index; it may be the same.
 
     Returns:
-        What came out, for people.
+        The human-readable summary of the index.
 
     Raises:
         DataError: naming a record that is damaged or has no image or label.
@@ -81,7 +89,7 @@ def make_index(source, out):
     out.mkdir(parents=True, exist_ok=True)
     paths = [path for shards in by_split.values() for path in shards]
     with ThreadPoolExecutor(cpu.cores()) as threads, bar("shards", len(paths)) as advance:
-        def read(path):
+        def read(path: Path) -> _Shard:
             shard = _read_shard(path)
             advance(1)
             return shard
@@ -95,48 +103,49 @@ def make_index(source, out):
             f"train on them: python -m trainer.main --dataset=records --data_dir={out}")
 
 
-def _read_shard(path):
+def _read_shard(path: Path) -> _Shard:
     rows, problems, texts, begin = [], {}, {}, 0
     try:
-        for number, record in enumerate(tf.data.TFRecordDataset(str(path)).as_numpy_iterator()):
-            encoded, label, text = _parts(path, number, record)
-            look = pillow_reader.look(io.BytesIO(encoded))
-            if look.problem:
-                problems[number] = look.problem
+        records = cast("Iterator[Any]", tf.data.TFRecordDataset(str(path)).as_numpy_iterator())
+        for row, record in enumerate(records):
+            encoded, label, text = _parts(path, row, record)
+            header = pillow_reader.read_header(io.BytesIO(encoded))
+            if header.problem:
+                problems[row] = header.problem
             if text:
                 texts[label] = text
             rows.append((0, begin + _HEADER + record.index(encoded), len(encoded), zlib.crc32(encoded), label,
-                         look.width, look.height, look.kind, look.orientation))
+                         header.width, header.height, header.kind, header.orientation))
             begin += _HEADER + len(record) + _FOOTER
     except tf.errors.DataLossError:
-        raise DataError(f"{path} is damaged: record {len(rows):,} is not what was written, or the file is no TFRecord",
-                        "get the shard again") from None
+        raise DataError(f"{path} is damaged: record {len(rows):,} is not what was written, or the file is not a "
+                        "TFRecord", "get the shard again") from None
     return _Shard(np.array(rows, index.ROW), problems, texts)
 
 
-def _parts(path, number, record):
-    """(encoded image, label, name of its class or None) of a record."""
+def _parts(path: Path, row: int, record: bytes) -> tuple[bytes, int, str | None]:
+    """(encoded image, label, name of its class or None) of the record in a row of a shard."""
     example = tf.train.Example()
     try:
         example.ParseFromString(record)
     except Exception:  # protobuf's own kind of error differs between its implementations
-        raise DataError(f"{path}, record {number:,}: it holds no tf.train.Example", "check what the file is") from None
+        raise DataError(f"{path}, record {row:,}: it holds no tf.train.Example", "check what the file is") from None
     features = example.features.feature
     for image, label, text in _KEYS:
         if features[image].bytes_list.value and features[label].int64_list.value:
-            words = features[text].bytes_list.value if text else ()
+            texts = features[text].bytes_list.value if text else ()
             return (features[image].bytes_list.value[0], features[label].int64_list.value[0],
-                    words[0].decode("utf-8", "replace") if words else None)
-    raise DataError(f"{path}, record {number:,}: it has neither image/encoded with image/class/label nor image with "
+                    texts[0].decode("utf-8", "replace") if texts else None)
+    raise DataError(f"{path}, record {row:,}: it has neither image/encoded with image/class/label nor image with "
                     "label", "--dataset=package.module:function can read records of any kind")
 
 
-def _classes(source, shards):
+def _classes(source: Path, shards: Collection[_Shard]) -> tuple[tuple[str, ...], int]:
     """(names of the classes, the label of the first)."""
     labels = np.unique(np.concatenate([shard.rows["label"] for shard in shards]))
-    named = source / _TFDS_LABELS
-    if named.exists():
-        return tuple(named.read_text(encoding="utf-8").splitlines()), 0
+    names_file = source / _TFDS_LABELS
+    if names_file.exists():
+        return tuple(names_file.read_text(encoding="utf-8").splitlines()), 0
     first = min(1, int(labels.min()))
     if first < 0:
         raise DataError(f"the labels in {source} begin at {labels.min()}", "labels begin at 0 or 1")
@@ -144,12 +153,12 @@ def _classes(source, shards):
     return tuple(texts.get(label, str(label)) for label in range(first, int(labels.max()) + 1)), first
 
 
-def _join(out, paths, read_shards, first):
-    """The `index.IndexedSplit` of a split."""
+def _join(out: Path, paths: Sequence[Path], read_shards: Mapping[Path, _Shard], first: int) -> index.IndexedSplit:
+    """The index of a split's shards; `first` is the label of the first class."""
     rows, problems, begin = [], {}, 0
-    for number, path in enumerate(paths):
+    for shard_index, path in enumerate(paths):
         shard = read_shards[path]
-        shard.rows["shard"] = number
+        shard.rows["shard"] = shard_index
         shard.rows["label"] -= first
         rows.append(shard.rows)
         problems |= {begin + row: problem for row, problem in shard.problems.items()}

@@ -7,12 +7,16 @@
 With it any image is one read away, and a shard is never searched.
 """
 
+from __future__ import annotations
+
 import dataclasses
 import hashlib
 import json
 import os
 import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -25,7 +29,7 @@ ROW = np.dtype([("shard", "<u4"), ("offset", "<u8"), ("length", "<u4"), ("crc", 
                 ("width", "<u4"), ("height", "<u4"), ("kind", "u1"), ("orientation", "u1")])
 # train-00000-of-01024 and NAME-train.tfrecord-00000-of-00004: the split, the number, how many there are.
 SHARD_NAME = re.compile(r"(?:.*-)?(train|validation|val|test)(?:\.tfrecord)?-(\d+)-of-(\d+)")
-_EDGE = 2**16  # bytes at both ends of a shard that are looked at whenever it is opened
+_EDGE = 2**16  # bytes at both ends of a shard that are checked whenever it is opened
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,24 +37,24 @@ class IndexedSplit:
     """A split's shards and images.
 
     Args:
-        shards: A dict each: file (relative to the index), examples, bytes, sha256, edges_sha256.
+        shards: For each shard a dict: file (relative to the index), examples, bytes, sha256, edges_sha256.
         rows: Of `ROW`, in the order in which the images lie.
-        problems: Row number to what is wrong with an image.
+        problems: Rows of images that can't be used to what is wrong with them.
     """
 
-    shards: list[dict]
+    shards: list[dict[str, Any]]
     rows: np.ndarray
     problems: dict[int, str]
 
 
-def write(folder, classes, splits, **facts):
+def write(folder: Path | str, classes: Sequence[str], splits: Mapping[str, IndexedSplit], **metadata: Any) -> None:
     """Writes an index; dataset.json comes last and makes it count.
 
     Args:
-        folder: Where.
-        classes: Their names, in the order of the labels.
-        splits: Name to `IndexedSplit`.
-        **facts: What else dataset.json holds.
+        folder: The folder for the index.
+        classes: Names of the classes, in the order of the labels.
+        splits: The splits by name.
+        **metadata: Further entries of dataset.json.
     """
     folder, described = Path(folder), {}
     for name, split in splits.items():
@@ -64,12 +68,12 @@ def write(folder, classes, splits, **facts):
             "index": {"file": path.name, "sha256": durable.sha256(path)}, "shards": split.shards,
             "problems": {str(row): problem for row, problem in split.problems.items()}}
     durable.write_durably(folder / NAME, json.dumps(
-        {"format": "lockstep-records", "version": VERSION, "classes": list(classes), **facts, "splits": described},
+        {"format": "lockstep-records", "version": VERSION, "classes": list(classes), **metadata, "splits": described},
         indent=2))
 
 
-def read(folder):
-    """Reads an index and looks whether its shards are there.
+def read(folder: Path | str) -> tuple[tuple[str, ...], dict[str, IndexedSplit]]:
+    """Reads an index and checks whether its shards are there.
 
     Args:
         folder: The folder with dataset.json.
@@ -101,7 +105,7 @@ def read(folder):
         raise _damaged(folder / NAME, error) from None
 
 
-def _read_split(folder, described, classes):
+def _read_split(folder: Path, described: Any, classes: int) -> IndexedSplit:
     path = folder / str(described["index"]["file"])
     if path.parent != folder:
         raise ValueError(f"it names {described['index']['file']!r} as an index, which is not a file beside it")
@@ -115,23 +119,23 @@ def _read_split(folder, described, classes):
     for shard in shards:
         _require_shard(_shard_path(folder, str(shard["file"])), int(shard["bytes"]), str(shard["edges_sha256"]))
     if rows.dtype != ROW or rows.ndim != 1 or len(rows) != described["examples"]:
-        raise ValueError(f"{path.name} doesn't hold what is said of it")
+        raise ValueError(f"{path.name} doesn't hold the rows that {NAME} describes")
     if len(rows) and (rows["shard"].max() >= len(shards) or rows["label"].min() < 0 or rows["label"].max() >= classes):
         raise ValueError(f"{path.name} refers to shards or classes that do not exist")
     _require_rows(path.name, rows, np.array([int(shard["bytes"]) for shard in shards], np.uint64))
     return IndexedSplit(shards, rows, {int(row): str(problem) for row, problem in described["problems"].items()})
 
 
-def _require_rows(name, rows, sizes):
+def _require_rows(name: str, rows: np.ndarray, sizes: np.ndarray) -> None:
     """Makes sure that no row asks for more than its shard holds, or for an image that is too large to be decoded.
 
     Args:
-        name: Of the file, as a user reads it.
+        name: The file's name, as a user reads it.
         rows: Of `ROW`.
         sizes: uint64, the bytes of each shard.
 
     Raises:
-        ValueError: naming the first row that does.
+        ValueError: naming the first row that asks for more.
     """
     ends = rows["offset"] + rows["length"]
     shards = sizes[rows["shard"]]
@@ -141,22 +145,22 @@ def _require_rows(name, rows, sizes):
     if wrong.any():
         row = int(wrong.argmax())
         raise ValueError(f"row {row:,} of {name} describes no image of its shard: "
-                         f"{dict(zip(ROW.names, rows[row].tolist(), strict=True))}")
+                         f"{dict(zip(ROW.names or (), rows[row].tolist(), strict=True))}")
 
 
-def _damaged(path, error):
+def _damaged(path: Path, error: Exception) -> DataError:
     return DataError(f"{path} can't be used ({error if str(error) else type(error).__name__})",
                      "restore it, or make it again with python -m trainer prepare")
 
 
-def _shard_path(folder, name):
-    """Where a shard lies that an index names.
+def _shard_path(folder: Path, name: str) -> Path:
+    """The path of a shard that an index names.
 
     An index may lie elsewhere than its shards, but then it may only name files that are called as shards are: an index
     from anywhere reads nothing else of this machine.
 
     Raises:
-        ValueError: if the name is another one.
+        ValueError: if the name is not allowed.
     """
     path = folder / name
     inside = os.path.normpath(path).startswith(os.path.normpath(folder) + os.sep)
@@ -167,20 +171,25 @@ def _shard_path(folder, name):
     return path
 
 
-def _require_shard(path, size, edges):
+def _require_shard(path: Path, size: int, edges: str) -> None:
+    """Makes sure that a shard has the size and the hash of both ends that its index says.
+
+    Raises:
+        DataError: if the shard is missing or another one.
+    """
     try:
-        there = path.stat().st_size
-        same = there == size and edges_sha256(path) == edges
+        actual_size = path.stat().st_size
+        same = actual_size == size and edges_sha256(path) == edges
     except OSError as error:
         raise DataError(f"cannot read the shard {path}: {error.strerror}",
                         "put it there; dataset.json lists all shards") from None
     if not same:
         raise DataError(f"the shard {path} is not the one that the index was made of"
-                        + (f": it has {there:,} bytes, not {size:,}" if there != size else ""),
+                        + (f": it has {actual_size:,} bytes, not {size:,}" if actual_size != size else ""),
                         "put the old one back, or make the index again with python -m trainer prepare")
 
 
-def edges_sha256(path):
+def edges_sha256(path: Path) -> str:
     """The SHA-256 of a shard's first and last 64 KiB: finds an exchanged shard without reading all of it."""
     with open(path, "rb") as file:
         digest = hashlib.sha256(file.read(_EDGE))
@@ -189,13 +198,13 @@ def edges_sha256(path):
     return digest.hexdigest()
 
 
-def describe_shard(path, folder, examples):
-    """What an index says of a finished shard.
+def describe_shard(path: Path, folder: Path, examples: int) -> dict[str, Any]:
+    """The entry of a finished shard in an index.
 
     Args:
         path: The shard.
-        folder: The index's.
-        examples: How many images it holds.
+        folder: The folder of the index.
+        examples: Number of images in the shard.
 
     Returns:
         The dict of `IndexedSplit.shards`.

@@ -6,20 +6,23 @@ What goes into which shard follows from the names alone, so the same folder give
 shard leaves a note in OUT/.work; a start after a kill writes only those that have none.
 """
 
+from __future__ import annotations
+
 import contextlib
 import hashlib
 import json
 import os
 import shutil
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from trainer.data.bad_examples import BadExamples
 from trainer.data.images.class_folders import divide, shown
-from trainer.data.images.folder_scan import scan
+from trainer.data.images.folder_scan import Scan, scan
 from trainer.data.order import permutation
 from trainer.data.records import index, shards
 from trainer.errors import DataError, UsageError
@@ -28,12 +31,22 @@ from trainer.process.progress_bar import bar
 from trainer.storage import durable
 from trainer.storage.folder_lock import FolderLock
 
+if TYPE_CHECKING:
+    from trainer.commands.prepare import Options
+
 _SHARD = 128 * 2**20  # bytes, about
 _WORK = ".work"
 
 
 class Task(NamedTuple):
-    """A shard to be written: its split, its path, its `shards.Source`s, and a hash of all that it depends on."""
+    """A shard to be written.
+
+    Args:
+        split_name: "train" or "test".
+        path: The shard's path.
+        sources: The images that the shard holds.
+        digest: A hash of all that the shard depends on.
+    """
 
     split_name: str
     path: Path
@@ -41,33 +54,33 @@ class Task(NamedTuple):
     digest: str
 
 
-def prepare(source, out, options):
+def prepare(source: Path, out: Path, options: Options) -> str:
     """Writes the shards and their index.
 
     Args:
         source: The folder of images.
-        out: Where to.
-        options: The command's `Options`.
+        out: The folder for the shards and their index.
+        options: The command's flags.
 
     Returns:
-        What came out, for people.
+        The human-readable summary of what was written.
 
     Raises:
         DataError: naming every image and file that can't be used, if there are more than `--max_bad_records`.
         UsageError: if `out` holds another data set.
         StorageError: if there is no room.
     """
-    found = scan(source)
+    scanned = scan(source)
     bad = BadExamples(options.max_bad_records)
-    by_split = divide(source, found, options.validation_fraction, bad)
+    by_split = divide(source, scanned, options.validation_fraction, bad)
     classes = sorted(by_split["train"])
-    tasks = _cut(source, out, found, by_split, classes, options)
+    tasks = _cut(source, out, scanned, by_split, classes, options)
     digest = hashlib.sha256("".join(task.digest for task in tasks).encode()).hexdigest()
     out.mkdir(parents=True, exist_ok=True)
     lock = FolderLock(out)
     lock.take()
     try:
-        if _is_there(out, digest):
+        if _is_written(out, digest):
             return f"{out} holds these records already; nothing to do"
         written = _write_all(tasks, out, options.resize_shorter, bad)
         bad.check(shown=None)
@@ -79,10 +92,11 @@ def prepare(source, out, options):
     return _summary(out, classes, splits, bad)
 
 
-def _cut(source, out, found, by_split, classes, options):
+def _cut(source: Path, out: Path, scanned: Scan, by_split: Mapping[str, Mapping[str, Sequence[str]]],
+         classes: Sequence[str], options: Options) -> list[Task]:
     """The tasks: every split shuffled, because classes must not lie together, and cut into shards."""
     tasks = []
-    sizes = {split_name: sum(found.images[name].size for names in by_class.values() for name in names)
+    sizes = {split_name: sum(scanned.images[name].size for names in by_class.values() for name in names)
              for split_name, by_class in by_split.items()}
     for split_name, by_class in by_split.items():
         names = [(name, label) for label, text in enumerate(classes) for name in by_class.get(text, ())]
@@ -91,34 +105,40 @@ def _cut(source, out, found, by_split, classes, options):
             wanted = round(options.shards * sizes[split_name] / max(1, sizes["train"]))
         count = max(1, min(wanted, len(names)))
         order = permutation(0, 0, len(names))
-        for number, part in enumerate(np.array_split(order, count)):
-            sources = [shards.Source(os.path.join(source, names[at][0]), shown(names[at][0]), names[at][1],
-                                     classes[names[at][1]]) for at in part]
-            facts = [[entry.name, entry.label, entry.text,
-                      found.images[names[at][0]].size] for entry, at in zip(sources, part, strict=True)]
-            text = json.dumps([split_name, number, count, options.resize_shorter, facts])
-            tasks.append(Task(split_name, out / f"{split_name}-{number:05d}-of-{count:05d}", sources,
+        for shard_index, part in enumerate(np.array_split(order, count)):
+            chosen = [names[int(position)] for position in part]
+            sources = [shards.Source(os.path.join(source, name), shown(name), label, classes[label])
+                       for name, label in chosen]
+            described = [[entry.name, entry.label, entry.text, scanned.images[name].size]
+                         for entry, (name, _) in zip(sources, chosen, strict=True)]
+            text = json.dumps([split_name, shard_index, count, options.resize_shorter, described])
+            tasks.append(Task(split_name, out / f"{split_name}-{shard_index:05d}-of-{count:05d}", sources,
                               hashlib.sha256(text.encode()).hexdigest()))
     return tasks
 
 
-def _is_there(out, digest):
-    """Whether `out` holds what would be written."""
+def _is_written(out: Path, digest: str) -> bool:
+    """Whether `out` holds what would be written.
+
+    Raises:
+        UsageError: if `out` holds another data set.
+    """
     try:
-        there = json.loads((out / index.NAME).read_text(encoding="utf-8")).get("made_from")
+        written_digest = json.loads((out / index.NAME).read_text(encoding="utf-8")).get("made_from")
     except FileNotFoundError:
         return False
     except (OSError, ValueError, AttributeError):
-        there = None
-    if there == digest:
+        written_digest = None
+    if written_digest == digest:
         index.read(out)
         return True
     raise UsageError(f"{out} holds another data set, or one that was prepared with other flags",
                      "use another --out, or remove that folder")
 
 
-def _write_all(tasks, out, resize_shorter, bad):
-    """Writes all shards that aren't there. Returns {path: (rows, its description)}."""
+def _write_all(tasks: Sequence[Task], out: Path, resize_shorter: int,
+               bad: BadExamples) -> dict[Path, tuple[np.ndarray, dict[str, Any]]]:
+    """Writes all shards that aren't written yet. Returns the path of each shard to (rows of `index.ROW`, note)."""
     work = out / _WORK
     work.mkdir(exist_ok=True)
     written = {task.path: note for task in tasks if (note := _note_of(work, task))}
@@ -141,7 +161,8 @@ def _write_all(tasks, out, resize_shorter, bad):
     return written
 
 
-def _write(work, task, resize_shorter):
+def _write(work: Path, task: Task, resize_shorter: int) -> tuple[np.ndarray, dict[str, Any]]:
+    """Writes a shard and its note. Returns (rows of `index.ROW`, note)."""
     rows, left_out = shards.write_shard(task.path, task.sources, resize_shorter)
     note = {"digest": task.digest, "left_out": left_out,
             "shard": index.describe_shard(task.path, task.path.parent, len(rows))}
@@ -150,8 +171,8 @@ def _write(work, task, resize_shorter):
     return rows, note
 
 
-def _note_of(work, task):
-    """What an earlier start wrote of a finished shard, or None."""
+def _note_of(work: Path, task: Task) -> tuple[np.ndarray, dict[str, Any]] | None:
+    """(rows of `index.ROW`, note) of a shard that an earlier start finished, or None."""
     with contextlib.suppress(OSError, ValueError, LookupError, TypeError):
         note = json.loads((work / f"{task.path.name}.json").read_text(encoding="utf-8"))
         rows = np.load(work / f"{task.path.name}.npy", allow_pickle=False)
@@ -163,17 +184,20 @@ def _note_of(work, task):
     return None
 
 
-def _joined(split_name, tasks, written):
-    """The `index.IndexedSplit` of a split's shards."""
-    mine = [written[task.path] for task in tasks if task.split_name == split_name]
-    for number, (rows, _) in enumerate(mine):
-        rows["shard"] = number
-    if not sum(len(rows) for rows, _ in mine):
-        raise DataError(f"the {split_name} split has no image that can be used", "fix what was said of them")
-    return index.IndexedSplit([note["shard"] for _, note in mine], np.concatenate([rows for rows, _ in mine]), {})
+def _joined(split_name: str, tasks: Sequence[Task],
+            written: Mapping[Path, tuple[np.ndarray, dict[str, Any]]]) -> index.IndexedSplit:
+    """The index of a split's shards."""
+    parts = [written[task.path] for task in tasks if task.split_name == split_name]
+    for shard_index, (rows, _) in enumerate(parts):
+        rows["shard"] = shard_index
+    if not sum(len(rows) for rows, _ in parts):
+        raise DataError(f"the {split_name} split has no image that can be used",
+                        "prepare it with --max_bad_records=0, which lists what is wrong with each")
+    return index.IndexedSplit([note["shard"] for _, note in parts], np.concatenate([rows for rows, _ in parts]), {})
 
 
-def _summary(out, classes, splits, bad):
+def _summary(out: Path, classes: Sequence[str], splits: Mapping[str, index.IndexedSplit], bad: BadExamples) -> str:
+    """The human-readable summary of the index."""
     lines = []
     for split_name, split in splits.items():
         counts = np.bincount(split.rows["label"], minlength=len(classes))

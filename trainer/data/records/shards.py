@@ -7,9 +7,13 @@ An image goes in as it is if TensorFlow can read it right: an upright JPEG in RG
 Anything else is decoded, turned upright and encoded again: as PNG where nothing was lost so far, else as JPEG.
 """
 
+from __future__ import annotations
+
 import io
 import os
 import zlib
+from collections.abc import Iterable
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -27,7 +31,14 @@ _QUALITY = 95
 
 
 class Source(NamedTuple):
-    """An image to be written. path: Of the file. name: As people know it. label: From 0. text: Its class."""
+    """An image to be written.
+
+    Args:
+        path: The image file.
+        name: The file's name, as a user reads it.
+        label: From 0.
+        text: The class's name.
+    """
 
     path: str
     name: str
@@ -35,16 +46,16 @@ class Source(NamedTuple):
     text: str
 
 
-def write_shard(path, sources, resize_shorter=0):
+def write_shard(path: Path, sources: Iterable[Source], resize_shorter: int = 0) -> tuple[np.ndarray, dict[str, str]]:
     """Writes a shard, durably.
 
     Args:
-        path: Where; it is there when all of it is.
-        sources: The `Source`s.
+        path: The shard's path; it exists once the shard is complete.
+        sources: The images of the shard.
         resize_shorter: Shrink images so that their shorter side has this many pixels; 0: don't.
 
     Returns:
-        (rows of `index.ROW` with shard 0; name to what is wrong with those that were left out).
+        (rows of `index.ROW` with shard 0; names of images that were left out to what is wrong with them).
     """
     rows, left_out = [], {}
     staged = path.with_name(f".{path.name}.part")
@@ -55,12 +66,12 @@ def write_shard(path, sources, resize_shorter=0):
             if problem:
                 left_out[source.name] = problem
                 continue
-            encoded, look = _encode(data, resize_shorter)
-            record = _example(encoded, look, source)
+            encoded, header = _encode(data, resize_shorter)
+            record = _example(encoded, header, source)
             writer.write(record)
             offset = begin + _HEADER + record.index(encoded)
-            rows.append((0, offset, len(encoded), zlib.crc32(encoded), source.label, look.width, look.height,
-                         look.kind, look.orientation))
+            rows.append((0, offset, len(encoded), zlib.crc32(encoded), source.label, header.width, header.height,
+                         header.kind, header.orientation))
             begin += _HEADER + len(record) + _FOOTER
     durable.flush(staged)
     os.replace(staged, path)
@@ -68,7 +79,7 @@ def write_shard(path, sources, resize_shorter=0):
     return np.array(rows, index.ROW), left_out
 
 
-def _content(path):
+def _content(path: str) -> tuple[bytes, str | None]:
     """(a file's bytes, what is wrong with them or None)."""
     try:
         with open(path, "rb") as file:
@@ -78,42 +89,44 @@ def _content(path):
     return data, pillow_reader.validate(data)
 
 
-def _encode(data, resize_shorter):
-    """(bytes that TensorFlow reads right, their `images.ImageHeader`)."""
-    look = pillow_reader.look(io.BytesIO(data))
-    shrinks = 0 < resize_shorter < min(look.width, look.height)
-    if look.kind != pillow_reader.OTHER and look.orientation == 1 and not shrinks:
-        return data, look
+def _encode(data: bytes, resize_shorter: int) -> tuple[bytes, pillow_reader.ImageHeader]:
+    """(bytes that TensorFlow reads right, their header)."""
+    header = pillow_reader.read_header(io.BytesIO(data))
+    shrinks = 0 < resize_shorter < min(header.width, header.height)
+    if header.kind != pillow_reader.OTHER and header.orientation == 1 and not shrinks:
+        return data, header
     image, lossless = Image.fromarray(pillow_reader.decode(data)), _is_lossless(data)
     if shrinks:
         scale = resize_shorter / min(image.size)
-        image = image.resize([max(1, round(side * scale)) for side in image.size], Image.Resampling.LANCZOS)
+        width, height = (max(1, round(side * scale)) for side in image.size)
+        image = image.resize((width, height), Image.Resampling.LANCZOS)
     written = io.BytesIO()
     if lossless and not shrinks:
         image.save(written, "PNG")
     else:
         image.save(written, "JPEG", quality=_QUALITY, subsampling=0)
-    return written.getvalue(), pillow_reader.look(written)
+    return written.getvalue(), pillow_reader.read_header(written)
 
 
-def _is_lossless(data):
+def _is_lossless(data: bytes) -> bool:
     with Image.open(io.BytesIO(data)) as image:
         return image.format in ("PNG", "BMP", "GIF")
 
 
-def _example(encoded, look, source):
+def _example(encoded: bytes, header: pillow_reader.ImageHeader, source: Source) -> bytes:
     """A serialized `tf.train.Example`; its fields in one order, so that the same image gives the same bytes."""
-    def words(text):
-        return tf.train.Feature(bytes_list=tf.train.BytesList(value=[text]))
+    def of_bytes(value: bytes) -> tf.train.Feature:
+        return tf.train.Feature(bytes_list=tf.train.BytesList(value=[value]))
 
-    def number(value):
+    def of_int(value: int) -> tf.train.Feature:
         return tf.train.Feature(int64_list=tf.train.Int64List(value=[value]))
 
     text = source.text.encode()
     features = {
-        "image/encoded": words(encoded), "image/format": words(b"JPEG" if look.kind == pillow_reader.JPEG else b"PNG"),
-        "image/height": number(look.height), "image/width": number(look.width), "image/channels": number(3),
-        "image/colorspace": words(b"RGB"), "image/class/label": number(source.label + FIRST_LABEL),
-        "image/class/text": words(text), "image/class/synset": words(text),
-        "image/filename": words(source.name.encode())}
+        "image/encoded": of_bytes(encoded),
+        "image/format": of_bytes(b"JPEG" if header.kind == pillow_reader.JPEG else b"PNG"),
+        "image/height": of_int(header.height), "image/width": of_int(header.width), "image/channels": of_int(3),
+        "image/colorspace": of_bytes(b"RGB"), "image/class/label": of_int(source.label + FIRST_LABEL),
+        "image/class/text": of_bytes(text), "image/class/synset": of_bytes(text),
+        "image/filename": of_bytes(source.name.encode())}
     return tf.train.Example(features=tf.train.Features(feature=features)).SerializeToString(deterministic=True)

@@ -1,35 +1,36 @@
 """A data set that a function of the user's makes: `--dataset=package.module:function`."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from trainer.data.dataset import Dataset, in_memory
 from trainer.errors import UsageError
 from trainer.process.user_code import function_of
 
+if TYPE_CHECKING:
+    from trainer.config import Config
 
-def load(config):
+
+def load(config: Config) -> Dataset:
     """Calls the function with the run's `Config`.
 
-    It returns (class names, (images, labels) to train on, (images, labels) to test on): images uint8 [n, height,
-    width, channels], labels whole numbers [n] from 0; or a `source.Dataset` for what doesn't fit into memory.
-
-    Args:
-        config: The run's `Config`.
-
-    Returns:
-        The `Dataset`.
+    The function returns (class names, (images, labels) to train on, (images, labels) to test on): images uint8 [n,
+    height, width, channels], labels whole numbers [n] from 0; or a `Dataset` for images that don't fit into memory.
 
     Raises:
         UsageError: if the function cannot be imported, or returns something else.
     """
-    made = function_of("dataset", config.dataset)(config)
-    if isinstance(made, Dataset):
-        return made
+    returned = function_of("dataset", config.dataset)(config)
+    if isinstance(returned, Dataset):
+        return returned
     try:
-        classes, *by_split = made
+        classes, *by_split = returned
         train, test = ((np.asarray(images), np.asarray(labels)) for images, labels in by_split)
     except (TypeError, ValueError) as error:
-        raise _wrong(config, f"it returned {type(made).__name__} ({error})") from None
+        raise _wrong(config, f"it returned {type(returned).__name__} ({error})") from None
     for images, labels in (train, test):
         if images.dtype != np.uint8 or images.ndim != 4 or not len(images) or images.shape[1:] != train[0].shape[1:]:
             raise _wrong(config, f"its images are {images.dtype} {list(images.shape)}")
@@ -41,7 +42,7 @@ def load(config):
     return in_memory(config.dataset, tuple(map(str, classes)), train, test)
 
 
-def _wrong(config, what):
+def _wrong(config: Config, what: str) -> UsageError:
     return UsageError(f"--dataset={config.dataset} must return (class names, (images, labels), (images, labels)), "
                       f"images uint8 [n, height, width, channels] and labels from 0; {what}",
                       "see docs/data.md for an example")

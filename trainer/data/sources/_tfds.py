@@ -1,33 +1,36 @@
 """Data sets of TensorFlow Datasets: `--dataset=tfds:NAME`, with the extra `tfds` installed.
 
-That library fetches and writes them; what it wrote are TFRecord shards, which are read as all others are: by an
-index, lane by lane.
+That library fetches and writes them as TFRecord shards, which are read as all others are: by an index, lane by lane.
 """
 
+from __future__ import annotations
+
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from trainer.data.records import external_shards, index
 from trainer.data.sources.records import open_index
 from trainer.errors import DataError, UsageError
 
+if TYPE_CHECKING:
+    from trainer.config import Config
+    from trainer.data.dataset import Dataset
+
 _INDEX = "lockstep"
 
 
-def load(config):
-    """Has a data set prepared, unless it is there already, and opens it.
+def load(config: Config) -> Dataset:
+    """Has a data set prepared, unless that was done before, and opens it.
 
     Args:
-        config: The run's `Config`; `--data_dir` is TensorFlow Datasets' own (default: its usual one).
-
-    Returns:
-        The `Dataset`.
+        config: The settings; `--data_dir` is TensorFlow Datasets' folder (default: the library's own default).
 
     Raises:
         UsageError: if the library isn't installed, or knows no such data set.
         DataError: if it can't be fetched, or holds no labelled images.
     """
     try:
-        import tensorflow_datasets as library
+        import tensorflow_datasets as library  # pyright: ignore[reportMissingImports]  an extra
     except ImportError:
         raise UsageError("--dataset=tfds:NAME needs TensorFlow Datasets, which is not installed",
                          "pip install 'lockstep-trainer[tfds]'") from None
@@ -41,7 +44,7 @@ def load(config):
         builder.download_and_prepare()
     except Exception as error:  # network, disk, parsing: each has its own
         raise DataError(f"TensorFlow Datasets could not prepare {name}: {str(error).splitlines()[0][:200]}",
-                        "prepare it yourself where there is a network, and name its folder with --data_dir") from None
+                        "prepare it yourself where there is a network, and set --data_dir to its folder") from None
     folder = Path(builder.data_path)
     if not (folder / _INDEX / index.NAME).exists():
         external_shards.make_index(folder, folder / _INDEX)

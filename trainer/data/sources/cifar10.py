@@ -5,15 +5,22 @@ files are rows of a label byte and an image; the Python files are pickles of Num
 pickled_arrays.py reads without running anything.
 """
 
+from __future__ import annotations
+
 import os
 import socket
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from trainer.data import pickled_arrays
-from trainer.data.dataset import digest, in_memory
+from trainer.data.dataset import Dataset, digest, in_memory
 from trainer.errors import DataError
+
+if TYPE_CHECKING:
+    from trainer.config import Config
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 TRAIN = tuple(f"data_batch_{number}" for number in range(1, 6))
@@ -24,43 +31,39 @@ _KERAS_FOLDER = "cifar-10-batches-py-target"
 _ORIGIN = "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz"
 _SHA256 = "6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce"
 
+_Arrays = tuple[np.ndarray, np.ndarray]  # images uint8 [n, 3072], labels of whole numbers [n]
 
-def load(config):
+
+def load(config: Config) -> Dataset:
     """Reads CIFAR-10 from `--data_dir`, or else through Keras's downloader.
 
-    Args:
-        config: The run's `Config`.
-
-    Returns:
-        A `Dataset`.
-
     Raises:
-        DataError: naming the file that is missing or damaged, or what to put where.
+        DataError: naming the file that is missing or damaged, or the files to put into which folder.
     """
     root = Path(config.data_dir).expanduser() if config.data_dir else _keras_cache()
-    found = _find(root) or _find(_download(root))
-    if not found:
+    layout = _find(root) or _find(_download(root))
+    if not layout:
         raise DataError(f"the archive that was downloaded holds no CIFAR-10 under {root}",
-                        "unpack cifar-10-python.tar.gz yourself and name its folder with --data_dir")
-    folder, ending, read = found
-    splits, hashes = [], {}
+                        "unpack cifar-10-python.tar.gz yourself and set --data_dir to its folder")
+    folder, ending, read = layout
+    splits, hashes = {}, {}
     for names in (TRAIN, TEST):
         paths = [folder / f"{name}{ending}" for name in names]
         parts = [read(path) for path in paths]
         _same_sizes(paths, [len(labels) for _, labels in parts])
         hashes |= {name: digest(*part) for name, part in zip(names, parts, strict=True)}
         images, labels = (np.concatenate([part[i] for part in parts]) for i in (0, 1))
-        splits.append((images.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1), labels))
-    return in_memory("cifar10", CLASSES, *splits, hashes)
+        splits[names] = images.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1), labels
+    return in_memory("cifar10", CLASSES, splits[TRAIN], splits[TEST], hashes)
 
 
-def _keras_cache():
+def _keras_cache() -> Path:
     home = Path(os.environ.get("KERAS_HOME", Path.home() / ".keras"))
     return home / "datasets"
 
 
-def _find(root):
-    """(folder, how its files end, how to read one), or None if no layout that is known lies under `root`."""
+def _find(root: Path) -> tuple[Path, str, Callable[[Path], _Arrays]] | None:
+    """(folder, ending of its files, function that reads one), or None if no known layout lies under `root`."""
     layouts = [(inner, ".bin", _read_binary) for inner in ("cifar-10-batches-bin", "")]
     layouts += [(inner, "", _read_python)
                 for inner in ("cifar-10-batches-py", f"{_KERAS_FOLDER}/cifar-10-batches-py", "")]
@@ -71,7 +74,7 @@ def _find(root):
     return None
 
 
-def _bytes_of(path):
+def _bytes_of(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
@@ -79,11 +82,11 @@ def _bytes_of(path):
                         "put the file there, or unpack CIFAR-10 again") from None
 
 
-def _damaged(path, what):
+def _damaged(path: Path, what: str) -> DataError:
     return DataError(f"{path} is damaged: {what}", "unpack CIFAR-10 again, or use another --data_dir")
 
 
-def _read_binary(path):
+def _read_binary(path: Path) -> _Arrays:
     """(images uint8 [n, 3072], labels uint8 [n]) of a binary file."""
     data, row = _bytes_of(path), 1 + _IMAGE
     if not data or len(data) % row:
@@ -93,7 +96,7 @@ def _read_binary(path):
     return rows[:, 1:], _checked_labels(path, rows[:, 0])
 
 
-def _read_python(path):
+def _read_python(path: Path) -> _Arrays:
     """(images uint8 [n, 3072], labels [n]) of a Python file."""
     try:
         batch = pickled_arrays.read(path)
@@ -117,8 +120,8 @@ def _read_python(path):
     return images, _checked_labels(path, labels)
 
 
-def _same_sizes(paths, sizes):
-    """A file that was cut off between two records can't be told by itself, but by the others."""
+def _same_sizes(paths: Sequence[Path], sizes: Sequence[int]) -> None:
+    """Makes sure that all files have the same number of records: only so a file that ends between two is found."""
     whole = max(sizes)
     for path, size in zip(paths, sizes, strict=True):
         if size < whole:
@@ -127,15 +130,20 @@ def _same_sizes(paths, sizes):
                                  "missing")
 
 
-def _checked_labels(path, labels):
+def _checked_labels(path: Path, labels: np.ndarray) -> np.ndarray:
+    """The labels, if all are those of classes.
+
+    Raises:
+        DataError: if one is not.
+    """
     wrong = np.flatnonzero((labels < 0) | (labels >= len(CLASSES)))
     if len(wrong):
         raise _damaged(path, f"the label of record {wrong[0]} is {labels[wrong[0]]}, not 0 to {len(CLASSES) - 1}")
     return labels
 
 
-def _download(root):
-    """Fetches the published archive into Keras's cache; returns the folder to look in."""
+def _download(root: Path) -> Path:
+    """Fetches the published archive into Keras's cache; returns the folder that holds its files."""
     import keras
 
     print("CIFAR-10 is not on this machine; asking Keras to download it (170 MB)", flush=True)
@@ -148,7 +156,7 @@ def _download(root):
         raise DataError(
             f"no CIFAR-10 under {root} (neither cifar-10-batches-bin/ nor cifar-10-batches-py/), and the download "
             f"failed: {reason[:200]}",
-            "unpack cifar-10-binary.tar.gz or cifar-10-python.tar.gz there, or name its folder with "
-            "--data_dir=FOLDER; or train without any download: --dataset=shapes") from None
+            "unpack cifar-10-binary.tar.gz or cifar-10-python.tar.gz there, or set "
+            "--data_dir to its folder; or train without any download: --dataset=shapes") from None
     finally:
         socket.setdefaulttimeout(timeout)

@@ -1,15 +1,19 @@
 """Images in TFRecord shards with an index (index.py), read lane by lane (lanes.py).
 
-The shards are made by `python -m trainer prepare`, from class folders; or they are anybody's with the keys of
+The shards are made by `python -m trainer prepare`, from class folders; or another program made them with the keys of
 TensorFlow's ImageNet records or TensorFlow Datasets' shards, and `prepare` makes the index alone.
 """
+
+from __future__ import annotations
 
 import contextlib
 import functools
 import os
 import threading
 import zlib
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -22,71 +26,77 @@ from trainer.data.records import index
 from trainer.errors import DataError
 from trainer.process.tf_import import tf
 
+if TYPE_CHECKING:
+    from trainer.config import Config
+
 _LARGE = 2**18  # bytes of a record
 _OPEN = 256  # shards that are open at once, at most
 
+_Request = tuple[str, int, int, int]  # a read: path, offset, length, CRC
+
 
 class RecordSplit(EncodedSplit):
-    """See the module.
+    """A split whose images lie in TFRecord shards.
 
     Args:
-        folder: The index's.
-        indexed: An `index.IndexedSplit`.
+        folder: The folder of the index.
+        indexed: The split's part of the index.
         lanes: How many lanes are wanted.
-        size, augment, bad: As of `EncodedSplit`.
+        size, augment, bad: As in `EncodedSplit`.
     """
 
-    def __init__(self, folder, indexed, lanes, size, augment, bad):
+    def __init__(self, folder: Path, indexed: index.IndexedSplit, lanes: int, size: int, augment: Sequence[str],
+                 bad: BadExamples) -> None:
         rows = indexed.rows
         self._paths = [os.path.join(folder, shard["file"]) for shard in indexed.shards]
         self._rows, self._lanes, self._files = rows, lanes, _OpenFiles(_OPEN)
         self._first = np.searchsorted(rows["shard"], np.arange(len(self._paths)))
         # Several steps are under way at once: small records are fetched by the step, which is faster, large ones
         # only when their turn to be decoded comes.
-        self._one_by_one = rows["length"].mean() > _LARGE
-        looks = HeaderTable(rows["kind"], rows["width"].astype(np.int32), rows["height"].astype(np.int32),
-                      rows["orientation"], indexed.problems)
-        super().__init__(rows["label"], looks, size, augment, bad)
+        self._one_by_one = bool(rows["length"].mean() > _LARGE)
+        headers = HeaderTable(rows["kind"], rows["width"].astype(np.int32), rows["height"].astype(np.int32),
+                              rows["orientation"], indexed.problems)
+        super().__init__(rows["label"], headers, size, augment, bad)
 
-    def order(self, seed, batch_size):
-        """See `Split.order`: lane by lane."""
+    def order(self, seed: int, batch_size: int) -> Lanes:
+        """The order in which training sees the examples: lane by lane."""
         return Lanes(seed, self.size, batch_size, lanes_of(self._lanes, batch_size))
 
-    def fetch(self, ids):
-        """See `EncodedSplit.fetch`: the encoded images, nothing for those that can't be read; or numbers."""
-        places, fetched = self._places(ids), np.empty(len(ids), object)
-        self._files.expect(places)
+    def fetch(self, ids: np.ndarray) -> np.ndarray:
+        """The encoded images of examples, b"" for those that can't be read; where records are large, the ids."""
+        requests, fetched = self._requests(ids), np.empty(len(ids), object)
+        self._files.expect(requests)
         fetched[:] = ([b"%d" % example for example in ids.tolist()] if self._one_by_one else
-                      [self._read_or_nothing(*place) for place in places])
+                      [self._read_or_nothing(request) for request in requests])
         return fetched
 
-    def encoded(self, fetched):
-        """See `EncodedSplit.encoded`."""
+    def encoded(self, fetched: tf.Tensor) -> tf.Tensor:
+        """The encoded image that `fetch` gave, or whose id it gave."""
         if not self._one_by_one:
             return fetched
         return tf.ensure_shape(tf.numpy_function(self._fetch_one, [fetched], tf.string, stateful=False), [])
 
-    def load(self, example):
-        """See `EncodedSplit.load`."""
-        return self._read(*self._places([example])[0])
+    def load(self, example: int) -> bytes:
+        """The encoded image, as `EncodedSplit.load` describes it."""
+        return self._read(self._requests([example])[0])
 
-    def _fetch_one(self, number):
-        # One that was refused already has no number.
-        return self._read_or_nothing(*self._places([int(number)])[0]) if number else b""
+    def _fetch_one(self, example: bytes) -> bytes:
+        # b"" stands for an image that is known to be unusable.
+        return self._read_or_nothing(self._requests([int(example)])[0]) if example else b""
 
-    def _read_or_nothing(self, *place):
+    def _read_or_nothing(self, request: _Request) -> bytes:
         try:
-            return self._read(*place)
+            return self._read(request)
         except (OSError, ValueError):
-            return b""  # can't be decoded, so somebody will ask `load` why
+            return b""  # can't be decoded, so `problem_of` will ask `load` why
 
-    def _places(self, ids):
-        """(path, offset, length, CRC) of examples."""
+    def _requests(self, ids: np.ndarray | list[int]) -> list[_Request]:
         rows = self._rows[ids]
         columns = (rows[name].tolist() for name in ("offset", "length", "crc"))
         return list(zip([self._paths[shard] for shard in rows["shard"].tolist()], *columns, strict=True))
 
-    def _read(self, path, offset, length, crc):
+    def _read(self, request: _Request) -> bytes:
+        path, offset, length, crc = request
         data = self._files.read(path, offset, length)
         if len(data) != length:
             raise ValueError("its record is cut off")
@@ -94,63 +104,71 @@ class RecordSplit(EncodedSplit):
             raise ValueError("its record is not what was written: its CRC differs")
         return data
 
-    def name_of(self, example):
-        """See `Split.name_of`."""
+    def name_of(self, example: int) -> str:
+        """The path of an example's shard, and the record's number."""
         shard = int(self._rows["shard"][example])
         return f"{shown(self._paths[shard])}, record {example - self._first[shard]:,}"
 
 
 class _OpenFiles:
-    """Reads from many files, keeping those open that were used last."""
+    """Reads from many files, of which it keeps the last used open.
 
-    def __init__(self, most):
+    Args:
+        most: How many to keep open.
+    """
+
+    def __init__(self, most: int) -> None:
         self._lock = threading.Lock()
         self._open = functools.lru_cache(maxsize=most)(_File)
 
-    def read(self, path, offset, length):
-        """A stretch of a file."""
-        file = self._file(path)  # held, so that nobody closes it meanwhile
+    def read(self, path: str, offset: int, length: int) -> bytes:
+        """A stretch of a file, in bytes."""
+        file = self._file(path)  # held, so that no other thread closes it meanwhile
         return os.pread(file.descriptor, length, offset)
 
-    def expect(self, places):
-        """Tells the system what comes next, so that it can fetch all of it at once: (path, offset, length, …) each."""
-        with contextlib.suppress(OSError, AttributeError):  # whoever reads it will say; not every system takes advice
-            for path, offset, length, *_ in places:
+    def expect(self, requests: Iterable[_Request]) -> None:
+        """Tells the system which reads come next, so that it can fetch all of them at once."""
+        with contextlib.suppress(OSError, AttributeError):  # reads report errors; not every system takes advice
+            for path, offset, length, _ in requests:
                 file = self._file(path)
                 os.posix_fadvise(file.descriptor, offset, length, os.POSIX_FADV_WILLNEED)
 
-    def _file(self, path):
+    def _file(self, path: str) -> _File:
         with self._lock:
             return self._open(path)
 
 
 class _File:
-    def __init__(self, path):
+    """An open file, closed once no thread holds it."""
+
+    def __init__(self, path: str) -> None:
         self.descriptor = os.open(path, os.O_RDONLY)
 
-    def __del__(self):
+    def __del__(self) -> None:
         if hasattr(self, "descriptor"):
             os.close(self.descriptor)
 
 
-def load(config):
+def load(config: Config) -> Dataset:
     """Opens the records of `--data_dir`.
 
-    Args:
-        config: The run's `Config`.
-
-    Returns:
-        A `Dataset`.
-
     Raises:
-        DataError: if a shard is missing or not what it was, or more images can't be used than
-            `--max_bad_records`.
+        DataError: if a shard is missing or not what it was, or more images can't be used than `--max_bad_records`.
     """
     return open_index(Path(config.data_dir or ".").expanduser(), config, "records")
 
 
-def open_index(folder, config, name):
-    """As `load`, of the records with an index in `folder`."""
+def open_index(folder: Path, config: Config, name: str) -> Dataset:
+    """Opens the records whose index lies in a folder.
+
+    Args:
+        folder: The folder of the index.
+        config: The settings.
+        name: The name of the data set.
+
+    Raises:
+        DataError: if a shard is missing or not what it was, or more images can't be used than `--max_bad_records`.
+    """
     classes, splits = index.read(folder)
     for split_name, split in splits.items():
         if not len(split.rows):
@@ -158,8 +176,8 @@ def open_index(folder, config, name):
     bad = BadExamples(config.max_bad_records)
     rows = np.concatenate([split.rows[["width", "height"]] for split in splits.values()])
     size = config.image_size or common_size(np.unique(rows).tolist())
-    made = {split_name: RecordSplit(folder, split, config.lanes, size, config.augment, bad)
-            for split_name, split in splits.items()}
+    opened = {split_name: RecordSplit(folder, split, config.lanes, size, config.augment, bad)
+              for split_name, split in splits.items()}
     bad.check()
     parts = {shard["file"]: shard["sha256"] for split in splits.values() for shard in split.shards}
-    return Dataset(name, classes, (size, size, 3), made["train"], made["test"], parts, bad)
+    return Dataset(name, classes, (size, size, 3), opened["train"], opened["test"], parts, bad)

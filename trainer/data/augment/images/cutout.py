@@ -16,4 +16,4 @@ def augment(images: tf.Tensor, seeds: tf.Tensor) -> tf.Tensor:
     rows = tf.abs(tf.range(height) - random_ints(seeds, 3, height)[:, None]) * 2 < height // 2
     columns = tf.abs(tf.range(width) - random_ints(seeds, 4, width)[:, None]) * 2 < width // 2
     hole = rows[:, :, None] & columns[:, None, :]
-    return tf.where(hole[:, :, :, None], tf.constant(GREY, tf.uint8), images)
+    return tf.where(hole[..., None], tf.constant(GREY, tf.uint8), images)

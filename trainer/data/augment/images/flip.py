@@ -10,5 +10,6 @@ def augment(images: tf.Tensor, seeds: tf.Tensor) -> tf.Tensor:
     # As rows of pixels, and chosen image by image: without XLA eighteen times as fast as `where` and `[::-1]`.
     rows = tf.reshape(images, [-1, width, channels])
     mirrored = tf.reshape(tf.reverse(rows, [1]), [-1, height, width, channels])
+    both = tf.concat([images, mirrored], 0)
     chosen = tf.range(n) + n * random_ints(seeds, 0, 2)  # pyright: ignore[reportOptionalOperand]  n is known beforehand
-    return tf.gather(tf.concat([images, mirrored], 0), chosen)
+    return tf.gather(both, chosen)

@@ -153,7 +153,8 @@ def histograms(values: tf.Tensor, by_comparison: bool) -> tf.Tensor:
     n, pixels = tf.shape(values)[0], height * width
     flat = tf.reshape(values, [n, pixels, 3])
     if by_comparison:
-        return tf.reduce_sum(tf.cast(tf.equal(flat[:, :, :, None], tf.range(256)), tf.int32), 1)
+        pixel_column = flat[..., None]  # pyright: ignore[reportArgumentType]  the stub knows no ellipsis
+        return tf.reduce_sum(tf.cast(tf.equal(pixel_column, tf.range(256)), tf.int32), 1)
     slots = tf.reshape(tf.transpose(flat, [0, 2, 1]), [n * 3, pixels]) + tf.range(n * 3)[:, None] * 256
     return tf.reshape(tf.math.unsorted_segment_sum(tf.ones_like(slots), slots, n * 3 * 256), [n, 3, 256])
 
@@ -185,7 +186,8 @@ def _equalize(counts: tf.Tensor) -> tf.Tensor:
 def _blend(images: tf.Tensor, chosen: Mapping[str, tf.Tensor], factor: tf.Tensor) -> tf.Tensor:
     """Averages each image with its grey or its blurred form, or moves it away from that; `factor` is float32 [n]."""
     values = tf.cast(images, tf.float32)
-    grey = tf.cast(_luma(tf.cast(images, tf.int32)), tf.float32)[:, :, :, None] + tf.zeros_like(values)
+    grey = tf.cast(_luma(tf.cast(images, tf.int32)), tf.float32)
+    grey = grey[..., None] + tf.zeros_like(values)  # pyright: ignore[reportArgumentType]
     other = tf.where(chosen["color"][:, None, None, None], grey, _blurred(values))
     weight = _pick(chosen, {"color": factor, "sharpness": factor}, 1)[:, None, None, None]
     blended = tf.cast(tf.clip_by_value(other + (values - other) * weight, 0, 255), tf.uint8)
