@@ -1,11 +1,13 @@
 """A sum over two workers of one core each takes 1.0 ms for 4 bytes and 326 to 361 ms for ResNet-50's 102.5 MB.
 
+Measured: the call that sums gradients in training, over workers that are processes on this machine, each on cores of
+its own. Machine: two cores of an AMD EPYC, no GPU. The figure of a run is the median over the calls of the slowest
+worker; n = 3 runs, given as the least to the most of them.
+
     python benchmarks/allreduce.py [--workers=2] [--rounds=200] [--runs=3]
 
-Claim: on two cores of an AMD EPYC, the least to the most of 3 runs; each figure of a run is the median over the calls
-of the slowest worker. The last line printed is the line of benchmarks/RESULTS.md. Workers are processes on this
-machine, each on cores of its own, and use the call that sums gradients in training. The rows of each run give the
-latency and the bytes a second of the cost model in BUILD_NOTES.md.
+The rows of each run give the latency and the bytes a second of the cost model in BUILD_NOTES.md. The last lines are
+those of benchmarks/RESULTS.md.
 """
 
 import argparse
@@ -15,6 +17,7 @@ import os
 import socket
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
@@ -48,7 +51,15 @@ print(json.dumps(medians))
 
 
 def measure(workers, rounds):
-    """Seconds for each of `SIZES`, of the slowest worker."""
+    """Sums vectors of all sizes over workers, once.
+
+    Args:
+        workers: Number of processes.
+        rounds: Number of calls for a size of up to 1 MiB; larger sizes take fewer.
+
+    Returns:
+        For each of `SIZES`, the median seconds of a call on the slowest worker.
+    """
     sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(workers)]
     addresses = [f"127.0.0.1:{held.getsockname()[1]}" for held in sockets]
     for held in sockets:
@@ -70,31 +81,48 @@ def measure(workers, rounds):
 
 
 def size_text(size):
-    """A number of bytes: "4 bytes", "0.49 MB", "102.5 MB"."""
+    """Formats a number of bytes.
+
+    Args:
+        size: Number of bytes.
+
+    Returns:
+        Text such as "4 bytes", "0.49 MB" or "102.5 MB".
+    """
     return f"{size} bytes" if size < 1000 else f"{size / 1e6:.{2 if size < 1e6 else 1}f} MB"
 
 
-def range_text(seconds):
-    """The least to the most of some times, in milliseconds."""
-    digits = 2 if max(seconds) < 2e-3 else 1 if max(seconds) < 1e-2 else 0
+def range_text(size, seconds):
+    """Formats the times of all runs for one size.
+
+    Args:
+        size: Number of bytes.
+        seconds: A time of each run.
+
+    Returns:
+        Text such as "1.07 to 1.13 ms"; "1.0 ms" if the least and the most are written alike.
+    """
+    # 4 bytes show the latency of the call alone, which a tenth of a millisecond describes.
+    digits = 2 if size > 4 and max(seconds) < 2e-3 else 1 if max(seconds) < 1e-2 else 0
     least, most = (f"{1e3 * time:.{digits}f}" for time in (min(seconds), max(seconds)))
     return f"{least} ms" if least == most else f"{least} to {most} ms"
 
 
 def main():
-    """Prints a row for each size in each run, and the line of RESULTS.md."""
+    """Prints a row for each size in each run, and the lines of RESULTS.md."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--rounds", type=int, default=200)
-    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--workers", type=int, default=2, help="number of processes")
+    parser.add_argument("--rounds", type=int, default=200, help="number of calls for a size of up to 1 MiB")
+    parser.add_argument("--runs", type=int, default=3, help="number of times that the workers are started")
     options = parser.parse_args()
     times = {size: [] for size in SIZES}
     for _ in range(options.runs):
         for size, seconds in zip(SIZES, measure(options.workers, options.rounds), strict=True):
             times[size].append(seconds)
             print(f"{size:>12,} bytes {1e3 * seconds:8.3f} ms  {size / seconds / 1e6:8.0f} MB/s", flush=True)
-    figures = ", ".join(f"{size_text(size)} {range_text(times[size])}" for size in REPORTED)
-    print(f"Medians of the call that sums a vector over {options.workers} workers, n = {options.runs}: {figures}.")
+    figures = ", ".join(f"{size_text(size)} {range_text(size, times[size])}" for size in REPORTED)
+    print(textwrap.fill(f"Medians of the call that sums a vector over {options.workers} workers, n = {options.runs}: "
+                        f"{figures}.", 120, break_on_hyphens=False))
 
 
 if __name__ == "__main__":

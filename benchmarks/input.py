@@ -1,18 +1,19 @@
 """Training reads image files at 0.93 times the speed of a bare loop of tf.io.decode_jpeg (0.92 – 0.94, n = 5).
 
+Measured by `speed`: 2,384 images/s from a folder and 2,305 from records, warm, beside 2,551 of the bare loop (medians
+of 5 rounds). By `resume`: 1.01 s (0.92 – 1.12, n = 5) from the index of a million records to the first batch, 0.90 s
+(0.87 – 0.96, n = 5) at 90 % of an epoch. By `memory`: 0.95 GiB resident at most over 20.1 GB of records (n = 1).
+Machine: two cores of an AMD EPYC, idle, no GPU.
+
     python benchmarks/input.py speed  [--images=2000] [--rounds=5]       images/s beside the bare loop
-    python benchmarks/input.py resume [--records=1000000] [--rounds=5]   the first step, fresh and at 90 % of an epoch
+    python benchmarks/input.py resume [--records=1000000] [--rounds=5]   the first batch, fresh and at 90 % of an epoch
     python benchmarks/input.py memory [--gigabytes=20]                   the most memory of a run over large records
 
-Claim: on two cores of an AMD EPYC, idle; `speed`: 2,384 images/s from a folder and 2,305 from records, warm, beside
-2,551 of the bare loop (medians of 5 rounds); `resume`: 1.01 s (0.92 – 1.12, n = 5) from the index of a million records
-to the first batch, 0.90 s (0.87 – 0.96) at 90 % of an epoch; `memory`: 0.95 GiB resident over 20.1 GB of records
-(n = 1). Each part ends with its table or its line of benchmarks/RESULTS.md.
-
-Everything is made in a temporary folder (TMPDIR says where) and removed. The part `speed` reads the same files in
-every round: first the bare loop (read, decode), then folder and records as training reads them (read, decode,
-random crop, resize to 224, flip, batch of 128), all with as many threads as there are cores. Cold means that the
-files were dropped from the page cache before; that needs no rights, but the disk has a cache of its own.
+The last lines of each part are those of benchmarks/RESULTS.md. Each part makes its files in a temporary folder (TMPDIR
+says where) and removes them. The part `speed` reads the same files in every round: first the bare loop (read, decode),
+then folder and records as training reads them (read, decode, random crop, resize to 224, flip, batch of 128), all with
+as many threads as there are cores. Cold means that the files were dropped from the page cache before; that needs no
+rights, but the disk has a cache of its own.
 """
 
 import argparse
@@ -22,6 +23,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import textwrap
 import time
 from pathlib import Path
 
@@ -44,8 +46,29 @@ _BATCH = 128
 _SHARDS = 64  # of the records that `resume` reads
 
 
+def wrapped(line):
+    """Wraps a line as RESULTS.md does.
+
+    Args:
+        line: The line.
+
+    Returns:
+        The same words in lines of at most 120 characters.
+    """
+    return textwrap.fill(line, 120, break_on_hyphens=False)
+
+
 def photo(index, width, height, noise=9):
-    """An image with shapes, gradients and grain; about as many bytes a pixel as a photograph."""
+    """Draws an image with shapes, gradients and grain, of about as many bytes a pixel as a photograph.
+
+    Args:
+        index: Which image; its seed.
+        width, height: Its size in pixels.
+        noise: Standard deviation of the grain, of 255.
+
+    Returns:
+        uint8 [height, width, 3].
+    """
     rng = np.random.default_rng(index)
     image = Image.fromarray(figures(10, index % 50)[0][index % 10]).resize((width, height), Image.Resampling.BICUBIC)
     grain = rng.normal(0, noise, (height, width, 1)).astype(np.int16)
@@ -53,7 +76,11 @@ def photo(index, width, height, noise=9):
 
 
 def drop(paths):
-    """Takes files out of the page cache."""
+    """Takes files out of the page cache.
+
+    Args:
+        paths: The files.
+    """
     for path in paths:
         descriptor = os.open(path, os.O_RDONLY)
         os.fsync(descriptor)
@@ -62,7 +89,14 @@ def drop(paths):
 
 
 def with_threads(data):
-    """A data set with a pool of its own, as training's pipelines have."""
+    """Gives a data set a thread pool of its own, as training's pipelines have.
+
+    Args:
+        data: A `tf.data.Dataset`.
+
+    Returns:
+        The same data set with as many threads as there are cores, and a prefetch of 4.
+    """
     options = tf.data.Options()
     options.threading.private_threadpool_size = cores()
     options.autotune.enabled = False
@@ -70,12 +104,26 @@ def with_threads(data):
 
 
 def decode(path):
-    """One step of the bare loop."""
+    """Reads and decodes a file: one step of the bare loop.
+
+    Args:
+        path: A string tensor.
+
+    Returns:
+        uint8 [height, width, 3].
+    """
     return tf.io.decode_jpeg(tf.io.read_file(path), 3)
 
 
 def bare_speed(paths):
-    """Images a second of the bare loop."""
+    """Runs the bare loop once.
+
+    Args:
+        paths: JPEG files.
+
+    Returns:
+        Images a second.
+    """
     data = tf.data.Dataset.from_tensor_slices(list(map(str, paths))).map(
         decode, num_parallel_calls=cores(), deterministic=True)
     began = time.perf_counter()
@@ -84,7 +132,14 @@ def bare_speed(paths):
 
 
 def training_speed(split):
-    """Images a second as training reads them, over one epoch's whole batches."""
+    """Reads one epoch's whole batches as training reads them.
+
+    Args:
+        split: The training split of a `Dataset`.
+
+    Returns:
+        Images a second.
+    """
     steps = split.size // _BATCH
     ids, seeds = order.batches(split.order(0, _BATCH), _BATCH, 1, 0, 0, steps)
     data = split.read(tf.data.Dataset.from_tensor_slices((ids, seeds)), cores())
@@ -94,7 +149,12 @@ def training_speed(split):
 
 
 def speed(options, root):
-    """Prints medians, the ratios to the bare loop of the same round, and the table of RESULTS.md."""
+    """Prints medians, the ratios to the bare loop of the same round, and the table of RESULTS.md.
+
+    Args:
+        options: The flags; `images` and `rounds` count.
+        root: An empty folder.
+    """
     for index in range(options.images):
         path = root / "d" / ("test" if index < 20 else "train") / f"class {index % 10}" / f"{index}.jpg"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -129,7 +189,15 @@ def speed(options, root):
 
 
 def write_records(folder, name, shards, records, contents):
-    """Writes records as another program would: `contents` over and over, labels 0 to 9."""
+    """Writes records as another program would: `contents` over and over, labels 0 to 9.
+
+    Args:
+        folder: Where to; made if missing.
+        name: The split, with which the files' names begin.
+        shards: Number of files.
+        records: Number of records in all of them.
+        contents: Encoded images, as bytes.
+    """
     folder.mkdir(exist_ok=True)
     examples = [tf.train.Example(features=tf.train.Features(feature={
         "image": tf.train.Feature(bytes_list=tf.train.BytesList(value=[data])),
@@ -163,7 +231,12 @@ os._exit(sys.stdout.flush() or 0)
 
 
 def resume(options, root):
-    """Prints seconds from the index to the first batch: the line of RESULTS.md."""
+    """Prints the seconds from the index to the first batch: the lines of RESULTS.md.
+
+    Args:
+        options: The flags; `records` and `rounds` count.
+        root: An empty folder.
+    """
     contents = [encode(image) for image in figures(100)[0]]
     write_records(root / "r", "train", _SHARDS, options.records, contents)
     write_records(root / "r", "test", 1, 100, contents)
@@ -175,12 +248,17 @@ def resume(options, root):
             capture_output=True).stdout) for _ in range(options.rounds)]
         measured.append(f"{statistics.median(seconds):.2f} s ({min(seconds):.2f} – {max(seconds):.2f}) at "
                         + (f"{100 * share:.0f} % of it" if share else "the beginning of an epoch"))
-    print(f"{options.records:,} records in {_SHARDS} shards, from the index to the first batch, each in a process of "
-          f"its own, n = {options.rounds}: {', '.join(measured)}.")
+    print(wrapped(f"{options.records:,} records in {_SHARDS} shards, from the index to the first batch, each in a "
+                  f"process of its own, n = {options.rounds}: {', '.join(measured)}."))
 
 
 def memory(options, root):
-    """Prints the most resident memory of a training run over records of about a megabyte: the line of RESULTS.md."""
+    """Prints the most resident memory of a training run over records of about a megabyte: the lines of RESULTS.md.
+
+    Args:
+        options: The flags; `gigabytes` counts.
+        root: An empty folder.
+    """
     contents = [encode(photo(index, 1600, 1200, 14), "JPEG", quality=93) for index in range(20)]
     count = int(options.gigabytes * 1e9 / np.mean([len(data) for data in contents]))
     write_records(root / "r", "train", 128, count, contents)
@@ -193,19 +271,21 @@ def memory(options, root):
                    cwd=HERE.parent)
     seconds = time.perf_counter() - began
     most = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
-    print(f"The memory of a training run over {size / 1e9:.1f} GB in {count:,} records of {size / count / 1e6:.2f} MB "
-          f"(1600 × 1200 JPEGs to 64 × 64, batch {_BATCH}, one epoch in {seconds:.0f} s): **{most / 2**20:.2f} GiB** "
-          "resident at most, n = 1.")
+    print(wrapped(
+        f"The memory of a training run over {size / 1e9:.1f} GB in {count:,} records of {size / count / 1e6:.2f} MB "
+        f"(1600 × 1200 JPEGs to 64 × 64, batch {_BATCH}, one epoch in {seconds:.0f} s): **{most / 2**20:.2f} GiB** "
+        "resident at most, n = 1."))
 
 
 def main():
     """Runs the part that the command line names."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("part", choices=("speed", "resume", "memory"))
-    parser.add_argument("--images", type=int, default=2000)
-    parser.add_argument("--records", type=int, default=1_000_000)
-    parser.add_argument("--gigabytes", type=float, default=20)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("part", choices=("speed", "resume", "memory"), help="what to measure")
+    parser.add_argument("--images", type=int, default=2000,
+                        help="of speed: number of JPEG files; 20 are the test split")
+    parser.add_argument("--records", type=int, default=1_000_000, help="of resume: number of training records")
+    parser.add_argument("--gigabytes", type=float, default=20, help="of memory: size of all records")
+    parser.add_argument("--rounds", type=int, default=5, help="of speed and resume: number of rounds")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         {"speed": speed, "resume": resume, "memory": memory}[options.part](options, Path(scratch))

@@ -1,4 +1,7 @@
-"""Models for benchmarks: `tiny` for speed.py, `resnet50` and `wide`, of 25 million parameters, for saving.py."""
+"""Models that the benchmarks train: `tiny` in speed.py; `resnet50` and `wide`, of 25 million parameters, in saving.py.
+
+This module measures nothing. The trainer finds a model by --model=benchmarks.models:NAME.
+"""
 
 import keras
 from keras import layers
@@ -8,7 +11,7 @@ def tiny(classes, image_shape):
     """An 8×8 average pool and a dense layer: its time per step is what the program around it costs.
 
     Args:
-        classes: How many logits.
+        classes: Number of logits.
         image_shape: (height, width, channels).
 
     Returns:
@@ -22,7 +25,12 @@ def tiny(classes, image_shape):
 def resnet50(classes, image_shape):
     """ResNet-50 with its dense layer of 1,000 (He et al. 2015): 300 MB of state with Adam's two moments.
 
-    Args, Returns: as `tiny`'s.
+    Args:
+        classes: Number of logits.
+        image_shape: (height, width, channels).
+
+    Returns:
+        A `keras.Model` from pixels of 0 to 255 to logits.
     """
     pixels = keras.Input(image_shape)
     trunk = keras.applications.ResNet50(weights=None, include_top=False, pooling="avg", input_shape=image_shape)
@@ -33,7 +41,12 @@ def resnet50(classes, image_shape):
 def wide(classes, image_shape):
     """Three dense layers with as much state as `resnet50`: the hardest case for saving, with hardly any arithmetic.
 
-    Args, Returns: as `tiny`'s.
+    Args:
+        classes: Number of logits.
+        image_shape: (height, width, channels).
+
+    Returns:
+        A `keras.Model` from pixels of 0 to 255 to logits.
     """
     pixels = keras.Input(image_shape)
     x = layers.Flatten()(layers.Rescaling(1 / 255)(pixels))
