@@ -1,6 +1,7 @@
 """Who may import whom, by folder; read from the source, and once for real."""
 
 import ast
+import graphlib
 import re
 import subprocess
 import sys
@@ -171,3 +172,23 @@ def test_only_one_file_says_what_a_devices_kind_implies():
     for path in (ROOT / "trainer").rglob("*.py"):
         if path != ROOT / "trainer/device_kind.py":
             assert not re.search(r"""["'][^"'\n]*:GPU""", path.read_text()), path
+
+
+def test_no_modules_import_each_other_in_a_circle():
+    """At any depth, also inside functions; graphlib names the circle."""
+    graph = {}
+    for package in ("trainer", "launch"):
+        for path in (ROOT / package).rglob("*.py"):
+            name = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+            names = {other for other in imports(path) if other.split(".")[0] in ("trainer", "launch")}
+            graph[name] = {other for other in names if module_file(other)} - {name}
+    # A package's __init__ imports its modules, and they are imported through it: that is no circle.
+    graph = {name: {other for other in others if module_file(other).name != "__init__.py"}
+             for name, others in graph.items()}
+    assert len(list(graphlib.TopologicalSorter(graph).static_order())) > 100
+
+
+def module_file(name):
+    """The file of a module's name, or None if it is the name of something in a module."""
+    path = ROOT.joinpath(*name.split("."))
+    return next((file for file in (path.with_suffix(".py"), path / "__init__.py") if file.exists()), None)
