@@ -21,12 +21,13 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from launch import gpus
 from launch.workers.child_process import raise_file_limit
 from launch.workers.exit_cause import ExitCause, find_exit_cause
 from launch.workers.worker import Events, Worker
 from trainer.config import Config
 from trainer.distributed.wire import TOKEN
-from trainer.errors import BusyError, Stopped, WorkerError
+from trainer.errors import BusyError, DeviceError, Stopped, WorkerError
 from trainer.process.exit import say, tell
 from trainer.process.signals import StopRequest
 from trainer.storage.folder_lock import FolderLock
@@ -136,6 +137,16 @@ class Supervisor:
             until = time.monotonic() + seconds
             while time.monotonic() < until and not self._stop_request.signal:
                 time.sleep(_TICK_SECONDS)
+            if cause.code == DeviceError.code and (missing := self._missing_gpus()):
+                raise DeviceError(f"a device was lost, and GPU {', '.join(missing)} of this machine is not there again",
+                                  "check the machine (nvidia-smi, dmesg), then run the same command again; it goes on "
+                                  "from the last checkpoint")
+
+    def _missing_gpus(self) -> list[str]:
+        """The GPUs of this machine that a worker was given, and that nvidia-smi doesn't list any more."""
+        given = {name for spec in self._specs if spec.here
+                 for name in spec.environment.get("CUDA_VISIBLE_DEVICES", "").split(",") if name}
+        return sorted(given - set(gpus.chosen("all"))) if given else []
 
     def _run_once(self, arguments: Sequence[str]) -> ExitCause:
         """Starts all workers once, waits for their ends, and returns the first cause."""

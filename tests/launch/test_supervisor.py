@@ -33,8 +33,10 @@ def job(tmp_path, monkeypatch):
     (tmp_path / "trainer/main.py").write_text(WORKER)
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
 
-    def run(script, workers=2, restarts=0, again=None):
-        specs = [WorkerSpec("127.0.0.1", "here", tuple(agent_command()), {"PYTHONPATH": str(tmp_path)}, str(tmp_path))
+    def run(script, workers=2, restarts=0, again=None, gpus=""):
+        more = {"CUDA_VISIBLE_DEVICES": gpus} if gpus else {}
+        specs = [WorkerSpec("127.0.0.1", "here", tuple(agent_command()), {"PYTHONPATH": str(tmp_path), **more},
+                            str(tmp_path))
                  for _ in range(workers)]
         with StopRequest() as stop:
             try:
@@ -89,6 +91,18 @@ def test_it_starts_again_with_growing_pauses_until_it_is_through(job, tmp_path, 
 def test_who_starts_again(job, tmp_path, code, starts):
     error = job(f"end({code})", workers=1, restarts=1)
     assert error.code == code and len((tmp_path / "starts-0").read_text()) == starts
+
+
+@pytest.mark.parametrize("there, starts", [((0, 1), 2), ((0,), 1)])
+def test_a_lost_gpu_of_this_machine_must_be_there_again(job, tmp_path, monkeypatch, there, starts):
+    listing = "".join(f"echo 'GPU {number}: H (UUID: GPU-{number})'; " for number in there)
+    (tmp_path / "nvidia-smi").write_text(f"#!/bin/sh\n{listing}\n")
+    (tmp_path / "nvidia-smi").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    error = job("end(69, 'lockstep: a GPU is lost')", workers=1, restarts=1, gpus="0,1")
+    assert error.code == 69 and len((tmp_path / "starts-0").read_text()) == starts
+    assert ("GPU 1 of this machine is not there again" in error.cause) == (starts == 1)
 
 
 def test_whoever_does_not_end_is_ended_within_30_seconds(job):
