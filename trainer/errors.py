@@ -160,6 +160,27 @@ _FIXES = {errno.ENOSPC: "free some room, or choose another --model_dir",
           errno.EIO: "check the disk; the state before this stop is kept"}
 
 
+# What a disk or a network file system answers for a moment, or a machine that is short of something: it says nothing
+# of what is in a file.
+_TRANSIENT = {errno.EIO, errno.EAGAIN, errno.EINTR, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ETIMEDOUT,
+              errno.ESTALE, errno.ENETDOWN, errno.ENETUNREACH, errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ECONNRESET}
+
+
+def raise_if_transient(error: OSError, path: object) -> None:
+    """Ends a reading whose failure says nothing of the data.
+
+    Args:
+        error: The failure.
+        path: What was read, as a user reads it.
+
+    Raises:
+        StorageError: if the same may succeed at another time.
+    """
+    if error.errno in _TRANSIENT:
+        raise StorageError(f"cannot read {path}: {error.strerror}",
+                           "check the disk or the network file system, then run the same command again") from None
+
+
 def from_os_error(error: OSError) -> StorageError:
     """Translates an operating system's refusal into a `StorageError`."""
     fix = _FIXES.get(error.errno or 0, "check the path and the disk, then run the same command again")

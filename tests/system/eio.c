@@ -27,3 +27,20 @@ ssize_t read(int descriptor, void *buffer, size_t size)
     }
     return real(descriptor, buffer, size);
 }
+
+ssize_t pread(int descriptor, void *buffer, size_t size, off_t offset)
+{
+    static ssize_t (*real)(int, void *, size_t, off_t);
+    if (!real)
+        real = (ssize_t (*)(int, void *, size_t, off_t))dlsym(RTLD_NEXT, "pread");
+    if (fails(descriptor)) {
+        errno = EIO;
+        return -1;
+    }
+    return real(descriptor, buffer, size, offset);
+}
+
+ssize_t pread64(int descriptor, void *buffer, size_t size, off64_t offset)
+{
+    return pread(descriptor, buffer, size, offset);
+}

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import runs
 from conftest import environment
+from image_files import class_folders
 from runs import assert_equal_runs, finish
 
 from trainer.storage.folder_lock import FolderLock
@@ -154,3 +155,18 @@ def test_a_disk_that_answers_with_an_error_damages_nothing(failing_reads, tmp_pa
     assert {path: path.read_bytes() for path in newest.iterdir()} == before
     out, _ = finish(runs.start(tmp_path, *more), 0)
     assert "resuming from step 40" in out
+
+
+@pytest.mark.parametrize("when", ["a header is read", "an image is decoded"])
+def test_an_image_that_cannot_be_read_for_a_moment_is_not_bad(failing_reads, tmp_path, when):
+    """Also where bad images are allowed: without it the run would go on without that image."""
+    for split, count in (("train", 40), ("test", 10)):
+        class_folders(tmp_path / "images" / split, count)
+    image = sorted((tmp_path / "images/train").rglob("*.*"))[7]
+    flags = ("--dataset=folder", "--data_dir=images", "--image_size=32", "--model=small_models:normalized",
+             "--batch_size=8", "--max_steps=8", "--num_gpus=0", "--export=none", "--max_bad_records=9")
+    if when == "an image is decoded":  # what the headers say is remembered in the model_dir, and not read again
+        finish(runs.start(tmp_path, *flags[:-4], "--max_steps=1", *flags[-3:]), 0)
+    _, err = finish(runs.start(tmp_path, *flags, **failing_reads(str(image))), 74)
+    assert "Input/output error" in err and image.name in err
+    finish(runs.start(tmp_path, *flags), 0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING
 
-from trainer.errors import DataError
+from trainer.errors import DataError, StorageError
 
 if TYPE_CHECKING:
     from trainer.data.images.encoded_split import EncodedSplit
@@ -26,6 +26,7 @@ class BadExamples:
         self._problems: dict[str, str] = {}
         self._examples: set[tuple[EncodedSplit, int]] = set()
         self._reported, self.elsewhere = 0, 0
+        self._fault: StorageError | None = None
 
     @property
     def count(self) -> int:
@@ -46,7 +47,11 @@ class BadExamples:
             problem: What is wrong with the example, in a few words; None to find out.
         """
         if (split, example) not in self._examples:
-            self.note_file(split.name_of(example), problem or split.problem_of(example) or "it can't be decoded")
+            try:
+                problem = problem or split.problem_of(example)
+            except StorageError as error:  # raised in a pipeline, it would not reach the loop
+                self._fault = self._fault or error
+            self.note_file(split.name_of(example), problem or "it can't be decoded")
             with self._lock:
                 self._examples.add((split, example))
 
@@ -75,7 +80,10 @@ class BadExamples:
 
         Raises:
             DataError: naming the bad examples and files.
+            StorageError: if reading failed in a way that says nothing of the data.
         """
+        if self._fault:
+            raise self._fault
         if self.count > self._allowed:
             lines = self.names()
             more = [f"and {len(lines) - shown:,} more"] if shown and len(lines) > shown else []

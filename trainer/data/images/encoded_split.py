@@ -22,6 +22,7 @@ import numpy as np
 
 from trainer.data.images import crops, pillow_reader, tf_decoder
 from trainer.data.split import Batch, Split
+from trainer.errors import raise_if_transient
 from trainer.process import cpu
 from trainer.process.tf_import import tf
 
@@ -138,6 +139,7 @@ class EncodedSplit(Split):
         try:
             return pillow_reader.validate(self.load(example))
         except OSError as error:
+            raise_if_transient(error, self.name_of(example))
             return f"it can't be read: {error.strerror or error}"
         except ValueError as error:
             return str(error)

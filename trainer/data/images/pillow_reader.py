@@ -14,6 +14,8 @@ from typing import IO, NamedTuple
 import numpy as np
 from PIL import ExifTags, Image, ImageFile, ImageOps, UnidentifiedImageError, WebPImagePlugin
 
+from trainer.errors import raise_if_transient
+
 ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif")
 MOST_PIXELS = 100_000_000
 # How an image is decoded: by TensorFlow's JPEG or PNG decoder, or by Pillow.
@@ -57,6 +59,7 @@ def read_header(file: IO[bytes] | Path | str) -> ImageHeader:
             limit = 2 * (Image.MAX_IMAGE_PIXELS or 0)
             return _unusable(f"it has more than {limit:,} pixels; {MOST_PIXELS:,} is the most")
         except OSError as error:
+            raise_if_transient(error, file)
             return _unusable(f"it can't be read: {error.strerror}" if error.errno else f"it is damaged: {error}")
         except Exception as error:  # a damaged header raises nearly anything
             return _unusable(f"its header is damaged ({type(error).__name__}: {error})")

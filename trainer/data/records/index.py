@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from trainer.data.images import pillow_reader
-from trainer.errors import DataError
+from trainer.errors import DataError, raise_if_transient
 from trainer.storage import durable
 
 NAME, VERSION = "dataset.json", 1
@@ -92,6 +92,8 @@ def read(folder: Path | str) -> tuple[tuple[str, ...], dict[str, IndexedSplit]]:
                         f"make one: python -m trainer prepare --data_dir={folder} --out={folder} (TFRecord shards stay "
                         "as they are; class folders of images need another --out)") from None
     except (OSError, ValueError, RecursionError) as error:
+        if isinstance(error, OSError):
+            raise_if_transient(error, folder / NAME)
         raise _damaged(folder / NAME, error) from None
     try:
         if (described["format"], described["version"]) != ("lockstep-records", VERSION):
@@ -114,6 +116,8 @@ def _read_split(folder: Path, described: Any, classes: int) -> IndexedSplit:
             raise ValueError("its SHA-256 differs from dataset.json's")
         rows = np.load(path, allow_pickle=False)
     except (OSError, ValueError) as error:
+        if isinstance(error, OSError):
+            raise_if_transient(error, path)
         raise _damaged(path, error) from None
     shards = described["shards"]
     for shard in shards:
@@ -181,6 +185,7 @@ def _require_shard(path: Path, size: int, edges: str) -> None:
         actual_size = path.stat().st_size
         same = actual_size == size and edges_sha256(path) == edges
     except OSError as error:
+        raise_if_transient(error, path)
         raise DataError(f"cannot read the shard {path}: {error.strerror}",
                         "put it there; dataset.json lists all shards") from None
     if not same:

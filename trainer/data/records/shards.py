@@ -21,6 +21,7 @@ from PIL import Image
 
 from trainer.data.images import pillow_reader
 from trainer.data.records import index
+from trainer.errors import raise_if_transient
 from trainer.process.tf_import import tf
 from trainer.storage import durable
 
@@ -85,6 +86,7 @@ def _content(path: str) -> tuple[bytes, str | None]:
         with open(path, "rb") as file:
             data = file.read()
     except OSError as error:
+        raise_if_transient(error, path)
         return b"", f"it can't be read: {error.strerror}"
     return data, pillow_reader.validate(data)
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from trainer.data import pickled_arrays
 from trainer.data.dataset import Dataset, digest, in_memory
-from trainer.errors import DataError
+from trainer.errors import DataError, raise_if_transient
 
 if TYPE_CHECKING:
     from trainer.config import Config
@@ -78,6 +78,7 @@ def _bytes_of(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
+        raise_if_transient(error, path)
         raise DataError(f"cannot read {path}: {error.strerror}",
                         "put the file there, or unpack CIFAR-10 again") from None
 
@@ -101,6 +102,7 @@ def _read_python(path: Path) -> _Arrays:
     try:
         batch = pickled_arrays.read(path)
     except OSError as error:
+        raise_if_transient(error, path)
         raise DataError(f"cannot read {path}: {error.strerror}",
                         "put the file there, or unpack CIFAR-10 again") from None
     except pickled_arrays.RefusedError as error:
