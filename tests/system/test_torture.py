@@ -47,7 +47,7 @@ def test_killed_while_exporting(killer, counted, tmp_path):
 
 
 def test_stopped_at_random(tmp_path):
-    """Three kills and two signals, from the imports to the exports."""
+    """Kills and signals, from the imports to the exports; `make torture` has many more."""
     truth = torture.undisturbed(tmp_path / "truth", (*torture.LONGER, EXPORT))
-    kills, terms, ends, slowest = torture.random_stops(tmp_path / "run", truth, 5, 3, 16)
-    assert kills + terms == 5 and ends >= 1 and slowest < 10
+    kills, terms, ends, slowest = torture.random_stops(tmp_path / "run", truth, 4, 3, 16)
+    assert kills + terms == 4 and ends >= 1 and slowest < 10
