@@ -210,6 +210,7 @@ class Supervisor:
         """Waits until all workers have ended and everything that they printed is shown; ends those that don't."""
         plan: list[tuple[float, str | None]] = list(_END_PLAN)
         since: float | None = None  # from when on the plan's seconds count
+        extends = False  # whether what workers say starts the seconds anew: only after a request to stop
         running, asked, failed = len(workers), False, False
         while running:
             with contextlib.suppress(queue.Empty):
@@ -219,12 +220,13 @@ class Supervisor:
                     failed, since = True, since if asked else worker.ended_at
                 elif not failed:
                     self._show(worker, name, value)
-                if name == "news" and asked and len(plan) == len(_STOP_PLAN):
+                if name == "news" and extends and len(plan) == len(_STOP_PLAN):
                     since = time.monotonic()  # a worker's step or save goes on
             if self._stop_request.signal and not asked:
                 asked = True
                 if not failed:
-                    plan, since = list(_STOP_PLAN), time.monotonic()
+                    plan = list(_STOP_PLAN)
+                    since, extends = time.monotonic(), True
                 for worker in workers:
                     worker.send(signal="SIGTERM")
             if since is not None and plan and time.monotonic() - since > plan[0][0]:
