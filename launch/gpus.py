@@ -6,6 +6,7 @@ import dataclasses
 import os
 import re
 import subprocess
+from collections.abc import Iterable
 
 from trainer.errors import DeviceError
 
@@ -87,6 +88,22 @@ def chosen(gpus: str) -> list[str]:
     return names
 
 
+def lost(names: Iterable[str]) -> list[str]:
+    """Those of some GPUs that nvidia-smi doesn't list.
+
+    Args:
+        names: As in CUDA_VISIBLE_DEVICES: numbers, or beginnings of UUIDs.
+
+    Raises:
+        DeviceError: if nvidia-smi fails.
+    """
+    listing = _listing()
+    numbers = set(re.findall(r"^GPU (\d+):", listing, re.MULTILINE))
+    uuids = re.findall(r"\(UUID: ([\w./-]+)\)", listing)
+    return sorted(name for name in names
+                  if name not in numbers and not any(uuid.startswith(name) for uuid in uuids))
+
+
 def visible(listing: str, outer: str | None) -> list[str]:
     """The GPUs that a program may use.
 
@@ -137,4 +154,5 @@ def _listing() -> str:
 
 
 def _failed(how: str) -> DeviceError:
-    return DeviceError(f"nvidia-smi -L {how}", "repair the GPU's driver; --gpus=none runs on the CPU")
+    return DeviceError(f"nvidia-smi -L {how}",
+                       "repair the GPU's driver, or run on the CPU: --num_gpus=0, of a sweep --gpus=none")

@@ -146,7 +146,7 @@ class Supervisor:
         """The GPUs of this machine that a worker was given, and that nvidia-smi doesn't list any more."""
         given = {name for spec in self._specs if spec.here
                  for name in spec.environment.get("CUDA_VISIBLE_DEVICES", "").split(",") if name}
-        return sorted(given - set(gpus.chosen("all"))) if given else []
+        return gpus.lost(given) if given else []
 
     def _run_once(self, arguments: Sequence[str]) -> ExitCause:
         """Starts all workers once, waits for their ends, and returns the first cause."""

@@ -1,6 +1,8 @@
 """The supervisor and its agents, with workers that do as they are told: a script in place of the trainer."""
 
 import os
+import signal
+import threading
 import time
 
 import pytest
@@ -13,7 +15,7 @@ from trainer.process.signals import StopRequest
 
 WORKER = """
 import json, os, signal, sys, time
-rank = json.loads(os.environ["TF_CONFIG"])["task"]["index"]
+began, rank = time.monotonic(), json.loads(os.environ["TF_CONFIG"])["task"]["index"]
 with open(f"starts-{rank}", "a") as file:
     file.write("x")
 start = os.path.getsize(f"starts-{rank}")
@@ -93,16 +95,47 @@ def test_who_starts_again(job, tmp_path, code, starts):
     assert error.code == code and len((tmp_path / "starts-0").read_text()) == starts
 
 
-@pytest.mark.parametrize("there, starts", [((0, 1), 2), ((0,), 1)])
+@pytest.mark.parametrize("there, starts", [((0, 1), 2), ((0,), 1), ((1,), 1)])
 def test_a_lost_gpu_of_this_machine_must_be_there_again(job, tmp_path, monkeypatch, there, starts):
     listing = "".join(f"echo 'GPU {number}: H (UUID: GPU-{number})'; " for number in there)
     (tmp_path / "nvidia-smi").write_text(f"#!/bin/sh\n{listing}\n")
     (tmp_path / "nvidia-smi").chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
     error = job("end(69, 'lockstep: a GPU is lost')", workers=1, restarts=1, gpus="0,1")
     assert error.code == 69 and len((tmp_path / "starts-0").read_text()) == starts
-    assert ("GPU 1 of this machine is not there again" in error.cause) == (starts == 1)
+    lost = {0, 1} - set(there)
+    assert all(f"GPU {number} of this machine is not there again" in error.cause for number in lost)
+
+
+def test_words_of_a_worker_put_off_nothing_after_a_failure(job):
+    """Also if a stop is requested meanwhile: after a failure all is over within 30 s."""
+    began = time.monotonic()
+    threading.Timer(7.0, os.kill, (os.getpid(), signal.SIGTERM)).start()
+    error = job("""
+if rank:
+    time.sleep(1)
+    end(70, "lockstep: alone")
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+signal.signal(signal.SIGABRT, signal.SIG_IGN)
+while True:
+    print("lockstep: SIGTERM: still training", file=sys.stderr, flush=True)
+    time.sleep(1)
+""")
+    assert error and time.monotonic() - began < 30
+
+
+def test_words_of_a_worker_put_off_its_end_after_a_request(job):
+    began = time.monotonic()
+    threading.Timer(2.0, os.kill, (os.getpid(), signal.SIGTERM)).start()
+    error = job("""
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+while time.monotonic() < began + 30:
+    print("lockstep: SIGTERM: still saving", file=sys.stderr, flush=True)
+    time.sleep(1)
+end(75, "lockstep: saved")
+""", workers=1)
+    assert error.code == 75 and 29 < time.monotonic() - began < 60
 
 
 def test_whoever_does_not_end_is_ended_within_30_seconds(job):
