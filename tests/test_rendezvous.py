@@ -26,6 +26,15 @@ def addresses(count):
     return found
 
 
+def line(worker, workers, **more):
+    return b"lockstep " + json.dumps({"worker": worker, "workers": workers, "facts": {"x": 2}, **more}).encode() + b"\n"
+
+
+def deep(levels):
+    """A list in a list in a list."""
+    return [deep(levels - 1)] if levels else []
+
+
 class Job:
     """Workers that meet, each in a thread."""
 
@@ -141,13 +150,19 @@ def test_two_workers_with_one_port():
     assert [end.code for end in ends] == [73] * 3
 
 
+def come_early(job, worker):
+    """A connection that has said that it is a worker, and stays open."""
+    early = socket.create_connection(split_address(job.addresses[0]))
+    early.sendall(line(worker, len(job.addresses)))
+    time.sleep(0.2)
+    return early
+
+
 def test_a_worker_that_comes_again_replaces_itself():
     job = Job(3)
     job.start(0)
     time.sleep(0.2)
-    with socket.create_connection(split_address(job.addresses[0])) as early:
-        early.sendall(b'lockstep {"worker": 1, "workers": 3, "facts": {"x": 2}, "failure": null}\n')
-        time.sleep(0.2)
+    with come_early(job, 1):
         job.start(1)
         time.sleep(0.2)
         job.start(2)
@@ -158,9 +173,7 @@ def test_a_worker_that_goes_away_is_waited_for():
     job = Job(3)
     job.start(0)
     time.sleep(0.2)
-    with socket.create_connection(split_address(job.addresses[0])) as early:
-        early.sendall(b'lockstep {"worker": 1, "workers": 3, "facts": {"x": 2}, "failure": null}\n')
-        time.sleep(0.2)
+    come_early(job, 1).close()
     job.start(2)
     time.sleep(0.3)
     job.start(1)
@@ -181,10 +194,6 @@ def test_facts():
 def test_workers_with_other_code_are_not_alike():
     """The hash is over the whole package, wherever the module that makes it lies in it."""
     assert {"main.py", "loop.py"} <= {path.name for path in consistency._PACKAGE.iterdir()}
-
-
-def line(worker, workers, **more):
-    return b"lockstep " + json.dumps({"worker": worker, "workers": workers, "facts": {"x": 1}, **more}).encode() + b"\n"
 
 
 def test_who_does_not_know_the_token_is_no_worker(monkeypatch):
@@ -220,7 +229,8 @@ def test_workers_with_the_token_meet_beside_a_thousand_strangers(monkeypatch):
 
 @pytest.mark.parametrize("message", [
     {"failure": [[], "a", "b"]}, {"failure": [64, "a"]}, {"failure": [64, {}, "b"]}, {"failure": True}, {"facts": []},
-    {"worker": True}, {"worker": [1]}, {"worker": 1.0}, {"worker": -1}, {"workers": None}])
+    {"facts": {"deep": deep(900)}},
+    {"worker": deep(900)}, {"worker": True}, {"worker": [1]}, {"worker": 1.0}, {"worker": -1}, {"workers": None}])
 def test_a_message_of_any_shape_ends_nothing(message):
     job = Job(2)
     job.start(0)

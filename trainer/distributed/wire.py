@@ -17,6 +17,7 @@ from typing import Any
 GREETING = b"lockstep "
 LONGEST = 2**22  # bytes of a worker's line
 TOKEN = "LOCKSTEP_TOKEN"
+_DEEPEST = 20  # levels of lists and objects in each other; a worker sends four
 
 
 def split_address(address: str) -> tuple[str, int]:
@@ -60,5 +61,12 @@ def parse(line: bytes, request: bytes = b"", check: bool = True) -> Any:
     if check and not hmac.compare_digest(signature, _signature(request + content)):
         return None
     with contextlib.suppress(ValueError, RecursionError):
-        return json.loads(content)
+        value = json.loads(content)
+        return value if _is_shallow(value, _DEEPEST) else None
     return None
+
+
+def _is_shallow(value: Any, levels: int) -> bool:
+    """Whether lists and objects are nested in at most so many levels: what is deeper, JSON can read and not write."""
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return levels > 0 and all(_is_shallow(part, levels - 1) for part in inner)
