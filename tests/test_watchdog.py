@@ -49,3 +49,25 @@ def test_time_in_which_the_process_was_stopped_does_not_count():
     job.send_signal(signal.SIGCONT)
     out, err = job.communicate(timeout=30)
     assert job.returncode == 0 and "through" in out and not err
+
+
+def test_a_stop_that_goes_on_is_told_and_one_that_does_not_is_not():
+    program = """
+import time
+from trainer.process.signals import StopRequest
+from trainer.process.watchdog import Watchdog
+with StopRequest() as stop, Watchdog(300, stop) as watchdog:
+    watchdog.reset()
+    print("ready", flush=True)
+    for _ in range(16):
+        time.sleep(0.5)
+        watchdog.reset()
+    time.sleep(12)
+"""
+    job = subprocess.Popen([sys.executable, "-c", program], text=True, env=environment(), stdout=subprocess.PIPE,
+                           stderr=subprocess.PIPE)
+    job.stdout.readline()
+    job.send_signal(signal.SIGTERM)
+    _, err = job.communicate(timeout=60)
+    # Eight seconds of progress and six of grace: a word each five seconds, the first after five.
+    assert err.count("lockstep: SIGTERM: still training") == 2, err

@@ -86,16 +86,19 @@ class Watchdog:
             now = time.monotonic()
             self._idle += min(now - last, 2 * _TICK_SECONDS)
             last = now
-            if self._is_stopping_well() and now - told > _STOPPING_SECONDS:
+            signal_name = self._stop and self._stop.signal
+            if not signal_name:
                 told = now
-                self._tell(f"lockstep: {self._stop and self._stop.signal}: still {self._doing}\n")
+            elif now - told > _STOPPING_SECONDS and self._makes_progress():
+                told = now
+                self._tell(f"lockstep: {signal_name}: still {self._doing}\n")
             if self._idle > self._seconds * self._patience:
                 self._end()
 
-    def _is_stopping_well(self) -> bool:
-        """Whether a stop was requested, and what it waits for goes on: a step of the usual length, or a save."""
-        return bool(self._stop and self._stop.signal) and (
-            self._doing == "saving" or self._idle < 5.0 + 2 * self._longest)
+    def _makes_progress(self) -> bool:
+        """Whether what a stop waits for goes on: a step of about the usual length, or a save that isn't overdue."""
+        usual = self._seconds if self._doing == "saving" else 5.0 + 2 * self._longest
+        return self._idle < usual
 
     def _end(self) -> None:
         limit = self._seconds * self._patience

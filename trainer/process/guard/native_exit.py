@@ -8,6 +8,7 @@ spelled out below; elsewhere there are no such pipes.
 from __future__ import annotations
 
 import ctypes
+import functools
 import os
 import platform
 import sys
@@ -36,8 +37,9 @@ def is_supported() -> bool:
             and platform.libc_ver()[0] == "glibc")
 
 
+@functools.cache
 def arm(code: int) -> int:
-    """Makes a pipe.
+    """Makes a pipe, once in a process: the read that waits on it can't be taken back.
 
     Args:
         code: The exit code that the process ends with when a byte is written.
