@@ -280,6 +280,15 @@ def test_a_row_that_its_shard_does_not_explain_is_refused(copy, columns):
         load(copy)
 
 
+@pytest.mark.parametrize("row", ["-1", "999999", "18446744073709551616"])
+def test_a_problem_with_a_row_that_is_not_there_is_refused(copy, row):
+    described = json.loads((copy / "dataset.json").read_text())
+    described["splits"]["train"]["problems"] = {row: "odd"}
+    (copy / "dataset.json").write_text(json.dumps(described))
+    with pytest.raises(DataError, match="rows that train.index.npy does not have"):
+        load(copy)
+
+
 @pytest.mark.parametrize("file", ["/etc/passwd", "../../secret", "/dev/zero", "..", "/proc/self/environ"])
 def test_an_index_names_no_other_files(copy, file):
     described = json.loads((copy / "dataset.json").read_text())

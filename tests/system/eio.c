@@ -1,4 +1,4 @@
-/* Lets each read of a file whose path has EIO_PATH in it fail, as a disk or a network file system may. */
+/* Lets reads of files whose paths have EIO_PATH in them fail, the first EIO_TIMES of a process or all, as a disk or a network file system may. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
@@ -12,8 +12,11 @@ static int fails(int descriptor)
 {
     char link[64], path[PATH_MAX] = "";
     const char *wanted = getenv("EIO_PATH");
+    static int failed;
+    const char *times = getenv("EIO_TIMES");
     snprintf(link, sizeof link, "/proc/self/fd/%d", descriptor);
-    return wanted && readlink(link, path, sizeof path - 1) > 0 && strstr(path, wanted);
+    return wanted && readlink(link, path, sizeof path - 1) > 0 && strstr(path, wanted)
+        && (!times || failed++ < atoi(times));
 }
 
 ssize_t read(int descriptor, void *buffer, size_t size)

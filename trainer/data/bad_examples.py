@@ -48,10 +48,10 @@ class BadExamples:
         """
         if (split, example) not in self._examples:
             try:
-                problem = problem or split.problem_of(example)
+                problem = problem or split.failure_of(example)
             except StorageError as error:  # raised in a pipeline, it would not reach the loop
-                self._fault = self._fault or error
-            self.note_file(split.name_of(example), problem or "it can't be decoded")
+                self._fault, problem = self._fault or error, error.cause
+            self.note_file(split.name_of(example), problem)
             with self._lock:
                 self._examples.add((split, example))
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 import abc
 import dataclasses
 import functools
+import io
 import itertools
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, cast
@@ -22,7 +23,7 @@ import numpy as np
 
 from trainer.data.images import crops, pillow_reader, tf_decoder
 from trainer.data.split import Batch, Split
-from trainer.errors import raise_if_transient
+from trainer.errors import StorageError, raise_if_transient
 from trainer.process import cpu
 from trainer.process.tf_import import tf
 
@@ -143,6 +144,23 @@ class EncodedSplit(Split):
             return f"it can't be read: {error.strerror or error}"
         except ValueError as error:
             return str(error)
+
+    def failure_of(self, example: int) -> str:
+        """Why a step could not read or decode an example, in a few words.
+
+        Raises:
+            StorageError: if the reason is gone: the image is sound, and must not be left out for it.
+        """
+        if problem := self.problem_of(example):
+            return problem
+        data, headers = self.load(example), self._headers
+        known = (headers.kinds, headers.widths, headers.heights, headers.orientations)
+        if pillow_reader.read_header(io.BytesIO(data))[:4] != tuple(int(column[example]) for column in known):
+            return "its header is not what it was when it was read first"
+        if headers.kinds[example] == pillow_reader.OTHER or tf_decoder.is_decodable(data):
+            raise StorageError(f"cannot read {self.name_of(example)}: it failed a moment ago, and succeeds now",
+                               "check the disk or the network file system, then run the same command again")
+        return "it can't be decoded"
 
     def _prepare_step(self, training: bool, ids: tf.Tensor, seeds: tf.Tensor) -> tuple[tf.Tensor, ...]:
         """The arguments of `_decode_row`, for all rows of a step."""

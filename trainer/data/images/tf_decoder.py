@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Callable, Collection
 
@@ -53,6 +54,14 @@ def decode(data: tf.Tensor, way: tf.Tensor, box: tf.Tensor, orientation: tf.Tens
         return tf.ensure_shape(decoders[chosen[0]](), [size, size, 3])
     branch = tf.gather([chosen.index(each) if each in chosen else 0 for each in decoders], way)
     return tf.ensure_shape(tf.switch_case(branch, [decoders[each] for each in chosen]), [size, size, 3])
+
+
+def is_decodable(data: bytes) -> bool:
+    """Whether TensorFlow decodes all of a JPEG or PNG."""
+    with tf.device("CPU:0"), contextlib.suppress(tf.errors.OpError):
+        tf.io.decode_image(tf.constant(data), channels=3, expand_animations=False)
+        return True
+    return False
 
 
 def mirror(image: tf.Tensor, mirrored: tf.Tensor) -> tf.Tensor:

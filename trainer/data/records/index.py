@@ -109,8 +109,8 @@ def read(folder: Path | str) -> tuple[tuple[str, ...], dict[str, IndexedSplit]]:
 
 def _read_split(folder: Path, described: Any, classes: int) -> IndexedSplit:
     path = folder / str(described["index"]["file"])
-    if path.parent != folder:
-        raise ValueError(f"it names {described['index']['file']!r} as an index, which is not a file beside it")
+    if path.parent != folder or (path.exists() and not path.is_file()):
+        raise ValueError(f"it names {described['index']['file']!r} as an index, which is not a regular file beside it")
     try:
         if durable.sha256(path) != described["index"]["sha256"]:
             raise ValueError("its SHA-256 differs from dataset.json's")
@@ -127,7 +127,10 @@ def _read_split(folder: Path, described: Any, classes: int) -> IndexedSplit:
     if len(rows) and (rows["shard"].max() >= len(shards) or rows["label"].min() < 0 or rows["label"].max() >= classes):
         raise ValueError(f"{path.name} refers to shards or classes that do not exist")
     _require_rows(path.name, rows, np.array([int(shard["bytes"]) for shard in shards], np.uint64))
-    return IndexedSplit(shards, rows, {int(row): str(problem) for row, problem in described["problems"].items()})
+    problems = {int(row): str(problem) for row, problem in described["problems"].items()}
+    if any(not 0 <= row < len(rows) for row in problems):
+        raise ValueError(f"it tells of problems with rows that {path.name} does not have")
+    return IndexedSplit(shards, rows, problems)
 
 
 def _require_rows(name: str, rows: np.ndarray, sizes: np.ndarray) -> None:
