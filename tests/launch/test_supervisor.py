@@ -118,7 +118,7 @@ if rank:
     end(70, "lockstep: alone")
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
 signal.signal(signal.SIGABRT, signal.SIG_IGN)
-while True:
+while time.monotonic() < began + 60:
     print("lockstep: SIGTERM: still training", file=sys.stderr, flush=True)
     time.sleep(1)
 """)
