@@ -1,8 +1,7 @@
-"""Keras's `fit` trains `cnn3`, batch 128, at 5,111 images/s on two cores of an AMD EPYC (median of 3 runs).
+"""Keras's `fit` trains `cnn3`, batch 128, at 5,350 images/s on two cores of an AMD EPYC (median of 5 runs).
 
-Measured: the peer of benchmarks/RESULTS.md, the training as a user of Keras writes it, `compile` and `fit` on arrays.
-On the idle machine it moved between 5,100 and 6,900 images/s. After 10 epochs (--epochs=10, seed 0, n = 1) this
-script's test accuracy is 68.27 %.
+Measured by benchmarks/speed.py, of which this is the peer: the training as users of Keras write it, `compile` and `fit`
+on arrays. With --epochs=10 and seed 0 its test accuracy is 68.27 % (n = 1).
 
     python benchmarks/keras_fit.py --data_dir=FOLDER [--model=cnn3] [--batch_size=128] [--replicas=1] [--epochs=2]
 

@@ -1,9 +1,8 @@
-"""Lockstep trains `cnn3` at 1.72 times the speed of Keras's `fit` (1.16 – 1.74, n = 3 pairs), in images/s.
+"""Lockstep trains `cnn3` at 1.37 times the speed of Keras's `fit` (1.13 – 1.91, n = 5 pairs), in images/s.
 
-Measured: batch 128, one replica; 1.59 times (1.27 – 3.39) on two logical CPUs, and 3.39 times (3.39 – 3.59) at batch 8
-with next to no arithmetic, where the program itself takes most of a step. Each figure is the median ratio of n = 3
-pairs, with its range. Five pairs an hour earlier, without our time for reporting, gave 1.18, 1.79 and 4.20 times.
-Machine: two cores of an AMD EPYC, idle, no GPU.
+Measured: batch 128, one replica; 1.71 times (1.30 – 7.31) on two logical CPUs, and 3.97 times (3.39 – 5.20) at batch 8
+with next to no arithmetic, where the program itself takes most of a step. Each figure is the median ratio of n = 5
+pairs, with its range. Machine: two cores of an AMD EPYC, idle, no GPU.
 
     python benchmarks/speed.py --data_dir=FOLDER [--rounds=5] [--peer="python other_program.py"]
 

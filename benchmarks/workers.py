@@ -1,7 +1,7 @@
 """Two workers of one core each train at 1.08 times the speed of one process with two threads (0.99 – 1.17, n = 5).
 
 Measured: `cnn3`, batch 128, the drawn images; the median ratio of n = 5 rounds, with its range. Machine: two cores of
-an AMD EPYC, idle, no GPU.
+an AMD EPYC, no GPU.
 
     python benchmarks/workers.py [--rounds=5] [--steps=600]
 
