@@ -12,7 +12,8 @@ import tensorflow as tf
 from PIL import Image
 
 from trainer.errors import Stopped, StorageError
-from trainer.export.exporter import PATHS, export
+from trainer.export.exporter import PATHS, export, float32_copy
+from trainer.export.measure import Measurement
 from trainer.storage.manifest import read_manifest
 
 pytestmark = pytest.mark.slow
@@ -28,7 +29,13 @@ def exported(tmp_path_factory):
     made = Trainable(shapes.render_dataset(0, 240, 50), 2, model="resnet20", learning_rate=0.003)
     made.train(40)
     folder = tmp_path_factory.mktemp("run") / "export"
-    return made, folder, export(made.job, made.state.model, None, folder=folder)
+    return made, folder, export_measured(made.job, made.state.model, folder)
+
+
+def export_measured(job, model, folder, between_pieces=lambda: None):
+    """Exports a float32 model, compared with its own accuracy."""
+    measurement = Measurement(job, between_pieces)
+    return export(job, model, measurement, measurement.accuracy(model), folder=folder)
 
 
 def with_exports(job, *formats):
@@ -98,7 +105,7 @@ def test_an_export_that_differs_fails_and_leaves_the_old_one(exported):
     made, folder, _ = exported
     before = read_manifest(folder)[0]
     with pytest.raises(StorageError, match="exports differ from the model's test accuracy of 99.0000%: h5"):
-        export(made.job, made.state.model, 0.99, folder=folder)
+        export(made.job, made.state.model, Measurement(made.job), 0.99, folder=folder)
     assert read_manifest(folder) == (before, None)
     assert [path.name for path in folder.parent.iterdir()] == ["export"]
 
@@ -107,12 +114,13 @@ def test_an_export_that_cannot_be_loaded_fails(exported, monkeypatch, tmp_path):
     made, _, _ = exported
     monkeypatch.setattr("trainer.export.exporter._write", lambda name, model, classes, path: path.write_bytes(b"junk"))
     with pytest.raises(StorageError, match="h5 export can't be loaded again"):
-        export(with_exports(made.job, "h5"), made.state.model, None, folder=tmp_path / "export")
+        export_measured(with_exports(made.job, "h5"), made.state.model, tmp_path / "export")
 
 
 def test_a_model_trained_in_bfloat16_is_exported_in_float32(trainable, tmp_path):
     made = trainable(1, precision="bfloat16")
-    export(with_exports(made.job, "keras"), made.state.model, None, folder=tmp_path / "export")
+    copy = float32_copy(made.job.config, len(made.data.classes), made.data.image_shape, made.state.model)
+    export_measured(with_exports(made.job, "keras"), copy, tmp_path / "export")
     model = keras.models.load_model(tmp_path / "export/model.keras", compile=False)
     assert {layer.compute_dtype for layer in model.layers} == {"float32"}
     for ours, theirs in zip(made.weights(), model.get_weights(), strict=True):
@@ -124,7 +132,7 @@ def test_measuring_tells_of_each_piece_of_work_and_can_be_ended_by_it(exported, 
     made, _, result = exported
     monkeypatch.setattr("trainer.export.measure._CHUNK_SIZE", 5)
     calls = []
-    again = export(made.job, made.state.model, None, folder=tmp_path / "export", between_pieces=lambda: calls.append(1))
+    again = export_measured(made.job, made.state.model, tmp_path / "export", lambda: calls.append(1))
     assert measured(again) == measured(result)
     assert len(calls) >= 10 + 3 * 10  # of the model itself, and of three formats
     calls.clear()
@@ -135,7 +143,7 @@ def test_measuring_tells_of_each_piece_of_work_and_can_be_ended_by_it(exported, 
             raise Stopped("asked to stop", "again")
 
     with pytest.raises(Stopped):
-        export(made.job, made.state.model, None, folder=tmp_path / "other", between_pieces=end)
+        export_measured(made.job, made.state.model, tmp_path / "other", end)
     assert [path.name for path in tmp_path.iterdir()] == ["export"]
 
 

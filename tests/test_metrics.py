@@ -51,10 +51,11 @@ def test_best_and_patience():
     best = [progress.note_evaluation(step, Evaluation(1.0, accuracy, 10, ()), plan)[1]
             for step, accuracy in enumerate((0.5, 0.5, 0.6, 0.4))]
     assert best == [True, False, True, False] and progress.best["step"] == 2
-    assert progress.ended_early(config, 3) is None
+    assert progress.ended_early(config, 3, "test") is None
     progress.note_evaluation(9, Evaluation(1.0, 0.6, 10, ()), plan)
-    assert "--patience=2" in progress.ended_early(config, 9)
+    assert (progress.ended_early(config, 9, "validation")
+            == "no better validation accuracy in 2 evaluations (--patience=2)")
     # A run that goes on from later steps, with another --patience, is judged by its next evaluation.
-    assert progress.ended_early(Config(patience=1, target_accuracy=0.1), 10) is None
+    assert progress.ended_early(Config(patience=1, target_accuracy=0.1), 10, "test") is None
     progress.note_evaluation(10, Evaluation(1.0, 0.9, 10, ()), plan)
-    assert "--target_accuracy=0.9" in progress.ended_early(config, 10)
+    assert "--target_accuracy=0.9" in progress.ended_early(config, 10, "test")

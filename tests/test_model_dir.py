@@ -21,14 +21,14 @@ OTHER = {"seed": 1, "num_gpus": 0, "virtual_devices": 2, "strategy": "mirrored",
          "warmup_epochs": 1.0, "label_smoothing": 0.1, "clip_norm": 1.0, "epochs": 12.0, "max_steps": 7,
          "eval_every_epochs": 2.0, "log_every_steps": 7, "patience": 3, "target_accuracy": 0.9,
          "checkpoint_every_steps": 7, "checkpoint_every_minutes": 1.0, "keep_checkpoints": 1, "max_bad_steps": 3,
-         "spike_factor": 3.0, "ledger": True, "export": ("h5",),
+         "spike_factor": 3.0, "ledger": True, "export": ("h5",), "export_checkpoint": "best",
          "image_size": 64, "validation_fraction": 0.2, "max_bad_records": 3, "class_weights": "balanced", "lanes": 32,
          "input": "host"}
 # What decides neither the numbers nor what the files of the run hold.
 MAY_CHANGE = {"num_gpus", "virtual_devices", "strategy", "precision", "xla", "data_dir", "epochs", "max_steps",
               "tf32", "deterministic", "start_timeout", "hang_timeout",
               "patience", "target_accuracy", "checkpoint_every_steps", "checkpoint_every_minutes", "keep_checkpoints",
-              "max_bad_steps", "spike_factor", "export", "max_bad_records", "input"}
+              "max_bad_steps", "spike_factor", "export", "export_checkpoint", "max_bad_records", "input"}
 
 
 @pytest.fixture

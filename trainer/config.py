@@ -78,9 +78,9 @@ class Config(Checked):
     image_size: int = option(
         0, "side of the model's input in pixels, for folder and records; 0: the images' own if all are squares of "
         "one size of up to 224, else 224", least=0, most=4096, another_run=True)
-    validation_fraction: float | None = option(None, "fraction of the images of --dataset=folder that is held back for "
-                                               "testing where there is no test/; default: 0.1", above=0, most=0.9,
-                                               another_run=True)
+    validation_fraction: float | None = option(
+        None, "fraction of the training images that is held back to validate on, class by class; default: 0.1 where "
+        "the data has a training split alone, else 0", least=0, most=0.9, another_run=True)
     lanes: int = option(64, "number of read streams for --dataset=records; reduced to a divisor of --batch_size",
                         least=1, most=65536, another_run=True)
     max_bad_records: int = option(
@@ -123,12 +123,13 @@ class Config(Checked):
     epochs: float = option(10.0, "length of the run in epochs; may be a fraction", above=0)
     max_steps: int | None = option(None, "length of the run in steps, if sooner than --epochs", least=1)
     eval_every_epochs: float = option(
-        1.0, "epochs from one evaluation of the whole test split to the next; there is one at the end, too", above=0,
-        another_run=True)
+        1.0, "epochs from one evaluation of the whole validation split to the next (of the test split, where that is "
+        "the only one); there is one at the end, too", above=0, another_run=True)
     log_every_steps: int = option(
         50, "steps from one line of metrics.jsonl and point in TensorBoard to the next", least=1, another_run=True)
     patience: int = option(0, "stop after this number of evaluations without a better accuracy; 0: don't", least=0)
-    target_accuracy: float = option(0.0, "stop once the test accuracy (0 to 1) reaches this; 0: don't", least=0, most=1)
+    target_accuracy: float = option(0.0, "stop once the evaluated accuracy (0 to 1) reaches this; 0: don't", least=0,
+                                    most=1)
     checkpoint_every_steps: int = option(0, "steps from one checkpoint to the next; 0: none by steps", least=0)
     checkpoint_every_minutes: float = option(5.0, "minutes from one checkpoint to the next; 0: none by time", least=0)
     keep_checkpoints: int = option(3, "number of newest checkpoints that are kept, in addition to the best", least=1)
@@ -141,6 +142,9 @@ class Config(Checked):
 
     # What comes out.
     ledger: bool = option(False, "write the example ids of each step into ledger.jsonl", another_run=True)
+    export_checkpoint: str = option(
+        "auto", "weights that are exported: last, best (of the highest evaluated accuracy); auto: best where there is "
+        "a validation split or --patience is on, else last", choices=("auto", "last", "best"))
     export: tuple[str, ...] = option(EXPORTS, "comma list of export formats: h5, keras, saved_model, or none",
                                      choices=(*EXPORTS, "none"))
 
@@ -166,6 +170,15 @@ class Config(Checked):
         if self.batch_size > 0 and replicas > 1 and self.batch_size % replicas:
             problems.append(indivisible(self.batch_size, replicas))
         return problems
+
+    def exports_best(self, has_validation: bool) -> bool:
+        """Whether the best weights are exported, and not the last.
+
+        Args:
+            has_validation: Whether the data has a validation split.
+        """
+        return self.export_checkpoint == "best" or (
+            self.export_checkpoint == "auto" and (has_validation or self.patience > 0))
 
     def to_json(self) -> str:
         """The settings as the text of a JSON object, for config.json."""

@@ -26,8 +26,10 @@ from trainer.distributed import collectives
 from trainer.distributed.agreement import Decision, agree
 from trainer.errors import Stopped, catching
 from trainer.export import exporter
+from trainer.export.measure import Measurement
+from trainer.export.selection import accuracy_of, select, selected_on
 from trainer.plan import Job, make_plan
-from trainer.reporting.run_record import make_result
+from trainer.reporting.run_record import Outcome, make_result
 from trainer.run import Run
 from trainer.storage import durable
 
@@ -77,6 +79,8 @@ def _read_data(config: Config, runtime: Runtime, console: Console, watchdog: Wat
             plan = make_plan(config, data.train.size, runtime.replicas)
     console.say(f"{runtime.sentence()}; {plan.sentence()}")
     console.say(data.sentence())
+    for warning in data.warnings:
+        console.warn(warning)
     if plan.warmup_steps > plan.total_steps:
         console.warn(f"the warm-up of {plan.warmup_steps:,} steps is longer than the run, which ends at step "
                      f"{plan.total_steps:,}: --learning_rate={config.learning_rate:g} is never reached")
@@ -156,7 +160,7 @@ def _train_steps(run: Run, num_steps: int) -> None:
 
 
 def _evaluate(run: Run) -> None:
-    """Evaluates the test split, reports the evaluation, and keeps the best checkpoint."""
+    """Evaluates the model, reports the evaluation, and keeps the best checkpoint."""
     began = time.monotonic()
     with contextlib.nullcontext() if run.evaluator.is_compiled else run.compiling():
         evaluation = run.evaluator.run(should_stop=functools.partial(_stop_requested, run))
@@ -219,24 +223,28 @@ def _finish_together(run: Run) -> dict[str, Any] | None:
 
 
 def _finish(run: Run) -> dict[str, Any]:
-    """Exports the model, measures the exports, writes result.json and the report."""
-    exports: dict[str, Any] = {}
-    formats = run.job.config.export
-    assert run.metrics.evaluation is not None and run.reporter is not None  # the chief, after the last evaluation
+    """Exports the selected weights, measures them, writes result.json and the report."""
+    job, config = run.job, run.job.config
+    assert run.reporter is not None  # the chief
     if run.ended_early:
         run.console.say(f"ended at step {run.step:,}: {run.ended_early}")
-    if formats != ("none",):
-        run.console.say(f"exporting {', '.join(formats)}, and measuring what was exported")
-        run.model_dir.require_lock()
-        with run.nothing_to_save("exporting"):
-            exports = exporter.export(run.job, run.state.model, run.metrics.evaluation["accuracy"],
-                                      folder=run.model_dir.export,
-                                      between_pieces=functools.partial(_raise_if_stopped, run))
-    result = make_result(run.job, run.metrics, step=run.step, skipped_steps=int(run.state.skipped.numpy()),
-                         wall_seconds=run.wall_seconds, exports=exports)
+    exports: dict[str, Any] = {}
+    with run.nothing_to_save("exporting"):
+        measurement = Measurement(job, functools.partial(_raise_if_stopped, run))
+        selection = select(job, run.state.model, run.metrics, run.checkpoints)
+        accuracy = accuracy_of(selection, job, measurement)
+        if config.export != ("none",):
+            which = f" of step {selection.step:,}, the best" if selection.step != run.step else ""
+            run.console.say(f"exporting {', '.join(config.export)}{which}, and measuring what was exported")
+            run.model_dir.require_lock()
+            exports = exporter.export(job, selection.model, measurement, accuracy, folder=run.model_dir.export)
+    outcome = Outcome(step=run.step, exported_step=selection.step, selected_on=selected_on(job),
+                      test_accuracy=None if job.data.test is None else accuracy,
+                      skipped_steps=int(run.state.skipped.numpy()), wall_seconds=run.wall_seconds, exports=exports)
+    result = make_result(job, run.metrics, outcome)
     durable.write_durably(run.model_dir.result, json.dumps(result, indent=2))
     with run.nothing_to_save("drawing the curves"):
-        run.reporter.draw(take_samples(run.job))
+        run.reporter.draw(take_samples(job))
     return result
 
 

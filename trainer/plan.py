@@ -54,7 +54,7 @@ class Plan:
         return step * self.batch_size / self.examples
 
     def evaluates_at(self, step: int) -> bool:
-        """Whether the test split is evaluated at `step`."""
+        """Whether the model is evaluated at `step`."""
         return step > 0 and (step == self.total_steps or step == self._next_evaluation(step - 1))
 
     def logs_at(self, step: int) -> bool:
@@ -100,6 +100,11 @@ class Job:
     plan: Plan
     runtime: Runtime
     data: Dataset
+
+    @property
+    def exports_best(self) -> bool:
+        """Whether the best weights are exported, and not the last."""
+        return self.config.exports_best(self.data.validation is not None)
 
 
 def make_plan(config: Config, examples: int, replicas: int) -> Plan:

@@ -46,7 +46,7 @@ class Run:
         reporter: Writes the reports; None on workers that aren't the chief.
         checkpoints: Saves the state.
         inner_loop: Trains.
-        evaluator: Evaluates the test split.
+        evaluator: Evaluates the data's evaluated split.
         failures: The first failure of the reports and the saves, which run beside the training.
     """
 
@@ -80,7 +80,7 @@ class Run:
             every_minutes=config.checkpoint_every_minutes)
         self._opened.callback(self.checkpoints.close)
         self.inner_loop = InnerLoop(job, self.state, self.metrics, step=step, failures=self.failures)
-        self.evaluator = Evaluator(self.state.model, job.data.test, runtime,
+        self.evaluator = Evaluator(self.state.model, job.data.evaluated, runtime,
                                    per_replica_batch_size=job.plan.per_replica_batch_size)
 
     def _open_reports(self, checkpoints: Checkpoints, sizes: Mapping[str, Any] | None, step: int) -> None:
@@ -91,7 +91,8 @@ class Run:
         checkpoints.require_room(self.state.variables(), "a checkpoint")
         self.model_dir.write_config(self.job.config, resolved_settings(self.job))
         self.reporter = Reporter(self.model_dir, self.console, valid=sizes, first_step=step,
-                                 total_steps=self.job.plan.total_steps, ledger=self.job.config.ledger)
+                                 total_steps=self.job.plan.total_steps, ledger=self.job.config.ledger,
+                                 evaluated=self.job.data.evaluated_name)
         self._opened.callback(self._close_reports, self.reporter)
         if step < self.job.plan.total_steps:
             self.model_dir.result.unlink(missing_ok=True)
@@ -118,7 +119,7 @@ class Run:
     @property
     def ended_early(self) -> str | None:
         """Why the run ends before its last step, in a few words; None if it doesn't."""
-        return self.metrics.ended_early(self.job.config, self.step)
+        return self.metrics.ended_early(self.job.config, self.step, self.job.data.evaluated_name)
 
     @property
     def is_done(self) -> bool:

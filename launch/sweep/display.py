@@ -145,5 +145,5 @@ def _cells(job: Job) -> Iterator[str]:
 
 def _figures(job: Job) -> list[str]:
     """The cells of a run as words, without those that aren't known."""
-    forms = ("step {}", "epoch {}", "test accuracy {}", "{} images/s")
+    forms = ("step {}", "epoch {}", "accuracy {}", "{} images/s")
     return [form.format(cell) for form, cell in zip(forms, _cells(job), strict=True) if cell]

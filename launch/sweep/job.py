@@ -87,7 +87,7 @@ class Job:
         """How far the run is.
 
         Returns:
-            A dict of step, total_steps, epoch, accuracy (on the test split) and images_per_second, as far as they
+            A dict of step, total_steps, epoch, accuracy (of the evaluated split) and images_per_second, as far as they
             are known.
         """
         known: dict[str, Any] = {}

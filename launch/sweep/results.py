@@ -20,19 +20,20 @@ from trainer.storage import durable
 from trainer.storage.model_dir import ModelDir
 
 FIGURES = ("eval_accuracy", "eval_loss", "best_accuracy", "best_step", "step", "images_per_second", "wall_seconds")
+_SPLIT = "eval_split"  # what the accuracies are of
 # Settings that say where a run was done, not what it was. The GPU, for example, may differ from start to start.
 _LOCATION_FLAGS = {"model_dir", "data_dir", "resume", "num_gpus"}
-_TITLES = {"eval_accuracy": "accuracy", "eval_loss": "loss", "best_accuracy": "best", "best_step": "at step",
-           "images_per_second": "images/s", "wall_seconds": "seconds"}
+_TITLES = {"eval_split": "split", "eval_accuracy": "accuracy", "eval_loss": "loss", "best_accuracy": "best",
+           "best_step": "at step", "images_per_second": "images/s", "wall_seconds": "seconds"}
 _FORMATS = {"eval_accuracy": "{:.2%}", "best_accuracy": "{:.2%}", "eval_loss": "{:.4f}", "best_step": "{:,}",
             "step": "{:,}", "images_per_second": "{:,.0f}", "wall_seconds": "{:,.0f}"}
 
 
-def figures(run: Run) -> dict[str, float | None] | None:
+def figures(run: Run) -> dict[str, Any] | None:
     """What a run reached.
 
     Returns:
-        `FIGURES` as a dict; None if the run isn't done, or was done with other settings.
+        `FIGURES` and eval_split as a dict; None if the run isn't done, or was done with other settings.
     """
     saved_config = _config(run)
     if saved_config is None or any(change.name not in _LOCATION_FLAGS for change in _differences(run, saved_config)):
@@ -43,7 +44,7 @@ def figures(run: Run) -> dict[str, float | None] | None:
             return None  # of a start with a smaller number of steps
         result = {**result, "best_accuracy": result["best"]["accuracy"], "best_step": result["best"]["step"]}
         values = {name: _number(result[name]) for name in FIGURES}
-        return None if values["eval_accuracy"] is None else values
+        return None if values["eval_accuracy"] is None else {_SPLIT: str(result.get(_SPLIT, "test")), **values}
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None  # the file is written anew when the run is started
 
@@ -85,7 +86,7 @@ def rows(runs: Sequence[Run], codes: Mapping[str, int]) -> list[dict[str, Any]]:
         codes: A run's name to its exit code, for the runs that ended otherwise than done.
 
     Returns:
-        A dict for each run: run, the flags that vary, code, `FIGURES`. A value that isn't known is None.
+        A dict for each run: run, the flags that vary, code, eval_split, `FIGURES`. A value that isn't known is None.
     """
     flags = list(dict.fromkeys(flag for run in runs for flag in run.varied))
     table_rows = []
@@ -93,7 +94,7 @@ def rows(runs: Sequence[Run], codes: Mapping[str, int]) -> list[dict[str, Any]]:
         values = {flag: run.varied.get(flag, _as_flag_value(getattr(run.config, flag, None))) for flag in flags}
         reached = figures(run)
         table_rows.append({"run": run.name, **values, "code": 0 if reached else codes.get(run.name),
-                           **(reached or dict.fromkeys(FIGURES))})
+                           **(reached or dict.fromkeys((_SPLIT, *FIGURES)))})
     return sorted(table_rows, key=_accuracy, reverse=True)
 
 
@@ -135,14 +136,15 @@ def table(table_rows: Sequence[Mapping[str, Any]]) -> Table:
     Args:
         table_rows: As `rows` returns them.
     """
-    flags = [name for name in table_rows[0] if name not in ("run", "code", *FIGURES)]
+    flags = [name for name in table_rows[0] if name not in ("run", "code", _SPLIT, *FIGURES)]
     shown = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for name in flags or ["run"]:
         shown.add_column(name, overflow="fold")
-    for name in ("code", *FIGURES):
+    columns = ("code", _SPLIT, *FIGURES)
+    for name in columns:
         shown.add_column(_TITLES.get(name, name), justify="right")
     for row in table_rows:
-        shown.add_row(*(Text(_cell(name, row[name])) for name in (*(flags or ["run"]), "code", *FIGURES)))
+        shown.add_row(*(Text(_cell(name, row[name])) for name in (*(flags or ["run"]), *columns)))
     return shown
 
 

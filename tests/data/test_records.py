@@ -158,6 +158,7 @@ def test_odd_images_are_encoded_again_so_that_anybody_reads_them_right(tmp_path)
              "5.jpg": encode(image, "JPEG"), "6.png": encode(Image.fromarray(image).convert("RGBA"))}
     for name, data in files.items():
         (tmp_path / "d/train/a" / name).write_bytes(data)
+    shutil.copytree(tmp_path / "d/train/a", tmp_path / "d/train/b")
     shutil.copytree(tmp_path / "d/train", tmp_path / "d/test")
     prepare(tmp_path / "d", tmp_path / "out", options())
     _, splits = index.read(tmp_path / "out")
@@ -165,14 +166,15 @@ def test_odd_images_are_encoded_again_so_that_anybody_reads_them_right(tmp_path)
         features = tf.train.Example.FromString(record).features.feature
         encoded, name = (features[key].bytes_list.value[0] for key in ("image/encoded", "image/filename"))
         assert np.abs(tf.io.decode_image(encoded, 3).numpy().astype(int) - image).mean() < 6
-        assert (encoded == files["5.jpg"]) == (name == b"train/a/5.jpg")
+        assert (encoded == files["5.jpg"]) == (name in {b"train/a/5.jpg", b"train/b/5.jpg"})
     assert (splits["train"].rows["orientation"] == 1).all()
 
 
 def test_images_are_shrunk(tmp_path):
-    (tmp_path / "d/a").mkdir(parents=True)
     for number in range(20):
-        (tmp_path / f"d/a/{number}.jpg").write_bytes(encode(photo(50, 100 + number, number), "JPEG"))
+        path = tmp_path / "d" / "ab"[number % 2] / f"{number}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(encode(photo(50, 100 + number, number), "JPEG"))
     prepare(tmp_path / "d", tmp_path / "out", options(resize_shorter=25, validation_fraction=0.3))
     rows = index.read(tmp_path / "out")[1]["train"].rows
     assert (rows["height"] == 25).all() and rows["width"].min() >= 50
@@ -366,7 +368,7 @@ def test_records_of_others(tmp_path, names, make, classes):
     write_foreign(tmp_path / "theirs", names[1], 1, 20, make, split=1)
     before = content(tmp_path / "theirs")
     said = external_shards.make_index(tmp_path / "theirs", tmp_path / "ours")
-    assert "index of 50 and 20 images in 3 shards, 10 classes" in said
+    assert f"index of 50 train, 20 {'validation' if 'validation' in names else 'test'} images in 3 shards" in said
     assert content(tmp_path / "theirs") == before
     data = load(tmp_path / "ours")
     assert data.classes == classes
@@ -377,10 +379,10 @@ def test_records_of_others(tmp_path, names, make, classes):
 
 def test_foreign_shards_that_are_missing_or_damaged(tmp_path):
     make = lambda data, label: example(image=data, label=label)  # noqa: E731
-    write_foreign(tmp_path / "t", "train", 3, 30, make)
-    with pytest.raises(DataError, match="has shards of train only"):
-        external_shards.make_index(tmp_path / "t", tmp_path / "t")
     write_foreign(tmp_path / "t", "test", 1, 10, make)
+    with pytest.raises(DataError, match="has shards of test only"):
+        external_shards.make_index(tmp_path / "t", tmp_path / "t")
+    write_foreign(tmp_path / "t", "train", 3, 30, make)
     flip(tmp_path / "t/train-00001-of-00003", 50)
     with pytest.raises(DataError, match="train-00001-of-00003 is damaged: record 0"):
         external_shards.make_index(tmp_path / "t", tmp_path / "t")

@@ -58,7 +58,7 @@ def training(trainable, tmp_path):
             super().train(record, speed)
 
     reporter = Waiting(model_dir, Console(quiet=True), valid=None, first_step=0, total_steps=made.plan.total_steps,
-                       ledger=True)
+                       ledger=True, evaluated="test")
     inner_loop = InnerLoop(made.job, made.state, RunMetrics(), step=0, failures=FirstFailure())
     inner_loop.compile()
     yield Trained(inner_loop, reporter), may_write, model_dir

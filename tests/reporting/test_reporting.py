@@ -66,7 +66,7 @@ def test_curves_are_drawn_of_what_can_be_read(tmp_path, line):
     whole = {"split": "eval", "epoch": 1, "loss": 0.5, "accuracy": 0.5, "train_loss": 0.4, "train_accuracy": 0.6}
     path = tmp_path / "metrics.jsonl"
     path.write_text(f"{line}\n{json.dumps(whole)}\n")
-    plots.plot_curves(path, tmp_path / "report/curves.png")
+    plots.plot_curves(path, tmp_path / "report/curves.png", "test")
     assert (tmp_path / "report/curves.png").read_bytes().startswith(b"\x89PNG")
 
 

@@ -12,6 +12,7 @@ from trainer.checkpoint.async_writer import AsyncWriter
 if TYPE_CHECKING:
     from trainer.checkpoint.checkpoints import Checkpoints
     from trainer.errors import FirstFailure
+    from trainer.process.tf_import import tf
     from trainer.train.state import TrainState
 
 
@@ -94,6 +95,23 @@ class CheckpointManager:
     def wait_until_finished(self) -> bool:
         """Waits until all saves are finished, and returns whether all succeeded. Raises nothing; for any thread."""
         return self._failures.error is None and self._writer.wait_until_finished()
+
+    def restore_best(self, variables: Mapping[str, tf.Variable]) -> dict[str, Any]:
+        """Assigns the values of the best evaluated checkpoint to variables; all saves must be finished.
+
+        Args:
+            variables: Name to variable; the checkpoint may hold more values.
+
+        Returns:
+            The checkpoint's manifest.
+
+        Raises:
+            DataError: if no checkpoint was evaluated.
+            StorageError: if the best one is damaged.
+        """
+        manifest = self._checkpoints.find("best")
+        self._checkpoints.restore(variables, manifest)
+        return manifest
 
     def is_empty(self) -> bool:
         """Whether the run has no checkpoint yet."""

@@ -22,7 +22,7 @@ class TrainedOptions(Checked):
     """The options of a command on a run and one of its checkpoints."""
 
     model_dir: str = option("", "folder of the run")
-    checkpoint: str = option("latest", "checkpoint to use: latest, best, or a step")
+    checkpoint: str = option("auto", "checkpoint to use: latest, best, or a step; auto: the one that the run exports")
     data_dir: str = option("", "folder of the data; default: the same as in training")
     num_gpus: int = option(-1, "number of GPUs: -1 for all visible (predict and export: one), 0 for the CPU, N for "
                            "exactly N or an error", least=-1)
@@ -32,8 +32,8 @@ class TrainedOptions(Checked):
         problems = super().problems()
         if not self.model_dir:
             problems.append("--model_dir is needed: the folder of a run")
-        if not (self.checkpoint in ("latest", "best") or self.checkpoint.isdecimal()):
-            problems.append(f"--checkpoint must be latest, best or a step; received {self.checkpoint!r}")
+        if not (self.checkpoint in ("auto", "latest", "best") or self.checkpoint.isdecimal()):
+            problems.append(f"--checkpoint must be auto, latest, best or a step; received {self.checkpoint!r}")
         return problems
 
 
@@ -79,10 +79,17 @@ class TrainedRun:
         height, width, channels = saved["data"]["image_shape"]
         self.image_shape: tuple[int, int, int] = height, width, channels
         self.checkpoints = Checkpoints(self.model_dir.checkpoints)
-        self.manifest = self.checkpoints.find(options.checkpoint)
+        self.manifest = self._find(options.checkpoint, bool(saved["data"].get("validation_examples")))
         self.runtime = runtime.start(self.config, Cluster())
         for warning in self.runtime.warnings:
             tell(f"lockstep: warning: {warning}")
+
+    def _find(self, name: str, has_validation: bool) -> dict[str, Any]:
+        """The manifest of the checkpoint that a user names."""
+        if name == "auto":
+            best = self.config.exports_best(has_validation) and self.checkpoints.best_step() is not None
+            name = "best" if best else "latest"
+        return self.checkpoints.find(name)
 
     def model(self, precision: str | None = None) -> "keras.Model":
         """The model with the checkpoint's weights.
@@ -117,7 +124,10 @@ class TrainedRun:
             DataError: if the data has changed.
         """
         from trainer.data.dataset import load
+        from trainer.storage import bit_versions
 
         data = load(self.config)
+        bit_versions.require(bit_versions.of_manifest(self.manifest), "splits", data.splits_version,
+                             "it evaluates other images")
         data.require_same(self.manifest["data"], self.model_dir.data_parts())
         return data

@@ -114,7 +114,9 @@ def _check_data(options: Options) -> None:
     data = load(Config(dataset=options.dataset, data_dir=options.data_dir, max_bad_records=2**31,
                        validation_fraction=options.validation_fraction))
     say(data.sentence())
-    for split in (data.train, data.test):
+    for warning in data.warnings:
+        say(f"warning: {warning}")
+    for split in data.splits.values():
         if not isinstance(split, EncodedSplit):
             continue
         with ThreadPoolExecutor(cores()) as threads, bar("images", split.size) as advance:
@@ -125,4 +127,4 @@ def _check_data(options: Options) -> None:
     if data.bad.count:
         raise DataError("\n  ".join([f"{data.bad.count:,} images or files can't be used:", *data.bad.names()]),
                         f"repair or remove them, or train without them: --max_bad_records={data.bad.count}")
-    print(f"{data.train.size + data.test.size:,} images read, nothing is wrong with them")
+    print(f"{sum(split.size for split in data.splits.values()):,} images read, nothing is wrong with them")

@@ -1,9 +1,10 @@
-"""`evaluate`: the whole test split, every example once."""
+"""`evaluate`: a whole split, every example once."""
 
 import dataclasses
 import json
 
 from trainer.commands._trained_run import TrainedOptions, TrainedRun
+from trainer.errors import UsageError
 from trainer.options import option
 from trainer.process.exit import say
 
@@ -12,8 +13,10 @@ _LISTED = 12  # classes
 
 @dataclasses.dataclass(frozen=True)
 class Options(TrainedOptions):
-    """python -m trainer evaluate --model_dir=D: loss and accuracy on the whole test split."""
+    """python -m trainer evaluate --model_dir=D: loss and accuracy on a whole split."""
 
+    split: str = option("auto", "split to evaluate; auto: the one that the run evaluates from epoch to epoch",
+                        choices=("auto", "validation", "test"))
     virtual_devices: int = option(0, "split the CPU (or each GPU) into N logical devices", least=0, most=64)
     json: bool = option(False, "print a JSON object")
 
@@ -24,16 +27,20 @@ def run(options: Options) -> None:
     from trainer.train.evaluation import Evaluator
 
     data, runtime = trained.data(), trained.runtime
+    name = data.evaluated_name if options.split == "auto" else options.split
+    if name not in data.splits:
+        raise UsageError(f"--split={name}: the data of {trained.model_dir.root} has no such split; there are: "
+                         f"{', '.join(data.splits)}", f"--split={data.evaluated_name}")
     per_replica_batch_size = max(1, trained.config.batch_size // runtime.replicas)
-    result = Evaluator(trained.model(), data.test, runtime, per_replica_batch_size=per_replica_batch_size).run()
+    result = Evaluator(trained.model(), data.splits[name], runtime, per_replica_batch_size=per_replica_batch_size).run()
     assert result is not None  # nothing stops this evaluation
     step = trained.manifest["step"]
     if options.json:
-        print(json.dumps({"step": step, "epoch": trained.manifest["epoch"], "eval_accuracy": result.accuracy,
-                          "eval_loss": result.loss, "examples": result.examples,
+        print(json.dumps({"step": step, "epoch": trained.manifest["epoch"], "split": name,
+                          "eval_accuracy": result.accuracy, "eval_loss": result.loss, "examples": result.examples,
                           "class_accuracy": dict(zip(data.classes, result.class_accuracy, strict=True))}))
     else:
-        print(f"step {step:,}: test accuracy {result.accuracy:.2%}, loss {result.loss:.4f}, over "
+        print(f"step {step:,}: {name} accuracy {result.accuracy:.2%}, loss {result.loss:.4f}, over "
               f"{result.examples:,} examples ({runtime.sentence()})")
         ranked = sorted((accuracy, name) for accuracy, name in zip(result.class_accuracy, data.classes, strict=True)
                         if accuracy is not None)

@@ -34,9 +34,12 @@ def run(options: Options) -> None:
 def _export(options: Options) -> None:
     trained = TrainedRun(options, strategy="one_device" if options.num_gpus < 0 else "auto")
     from trainer.export.exporter import export
+    from trainer.export.measure import Measurement
 
-    results = export(trained.job(export=options.export), trained.model("float32"), None,
-                     folder=trained.model_dir.export)
+    job, model = trained.job(export=options.export), trained.model("float32")
+    measurement = Measurement(job)
+    results = export(job, model, measurement, measurement.accuracy(model), folder=trained.model_dir.export)
+    say(f"step {trained.manifest['step']:,}:")
     for name, result in results.items():
-        say(f"{name:<12} {trained.model_dir.root / result['path']}   accuracy {result['accuracy']:.2%}, "
-              f"{result['bytes'] / 1e6:.2f} MB")
+        say(f"{name:<12} {trained.model_dir.root / result['path']}   {measurement.split_name} accuracy "
+            f"{result['accuracy']:.2%}, {result['bytes'] / 1e6:.2f} MB")

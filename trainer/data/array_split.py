@@ -28,6 +28,10 @@ class ArraySplit(Split):
         self.images = np.ascontiguousarray(images)
         self.bytes = self.images.nbytes
 
+    def take(self, examples: np.ndarray) -> ArraySplit:
+        """The split of some of the examples, as a mask or as ids, in the order of their ids."""
+        return ArraySplit(self.images[examples], self.labels[examples])
+
     @functools.cached_property
     def _on_host(self) -> tuple[tf.Tensor, tf.Tensor]:
         """(images, labels) as tensors that pipelines can capture without a copy in their graphs."""

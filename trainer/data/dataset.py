@@ -13,6 +13,7 @@ import numpy as np
 
 from trainer.data.array_split import ArraySplit
 from trainer.data.bad_examples import BadExamples
+from trainer.data.held_back import fraction_to_hold_back, held_back
 from trainer.data.split import Split
 from trainer.errors import DataError
 
@@ -31,19 +32,51 @@ class Dataset:
         classes: Names of the classes, in the order of the labels.
         image_shape: (height, width, channels) of what the model sees.
         train: The images to train on.
-        test: The images to test on.
+        test: The images to test on, at the end of a run; None if there are none.
         parts: Name to hash of what the data is made of: files, shards, classes. Two data sets with the same parts hold
             the same images and labels.
         bad: The images and files of it that can't be used.
+        validation: The images that choose, from epoch to epoch; None if the test split must do for both.
+        held_back: Whether the validation split was held back from the training split.
+        warnings: A sentence for everything about the data that a user should know.
     """
 
     name: str
     classes: tuple[str, ...]
     image_shape: tuple[int, int, int]
     train: Split
-    test: Split
+    test: Split | None
     parts: dict[str, str]
     bad: BadExamples = dataclasses.field(default_factory=BadExamples)
+    validation: Split | None = None
+    held_back: bool = False
+    warnings: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        assert self.test is not None or self.validation is not None, "a data set has something to evaluate on"
+
+    @property
+    def evaluated(self) -> Split:
+        """The split that is evaluated from epoch to epoch: validation where there is one, else test."""
+        split = self.test if self.validation is None else self.validation
+        assert split is not None  # `__post_init__`
+        return split
+
+    @property
+    def evaluated_name(self) -> str:
+        """The name of the split that is evaluated from epoch to epoch: "validation" or "test"."""
+        return "test" if self.validation is None else "validation"
+
+    @property
+    def splits(self) -> dict[str, Split]:
+        """All splits that there are, by name: train, and validation or test or both."""
+        named = {"train": self.train, "validation": self.validation, "test": self.test}
+        return {name: split for name, split in named.items() if split is not None}
+
+    @property
+    def splits_version(self) -> int:
+        """The first version of `splits` (storage/bit_versions.py) in which the images are divided as they are here."""
+        return 2 if self.held_back or (self.validation is not None and self.test is not None) else 1
 
     @property
     def fingerprint(self) -> str:
@@ -65,8 +98,13 @@ class Dataset:
             each = ", ".join(f"{count:,} {name}" for name, count in zip(self.classes, counts, strict=True))
         else:
             each = f"{counts[few]:,} ({self.classes[few]}) to {counts[most]:,} ({self.classes[most]}) of each"
+        others = []
+        if self.validation is not None:
+            others.append(f"{self.validation.size:,} to validate on{', held back' if self.held_back else ''}")
+        if self.test is not None:
+            others.append(f"{self.test.size:,} to test on")
         return (f"{self.name}: {len(self.classes):,} classes, {self.train.size:,} images to train on, {each}; "
-                f"{self.test.size:,} to test on; {' × '.join(map(str, self.image_shape))}")
+                f"{', '.join(others)}; {' × '.join(map(str, self.image_shape))}")
 
     def require_same(self, fingerprint: str, parts: Mapping[str, str] | None) -> None:
         """Makes sure that this is the data of a run.
@@ -97,21 +135,39 @@ class Dataset:
         return np.where(counts, self.train.size / (len(counts) * np.maximum(counts, 1)), 0).astype(np.float32)
 
 
-def in_memory(name: str, classes: Sequence[str], train: tuple[np.ndarray, np.ndarray],
-              test: tuple[np.ndarray, np.ndarray], parts: dict[str, str] | None = None) -> Dataset:
+_Arrays = tuple[np.ndarray, np.ndarray]
+
+
+def in_memory(name: str, classes: Sequence[str], train: _Arrays, test: _Arrays | None,
+              parts: dict[str, str] | None = None, *, validation: _Arrays | None = None,
+              validation_fraction: float | None = None) -> Dataset:
     """Makes a `Dataset` of arrays.
 
     Args:
         name: The value of `--dataset`.
         classes: Names of the classes, in the order of the labels.
-        train, test: (images uint8 [n, height, width, channels], labels int [n]) each.
-        parts: The parts of the `Dataset`; None for a hash of every byte of both splits.
+        train, test, validation: (images uint8 [n, height, width, channels], labels int [n]) each; None for a split
+            that there isn't.
+        parts: The parts of the `Dataset`; None for a hash of every byte of all splits.
+        validation_fraction: `--validation_fraction`; None where it isn't given.
+
+    Raises:
+        DataError: if there is nothing to evaluate on.
+        UsageError: if a fraction is given beside a validation split.
     """
-    train_split, test_split = (ArraySplit(*arrays) for arrays in (train, test))
-    parts = parts or {split_name: digest(split.images, split.labels)
-                      for split_name, split in (("train", train_split), ("test", test_split))}
-    height, width, channels = train_split.images.shape[1:]
-    return Dataset(name, tuple(classes), (height, width, channels), train_split, test_split, parts)
+    given = {"train": train, "validation": validation, "test": test}
+    splits = {split_name: ArraySplit(*arrays) for split_name, arrays in given.items() if arrays is not None}
+    parts = parts or {split_name: digest(split.images, split.labels) for split_name, split in splits.items()}
+    fraction = fraction_to_hold_back(
+        validation_fraction, name, **{each: f"a {each} split" if each in splits else None
+                                      for each in ("validation", "test")})
+    if fraction:
+        whole = splits["train"]
+        mask = held_back(whole.labels, [b"%d" % example for example in range(whole.size)], fraction)
+        splits |= {"train": whole.take(~mask), "validation": whole.take(mask)}
+    height, width, channels = splits["train"].images.shape[1:]
+    return Dataset(name, tuple(classes), (height, width, channels), splits["train"], splits.get("test"), parts,
+                   validation=splits.get("validation"), held_back=bool(fraction))
 
 
 def digest(images: np.ndarray, labels: np.ndarray) -> str:
@@ -126,9 +182,22 @@ def load(config: Config) -> Dataset:
     """Reads or renders the data set that a configuration names.
 
     Raises:
-        DataError: if it is missing or damaged.
+        DataError: if it is missing or damaged, has a single class, or a class without images to train on.
+        UsageError: if the configuration's settings can't be used with it.
     """
     kind = config.dataset
     if ":" in kind:
         kind = "_tfds" if kind.startswith("tfds:") else "_custom"
-    return importlib.import_module(f"trainer.data.sources.{kind}").load(config)
+    data = importlib.import_module(f"trainer.data.sources.{kind}").load(config)
+    if len(data.classes) < 2:
+        raise DataError(f"the data has a single class, {', '.join(data.classes)}: there is nothing to tell apart",
+                        "add images of another class")
+    counts = np.bincount(data.train.labels[data.train.usable], minlength=len(data.classes))
+    missing = [data.classes[label] for label in np.flatnonzero(counts == 0)]
+    if not missing:
+        return data
+    more = f" and {len(missing) - _LISTED:,} more" if len(missing) > _LISTED else ""
+    cause = f"there are no images to train on of the class {', '.join(missing[:_LISTED])}{more}"
+    if isinstance(data.train, ArraySplit):  # a part of a known data set, cut out to try something
+        return dataclasses.replace(data, warnings=(*data.warnings, cause))
+    raise DataError(cause, "add some, or leave the class out")

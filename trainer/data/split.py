@@ -74,6 +74,11 @@ class Split(abc.ABC):
         """Number of examples."""
         return len(self.labels)
 
+    @property
+    def usable(self) -> np.ndarray:
+        """Which examples are not known to be unusable: bool [n]."""
+        return np.ones(self.size, bool)
+
     def order(self, seed: int, batch_size: int) -> ExampleOrder:
         """The order in which training sees the examples.
 

@@ -1,13 +1,14 @@
 """Writes the trained model as model.h5, model.keras and saved_model/, and measures each.
 
 All exports are float32, whatever precision the model trained in. Each export is loaded again in a process of its own
-that doesn't import this package, and run over the test split: the accuracy of an export is measured, not assumed.
+that doesn't import this package, and run over the test split (without one, over the validation split): the accuracy of
+an export is measured, not assumed.
 """
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -46,18 +47,16 @@ def float32_copy(config: Config, classes: int, image_shape: tuple[int, int, int]
     return copy
 
 
-def export(job: Job, model: keras.Model, accuracy: float | None, *, folder: Path | str,
-           between_pieces: Callable[[], None] | None = None) -> dict[str, dict[str, Any]]:
+def export(job: Job, model: keras.Model, measurement: Measurement, accuracy: float, *,
+           folder: Path | str) -> dict[str, dict[str, Any]]:
     """Exports a model in the formats of `--export`.
 
     Args:
         job: What the run trained.
-        model: The trained model.
-        accuracy: The accuracy of training's own evaluation on the test split, or None. The exports are compared with
-            it if it was computed in float32 on a CPU; GPUs and lower precisions answer a few images differently,
-            and the exports are then compared with a measurement of the float32 copy.
+        model: The trained model, in float32.
+        measurement: Measures the exports.
+        accuracy: The model's accuracy on the measurement's split; the exports are compared with it.
         folder: The run's `export/`; replaced in one step.
-        between_pieces: Called between pieces of work, to report progress; may raise, which ends the work.
 
     Returns:
         Format to a dict: path (relative to the model_dir), accuracy, examples, bytes.
@@ -65,22 +64,18 @@ def export(job: Job, model: keras.Model, accuracy: float | None, *, folder: Path
     Raises:
         StorageError: if an export can't be loaded, or its accuracy differs from the model's.
     """
-    config, data, runtime, folder = job.config, job.data, job.runtime, Path(folder)
+    config, data, folder = job.config, job.data, Path(folder)
     staged = folder.with_name(f".{folder.name}.new")
     shutil.rmtree(staged, ignore_errors=True)
-    exported = float32_copy(config, len(data.classes), data.image_shape, model)
     weights = sum(4 * variable.shape.num_elements() for variable in model.weights)
     durable.require_room(folder, len(config.export) * int(1.1 * weights + _OVERHEAD_BYTES), "the exports")
     staged.mkdir(parents=True)
-    measurement = Measurement(data.test, runtime.devices[0], runtime.kind, between_pieces or _do_nothing)
-    if accuracy is None or runtime.precision != "float32" or not runtime.kind.exact_float32:
-        accuracy = measurement.accuracy(exported)
     try:
         for name in config.export:
             measurement.between_pieces()
-            _write(name, exported, data.classes, staged / PATHS[name])
+            _write(name, model, data.classes, staged / PATHS[name])
         measured = measurement.of_exports({name: staged / PATHS[name] for name in config.export})
-        _check(measured, accuracy)
+        _check(measured, accuracy, measurement.split_name)
         result = {name: {"path": f"{folder.name}/{PATHS[name]}", **measured[name],
                          "bytes": _size(staged / PATHS[name])} for name in config.export}
         seal(staged, {"classes": list(data.classes), "image_shape": list(data.image_shape), "exports": result})
@@ -88,10 +83,6 @@ def export(job: Job, model: keras.Model, accuracy: float | None, *, folder: Path
     finally:
         shutil.rmtree(staged, ignore_errors=True)
     return result
-
-
-def _do_nothing() -> None:
-    pass
 
 
 def _write(name: str, model: keras.Model, classes: Sequence[str], path: Path) -> None:
@@ -108,12 +99,13 @@ def _write(name: str, model: keras.Model, classes: Sequence[str], path: Path) ->
         absl.logging.set_verbosity(verbosity)
 
 
-def _check(measured: Mapping[str, Mapping[str, Any]], accuracy: float) -> None:
+def _check(measured: Mapping[str, Mapping[str, Any]], accuracy: float, split_name: str) -> None:
     """Fails if an export differs by more than a tenth of a point, or by more than one example of a small split."""
     wrong = [f"{name} {entry['accuracy']:.4%}" for name, entry in measured.items()
              if abs(entry["accuracy"] - accuracy) > max(TOLERANCE, 1 / entry["examples"]) + 1e-9]
     if wrong:
-        raise StorageError(f"exports differ from the model's test accuracy of {accuracy:.4%}: {', '.join(wrong)}",
+        raise StorageError(f"exports differ from the model's {split_name} accuracy of {accuracy:.4%}: "
+                           f"{', '.join(wrong)}",
                            "don't use them; the checkpoints hold the model. This should not happen: please report it")
 
 

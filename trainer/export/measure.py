@@ -22,11 +22,14 @@ from trainer.process.tf_import import tf
 if TYPE_CHECKING:
     import keras
 
-    from trainer.data.split import Split
-    from trainer.device_kind import DeviceKind
+    from trainer.plan import Job
 
 _LAST_SECONDS = 3600.0  # in which a process must end after all images have been written to it
 _CHUNK_SIZE = 500  # images that are evaluated at once
+
+
+def _do_nothing() -> None:
+    pass
 
 
 class Measurement:
@@ -36,14 +39,20 @@ class Measurement:
     after the other, for each takes memory; an export that can't be measured on the GPU is measured on the CPU.
 
     Args:
-        split: The examples.
-        device: Name of the device.
-        kind: The device's kind.
-        between_pieces: Called between pieces of work; may raise, which ends the work.
+        job: What the run trained.
+        between_pieces: Called between pieces of work, to report progress; may raise, which ends the work.
+
+    Attributes:
+        split: The test split of the job's data, or its evaluated split if there is no test split.
+        split_name: The split's name.
+        between_pieces: The argument.
     """
 
-    def __init__(self, split: Split, device: str, kind: DeviceKind, between_pieces: Callable[[], None]) -> None:
-        self._split, self._device, self._kind, self.between_pieces = split, device, kind, between_pieces
+    def __init__(self, job: Job, between_pieces: Callable[[], None] = _do_nothing) -> None:
+        data, runtime = job.data, job.runtime
+        self.split, self.split_name = ((data.evaluated, data.evaluated_name) if data.test is None else
+                                       (data.test, "test"))
+        self._device, self._kind, self.between_pieces = runtime.devices[0], runtime.kind, between_pieces
 
     def accuracy(self, model: keras.Model) -> float:
         """The accuracy of a model in this process."""
@@ -53,7 +62,7 @@ class Measurement:
 
         correct = examples = 0
         with _exact_products(), tf.device(self._device):
-            for images, labels in self._split.chunks(_CHUNK_SIZE):
+            for images, labels in self.split.chunks(_CHUNK_SIZE):
                 self.between_pieces()
                 correct += int(np.sum(predict(tf.constant(images)).numpy() == labels))
                 examples += len(labels)
@@ -110,7 +119,7 @@ class Measurement:
 
     def _feed(self, pipes: Collection[IO[bytes]]) -> None:
         """Writes a split's images to all processes as fast as they read; `_answer` reports a process that died."""
-        for images, labels in self._split.chunks(_CHUNK_SIZE):
+        for images, labels in self.split.chunks(_CHUNK_SIZE):
             for pipe in pipes:
                 self.between_pieces()
                 with contextlib.suppress(BrokenPipeError):

@@ -14,15 +14,16 @@ if TYPE_CHECKING:
 
     from trainer.data.augment.preview import Samples
 
-_TRAIN, _TEST = "#7a8ca3", "#d1495b"
+_TRAIN, _EVALUATED = "#7a8ca3", "#d1495b"
 
 
-def plot_curves(metrics_file: Path | str, path: Path | str) -> None:
+def plot_curves(metrics_file: Path | str, path: Path | str, evaluated: str) -> None:
     """Draws curves.png.
 
     Args:
         metrics_file: The run's metrics.jsonl.
         path: The PNG to write.
+        evaluated: The name of the evaluated split.
     """
     import matplotlib
 
@@ -31,25 +32,25 @@ def plot_curves(metrics_file: Path | str, path: Path | str) -> None:
 
     lines = [line for line in jsonl.read(metrics_file) if _is_whole(line)]
     train = [line for line in lines if line["split"] == "train"]
-    test = [line for line in lines if line["split"] == "eval"]
+    evaluations = [line for line in lines if line["split"] == "eval"]
     figure, axes = pyplot.subplots(1, 2, figsize=(10.5, 4), layout="constrained")
     for axis, name, factor, label in ((axes[0], "loss", 1, "loss (nats)"), (axes[1], "accuracy", 100, "accuracy (%)")):
         axis.plot([line["epoch"] for line in train], [factor * line[name] for line in train],
                   color=_TRAIN, linewidth=1, alpha=0.45)
-        averages = [line for line in test if line.get(f"train_{name}") is not None]
+        averages = [line for line in evaluations if line.get(f"train_{name}") is not None]
         axis.plot([line["epoch"] for line in averages], [factor * line[f"train_{name}"] for line in averages],
-                  color=_TRAIN, linewidth=2, marker="o", markersize=4, label="train, mean since the last test")
-        axis.plot([line["epoch"] for line in test], [factor * line[name] for line in test],
-                  color=_TEST, linewidth=2, marker="o", markersize=4, label="test")
+                  color=_TRAIN, linewidth=2, marker="o", markersize=4, label="train, mean between evaluations")
+        axis.plot([line["epoch"] for line in evaluations], [factor * line[name] for line in evaluations],
+                  color=_EVALUATED, linewidth=2, marker="o", markersize=4, label=evaluated)
         axis.set_xlabel("epoch")
         axis.set_ylabel(label)
         axis.grid(alpha=0.25)
         axis.spines[["top", "right"]].set_visible(False)
         axis.legend(frameon=False)
-    if test:
-        best = max(test, key=operator.itemgetter("accuracy"))
-        axes[1].set_title(f"best test accuracy {best['accuracy']:.2%}, epoch {best['epoch']:.3g}", fontsize=10)
-        axes[0].set_title(f"last test loss {test[-1]['loss']:.4f}", fontsize=10)
+    if evaluations:
+        best = max(evaluations, key=operator.itemgetter("accuracy"))
+        axes[1].set_title(f"best {evaluated} accuracy {best['accuracy']:.2%}, epoch {best['epoch']:.3g}", fontsize=10)
+        axes[0].set_title(f"last {evaluated} loss {evaluations[-1]['loss']:.4f}", fontsize=10)
     _save(figure, path)
 
 

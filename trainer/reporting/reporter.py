@@ -36,15 +36,16 @@ class Reporter:
         first_step: The step at which this start begins.
         total_steps: The step at which the run ends.
         ledger: Whether to write ledger.jsonl.
+        evaluated: The name of the evaluated split.
     """
 
     def __init__(self, model_dir: ModelDir, console: Console, *, valid: Mapping[str, Any] | None, first_step: int,
-                 total_steps: int, ledger: bool) -> None:
+                 total_steps: int, ledger: bool, evaluated: str) -> None:
         valid = valid or {"metrics": 0, "tensorboard": {}, "ledger": 0}
         self._metrics = LinesFile(model_dir.metrics, valid["metrics"])
         self._ledger = LinesFile(model_dir.ledger, valid["ledger"]) if ledger else None
         self._tensorboard = TensorBoardWriter(model_dir.tensorboard, valid["tensorboard"])
-        self._model_dir, self._console = model_dir, console
+        self._model_dir, self._console, self._evaluated = model_dir, console, evaluated
         self._first_step, self._total_steps = first_step, total_steps
         self._began = time.monotonic()
         self._last: dict[str, Any] = {}  # the last window of training metrics
@@ -115,8 +116,8 @@ class Reporter:
             "loss", "accuracy", "learning_rate", "images_per_second")})
         train = ("" if record["train_loss"] is None else
                  f"train loss {record['train_loss']:.4f}, accuracy {record['train_accuracy']:.2%}   ")
-        self._console.say(f"epoch {record['epoch']:6.2f}   {train}test loss {record['loss']:.4f}, accuracy "
-                          f"{record['accuracy']:.2%}{'   (best so far)' if is_best else ''}")
+        self._console.say(f"epoch {record['epoch']:6.2f}   {train}{self._evaluated} loss {record['loss']:.4f}, "
+                          f"accuracy {record['accuracy']:.2%}{'   (best so far)' if is_best else ''}")
 
     def progress(self, step: int, epoch: float, images_per_second: float | None) -> None:
         """Updates the progress line.
@@ -182,7 +183,7 @@ class Reporter:
 
     def draw(self, samples: Samples) -> None:
         """Draws the report's plots: the curves of metrics.jsonl, and the run's first examples."""
-        plots.plot_curves(self._model_dir.metrics, self._model_dir.report / "curves.png")
+        plots.plot_curves(self._model_dir.metrics, self._model_dir.report / "curves.png", self._evaluated)
         plots.plot_samples(samples, self._model_dir.report / "samples.png")
 
     def close(self) -> None:

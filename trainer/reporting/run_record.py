@@ -28,8 +28,9 @@ def resolved_settings(job: Job) -> dict[str, Any]:
             "versions": {"lockstep": __version__, "tensorflow": tf.__version__, "keras": keras.__version__,
                          "numpy": np.__version__},
             "data": {"name": data.name, "fingerprint": data.fingerprint, "classes": list(data.classes),
-                     "image_shape": list(data.image_shape), "train_examples": data.train.size,
-                     "test_examples": data.test.size, "parts": data.parts}}
+                     "image_shape": list(data.image_shape), "held_back": data.held_back,
+                     **{f"{name}_examples": split.size for name, split in data.splits.items()},
+                     "parts": data.parts}}
 
 
 def checkpoint_metadata(job: Job, metrics: RunMetrics, *, step: int, wall_seconds: float,
@@ -58,17 +59,36 @@ def checkpoint_metadata(job: Job, metrics: RunMetrics, *, step: int, wall_second
             "progress": dataclasses.replace(metrics, wall_seconds=wall_seconds).to_json(), "reports": report_sizes}
 
 
-def make_result(job: Job, metrics: RunMetrics, *, step: int, skipped_steps: int, wall_seconds: float,
-                exports: Mapping[str, Any]) -> dict[str, Any]:
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """What came out of a run.
+
+    Args:
+        step: Steps done.
+        exported_step: The step of the weights that were exported.
+        selected_on: The split whose accuracy decided what is exported or when the run ended; None if none did.
+        test_accuracy: The accuracy of the exported weights on the test split; None if there is no test split.
+        skipped_steps: How many of the steps had an update that was not applied.
+        wall_seconds: Time of the run, over all starts.
+        exports: Format to what was measured of the export, as `export` returns it.
+    """
+
+    step: int
+    exported_step: int
+    selected_on: str | None
+    test_accuracy: float | None
+    skipped_steps: int
+    wall_seconds: float
+    exports: Mapping[str, Any]
+
+
+def make_result(job: Job, metrics: RunMetrics, outcome: Outcome) -> dict[str, Any]:
     """What result.json holds.
 
     Args:
         job: What the run trained.
         metrics: The metrics at the end, after at least one evaluation.
-        step: Steps done.
-        skipped_steps: How many of the steps had an update that was not applied.
-        wall_seconds: Time of the run, over all starts.
-        exports: Format to what was measured of the export, as `export` returns it.
+        outcome: What came out.
 
     Returns:
         A dict of what JSON can hold.
@@ -77,12 +97,15 @@ def make_result(job: Job, metrics: RunMetrics, *, step: int, skipped_steps: int,
     assert evaluation is not None and metrics.best is not None  # every run ends with an evaluation
     best = {name: value for name, value in metrics.best.items() if name != "class_accuracy"}
     best["loss"] = _finite(best["loss"])
-    return {"eval_accuracy": evaluation["accuracy"], "eval_loss": _finite(evaluation["loss"]),
-            "step": step, "epoch": job.plan.epoch(step), "best": best,
+    evaluated = job.data.evaluated_name
+    return {"eval_accuracy": evaluation["accuracy"], "eval_loss": _finite(evaluation["loss"]), "eval_split": evaluated,
+            "selected_on": outcome.selected_on, "test_accuracy": outcome.test_accuracy, "step": outcome.step,
+            "exported_step": outcome.exported_step, "epoch": job.plan.epoch(outcome.step), "best": best,
             "images_per_second": speed and round(speed, 1), "replicas": job.runtime.replicas,
-            "wall_seconds": round(wall_seconds, 1), "skipped_steps": skipped_steps, "bad_records": job.data.bad.count,
+            "wall_seconds": round(outcome.wall_seconds, 1), "skipped_steps": outcome.skipped_steps,
+            "bad_records": job.data.bad.count,
             "class_accuracy": dict(zip(job.data.classes, evaluation["class_accuracy"], strict=True)),
-            "ended_early": metrics.ended_early(job.config, step), "exports": exports}
+            "ended_early": metrics.ended_early(job.config, outcome.step, evaluated), "exports": outcome.exports}
 
 
 def _finite(number: float) -> float | None:

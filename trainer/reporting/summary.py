@@ -25,9 +25,11 @@ def summary(model_dir: ModelDir, result: Mapping[str, Any]) -> str:
     """
     best, root = result["best"], model_dir.root
     loss = "not finite" if result["eval_loss"] is None else f"{result['eval_loss']:.4f}"
-    lines = ["", f"test accuracy {result['eval_accuracy']:.2%} (loss {loss}) after "
+    lines = ["", f"{result['eval_split']} accuracy {result['eval_accuracy']:.2%} (loss {loss}) after "
              f"{result['epoch']:.3g} epochs, {result['step']:,} steps; best {best['accuracy']:.2%} at step "
              f"{best['step']:,}"]
+    if result["exported_step"] != result["step"] or result["eval_split"] != "test":
+        lines.append(_exported(result))
     if result["images_per_second"]:
         lines.append(f"{result['images_per_second']:,.0f} images/s on {result['replicas']} "
                      f"replica{'s' if result['replicas'] > 1 else ''}, {result['wall_seconds']:.0f} s in all")
@@ -36,11 +38,20 @@ def summary(model_dir: ModelDir, result: Mapping[str, Any]) -> str:
     for export in result["exports"].values():
         lines.append(f"  {str(root / export['path']):<50} accuracy {export['accuracy']:.2%}, "
                      f"{export['bytes'] / 1e6:.2f} MB")
-    lines += [f"  {model_dir.report / 'curves.png'!s:<50} loss and accuracy on train and test",
+    lines += [f"  {model_dir.report / 'curves.png'!s:<50} loss and accuracy, of training and evaluation",
               f"  {model_dir.report / 'samples.png'!s:<50} examples as they are, and as training sees them",
               f"  {model_dir.result!s:<50} all of this, for programs", "",
               f"  {_tensorboard()} --logdir={model_dir.tensorboard}", ""]
     return "\n".join(lines)
+
+
+def _exported(result: Mapping[str, Any]) -> str:
+    """Which weights were chosen, by what, and their test accuracy."""
+    best = result["exported_step"] == result["best"]["step"] and result["selected_on"]
+    chosen = f"chosen: step {result['exported_step']:,}, " + (f"the best on {result['selected_on']}" if best else
+                                                               "the last")
+    test = result["test_accuracy"]
+    return f"{chosen}; its test accuracy, measured once: {test:.2%}" if test is not None else f"{chosen}; no test split"
 
 
 def _tensorboard() -> str:

@@ -3,7 +3,8 @@
 A checkpoint's manifest holds the versions that its run began with; a manifest without versions means 1 for all.
 
     pixels     what an image file is to the model
-    splits     which examples are trained on, and which are held back
+    splits     which examples are trained on, and which are held back; 2: held back class by class, and a validation
+               split is evaluated where there are one and a test split
     draws      what augmentation and random layers draw; 2: a random layer that is called several times in a step
                draws no number that another replica or step draws
     gradients  how gradients, statistics and updates are computed
@@ -14,7 +15,7 @@ from typing import Any
 
 from trainer.errors import UsageError
 
-_KNOWN = {"pixels": (1,), "splits": (1,), "draws": (1, 2), "gradients": (1,)}
+_KNOWN: dict[str, tuple[int, ...]] = {"pixels": (1,), "splits": (1, 2), "draws": (1, 2), "gradients": (1,)}
 CURRENT = {name: versions[-1] for name, versions in _KNOWN.items()}
 
 
@@ -38,3 +39,21 @@ def of_manifest(manifest: Mapping[str, Any]) -> dict[str, int]:
         raise UsageError(["the run would not go on as it began:", *wrong],
                          "go on with the Lockstep that wrote the checkpoint, or start anew with another --model_dir")
     return versions
+
+
+def require(versions: Mapping[str, int], name: str, needed: int, why: str) -> None:
+    """Makes sure that a run began with a version of something, or a later one.
+
+    Args:
+        versions: The run's, as `of_manifest` returns them.
+        name: The version's name.
+        needed: The version that this start needs.
+        why: What this start does otherwise than the versions before it, in a few words.
+
+    Raises:
+        UsageError: if the run began with an earlier version, naming both.
+    """
+    if versions[name] < needed:
+        raise UsageError(f"the run would not go on as it began: {name}: the run has version {versions[name]}, this "
+                         f"start needs {needed}: {why}",
+                         "go on with the Lockstep that wrote the checkpoint, or start anew with another --model_dir")

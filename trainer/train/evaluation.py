@@ -87,7 +87,7 @@ class Evaluator:
         # A broken pipeline must not look like a slightly different accuracy.
         assert count + unreadable == self._size, f"evaluated {count} of {self._size} examples, {unreadable} unreadable"
         if not count:
-            raise DataError("none of the test split's images can be read", "check the warnings above")
+            raise DataError("none of the images to evaluate on can be read", "check the warnings above")
         by_class = tuple(hits / size if size else None for hits, size in zip(correct, examples, strict=True))
         return Evaluation(loss / count, sum(correct) / count, count, by_class)
 

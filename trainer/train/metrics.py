@@ -188,12 +188,19 @@ class RunMetrics:
                 "examples": evaluation.examples, "train_loss": means["loss"], "train_accuracy": means["accuracy"]
                 }, is_best
 
-    def ended_early(self, config: Config, step: int) -> str | None:
-        """Why the run ends at a step before its last one, in a few words; None if it doesn't."""
+    def ended_early(self, config: Config, step: int, evaluated: str) -> str | None:
+        """Why the run ends at a step before its last one, in a few words; None if it doesn't.
+
+        Args:
+            config: The run's settings.
+            step: Steps done.
+            evaluated: The name of the evaluated split.
+        """
         if not self.evaluation or self.evaluation["step"] != step:
             return None  # settings may have changed since: the next evaluation decides
         if config.target_accuracy and self.evaluation["accuracy"] >= config.target_accuracy:
-            return f"the test accuracy reached --target_accuracy={config.target_accuracy:g}"
+            return f"the {evaluated} accuracy reached --target_accuracy={config.target_accuracy:g}"
         if config.patience and self.evals_since_best >= config.patience:
-            return f"no better test accuracy in {self.evals_since_best} evaluations (--patience={config.patience})"
+            return (f"no better {evaluated} accuracy in {self.evals_since_best} evaluations "
+                    f"(--patience={config.patience})")
         return None

@@ -2,65 +2,79 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import unicodedata
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
+
+from trainer.data.held_back import fraction_to_hold_back, held_back
+from trainer.data.images.layout import find_layout, shown
 from trainer.errors import DataError
 
 if TYPE_CHECKING:
     from trainer.data.bad_examples import BadExamples
     from trainer.data.images.folder_scan import Scan
 
-TEST_NAMES = ("test", "val", "validation")
-_FRACTION = 0.1
 _USUAL = 224  # pixels a side
 
 
-def divide(root: Path, scanned: Scan, fraction: float | None, bad: BadExamples) -> dict[str, dict[str, list[str]]]:
+class Division(NamedTuple):
     """Which images belong to which split and class.
+
+    Args:
+        by_split: {"train": {class: names}} and "validation" and "test" where there are any; names in order.
+        by_folder: The same as the folders have it, before anything was held back.
+        warnings: A sentence for everything that holds images and is not used.
+    """
+
+    by_split: dict[str, dict[str, list[str]]]
+    by_folder: dict[str, dict[str, list[str]]]
+    warnings: list[str]
+
+    @property
+    def held_back(self) -> bool:
+        """Whether the validation split was held back from the training split."""
+        return self.by_split.keys() != self.by_folder.keys()
+
+
+def divide(root: Path, scanned: Scan, fraction: float | None, bad: BadExamples) -> Division:
+    """Finds the splits and classes of a folder's images.
 
     Args:
         root: The data's folder.
         scanned: What the folder holds.
-        fraction: The share of the images that become the test split if there is no folder for it; None for a tenth.
+        fraction: `--validation_fraction`; None where it isn't given.
         bad: Where everything that doesn't belong is noted.
 
-    Returns:
-        {"train": {class: names}, "test": {class: names}}, names in order.
-
     Raises:
-        DataError: if there is nothing to train or to test on.
+        DataError: if the layout is none, or a class has no images to train on.
+        UsageError: if a fraction is given beside a validation split.
     """
-    top = {name for name in scanned.folders if "/" not in name}
-    has_train = "train" in top
-    test = next((name for name in TEST_NAMES if has_train and name in top), None)
-    if test and fraction is not None:
-        raise DataError(f"--validation_fraction={fraction} holds images of train/ back, but {root} has {test}/",
-                        f"leave --validation_fraction out, or move {test}/ away")
-    roots = {"train": "train" if has_train else "", **({"test": test} if test else {})}
-    by_split = {split_name: _by_class(scanned, inner, bad) for split_name, inner in roots.items()}
-    if not any(by_split["train"].values()):
-        raise DataError(f"no images in class folders under {root}{'/train' if has_train else ''}",
-                        "lay them out as DATA_DIR/train/CLASS/image.jpg (JPEG, PNG, WebP, BMP or GIF)")
-    for name in by_split["train"]:
+    layout = find_layout(root, scanned.images)
+    by_folder = {split_name: _by_class(scanned, inner, bad) for split_name, inner in layout.folders.items()}
+    classes = by_folder["train"]
+    for name in classes:
         if shown(name) != name:
             raise DataError(f"the class folder {shown(name)} has a name that is not Unicode", "rename it")
-        if not by_split["train"][name]:
-            bad.note_file(shown(os.path.join(roots["train"], name)), "this class has no images")
-    if not test:
-        by_split = _hold_back(by_split["train"], _FRACTION if fraction is None else fraction)
-    unknown = sorted(by_split["test"].keys() - by_split["train"].keys())
-    if unknown:
-        raise DataError(f"{root / (test or '')} has classes that train/ doesn't have: {', '.join(map(shown, unknown))}",
-                        "give both the same class folders")
-    if not any(by_split["test"].values()):
-        raise DataError(f"there is no image to test on under {root}",
-                        "add test/CLASS/ folders, or hold more back with --validation_fraction")
-    return by_split
+    if empty := [name for name, names in classes.items() if not names]:
+        raise DataError(f"there are no images to train on of the class {', '.join(empty)} in "
+                        f"{root / layout.folders['train']}", "add some, or remove the class's folders")
+    for split_name, by_class in by_folder.items():
+        unknown = sorted(by_class.keys() - classes.keys())
+        if unknown:
+            raise DataError(f"{root / layout.folders[split_name]} has classes that {layout.folders['train']}/ doesn't "
+                            f"have: {', '.join(map(shown, unknown))}", "give all splits the same class folders")
+        if not any(by_class.values()):
+            raise DataError(f"there is no image in the class folders of {root / layout.folders[split_name]}",
+                            "add some, or remove the folder")
+    places = {name: f"{shown(layout.folders[name])}/" if name in layout.folders else None
+              for name in ("validation", "test")}
+    share = fraction_to_hold_back(fraction, str(root), **places)
+    prefix = f"{layout.folders['train']}/" if layout.folders["train"] else ""
+    return Division(_hold_back(by_folder, prefix, share) if share else by_folder, by_folder, layout.warnings)
 
 
 def _by_class(scanned: Scan, inner: str, bad: BadExamples) -> dict[str, list[str]]:
@@ -88,19 +102,23 @@ def _class_name(folder: str) -> str:
     return unicodedata.normalize("NFC", folder)
 
 
-def _hold_back(classes: Mapping[str, Sequence[str]], fraction: float) -> dict[str, dict[str, list[str]]]:
-    """Divides the images of each class into a training split and a test split, which gets about `fraction` of them."""
-    by_split: dict[str, dict[str, list[str]]] = {"train": {}, "test": {}}
-    for label, names in classes.items():
-        held_back = {name: _unit_hash(name) < fraction for name in names}
-        by_split["train"][label] = [name for name in names if not held_back[name]]
-        by_split["test"][label] = [name for name in names if held_back[name]]
-    return by_split
-
-
-def _unit_hash(name: str) -> float:
-    """A number from 0 to 1 that follows from a name."""
-    return int.from_bytes(hashlib.sha256(os.fsencode(name)).digest()[:8], "big") / 2**64
+def _hold_back(by_folder: Mapping[str, Mapping[str, Sequence[str]]], prefix: str,
+               fraction: float) -> dict[str, dict[str, list[str]]]:
+    """Moves a fraction of each class from the training split, whose names have `prefix`, into a validation split."""
+    train: dict[str, list[str]] = {}
+    validation: dict[str, list[str]] = {}
+    for label, names in by_folder["train"].items():
+        # Without the split's folder: the answer is the same whether there is a train/ or not.
+        below = [os.fsencode(name[len(prefix):]) for name in names]
+        mask = held_back(np.zeros(len(names), int), below, fraction).tolist()
+        train[label] = [name for name, is_held_back in zip(names, mask, strict=True) if not is_held_back]
+        validation[label] = [name for name, is_held_back in zip(names, mask, strict=True) if is_held_back]
+    if not any(validation.values()):
+        raise DataError("every class has a single image, so none can be held back to evaluate on",
+                        "add images to each class, or a val/ folder")
+    others = {name: {label: list(names) for label, names in by_class.items()}
+              for name, by_class in by_folder.items() if name != "train"}
+    return {"train": train, "validation": validation, **others}
 
 
 def common_size(sizes: Collection[tuple[int, int]]) -> int:
@@ -114,8 +132,3 @@ def common_size(sizes: Collection[tuple[int, int]]) -> int:
     """
     (width, height), *others = sizes or [(_USUAL, _USUAL)]
     return width if not others and width == height <= _USUAL else _USUAL
-
-
-def shown(name: str) -> str:
-    """A file's name in characters that a terminal and a JSON file can hold."""
-    return os.fsencode(name).decode("utf-8", "backslashreplace")

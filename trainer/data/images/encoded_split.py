@@ -88,6 +88,11 @@ class EncodedSplit(Split):
         self._ways = [way for kind in kinds for way in ways_by_kind[kind]]
         self._turned = bool((headers.orientations != 1).any())
 
+    @property
+    def usable(self) -> np.ndarray:
+        """Which examples are not known to be unusable, as `Split.usable` describes it."""
+        return ~self._unusable
+
     @abc.abstractmethod
     def fetch(self, ids: np.ndarray) -> np.ndarray:
         """What `encoded` needs of examples, such as their paths or their content: an array of bytes objects [n]."""

@@ -1,7 +1,7 @@
 """An index for TFRecord shards that other programs made: TensorFlow's ImageNet records, TensorFlow Datasets' shards.
 
 The shards stay as they are, compressed ones are not read. Known names: train-00000-of-01024 and
-NAME-train.tfrecord-00000-of-00004, with validation, val or test for the other split.
+NAME-train.tfrecord-00000-of-00004, with any usual name of a split (layout.py) in place of train.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Any, NamedTuple, cast
 import numpy as np
 
 from trainer.data.images import pillow_reader
+from trainer.data.images.layout import SPLIT_NAMES, split_of
 from trainer.data.records import index
 from trainer.errors import DataError
 from trainer.process import cpu
@@ -47,26 +48,28 @@ def shards_in(folder: Path) -> dict[str, list[Path]]:
     """The TFRecord shards in a folder.
 
     Returns:
-        {"train": paths, "test": paths}, either left out where there are none; {} for a folder of something else.
+        {"train": paths, "validation": paths, "test": paths}, each left out where there are none; {} for a folder of
+        something else.
 
     Raises:
-        DataError: if one of a split's shards is missing.
+        DataError: if one of a split's shards is missing, or a split has shards of two names.
     """
     paths: dict[tuple[str, str, int], dict[int, Path]] = {}  # (split, its name in files, count) to index to path
     for path in sorted(folder.iterdir()) if folder.is_dir() else ():
         match = index.SHARD_NAME.fullmatch(path.name)
-        if match and path.is_file():
-            split_name = "train" if match[1] == "train" else "test"
+        if match and path.is_file() and (split_name := split_of(match[1])):
             paths.setdefault((split_name, match[1], int(match[3])), {})[int(match[2])] = path
-    by_split = {}
+    by_split: dict[str, list[Path]] = {}
     for (split_name, name, count), shards in sorted(paths.items()):
         missing = sorted(set(range(count)) - shards.keys())
         if missing:
             raise DataError(f"{folder} has {len(shards):,} of {count:,} {name} shards; the first that is missing is "
                             f"number {missing[0]}", "put all shards there")
-        # Where there are both, validation: it comes later in the order of names. Test shards often have no labels.
+        if split_name in by_split:
+            raise DataError(f"{folder} has two sets of {split_name} shards: {by_split[split_name][0].name} and "
+                            f"{shards[0].name}", "put one of them elsewhere")
         by_split[split_name] = [shards[shard_index] for shard_index in range(count)]
-    return by_split
+    return {split_name: by_split[split_name] for split_name in SPLIT_NAMES if split_name in by_split}
 
 
 def make_index(source: Path, out: Path) -> str:
@@ -83,9 +86,8 @@ def make_index(source: Path, out: Path) -> str:
         DataError: naming a record that is damaged or has no image or label.
     """
     by_split = shards_in(source)
-    if by_split.keys() != {"train", "test"}:
-        raise DataError(f"{source} has shards of {' and '.join(by_split)} only",
-                        "put train-… and validation-… (or test-…) shards there")
+    if "train" not in by_split:
+        raise DataError(f"{source} has shards of {' and '.join(by_split)} only", "put train-… shards there")
     out.mkdir(parents=True, exist_ok=True)
     paths = [path for shards in by_split.values() for path in shards]
     with ThreadPoolExecutor(cpu.cores()) as threads, bar("shards", len(paths)) as advance:
@@ -95,12 +97,31 @@ def make_index(source: Path, out: Path) -> str:
             return shard
 
         read_shards = dict(zip(paths, threads.map(read, paths), strict=True))
-    classes, first = _classes(source, read_shards.values())
+    unlabelled = _leave_out_unlabelled(by_split, read_shards)
+    classes, first = _classes(source, [read_shards[path] for shards in by_split.values() for path in shards])
     splits = {split_name: _join(out, shards, read_shards, first) for split_name, shards in by_split.items()}
     index.write(out, classes, splits, first_label=first)
-    train, test = (len(splits[split_name].rows) for split_name in ("train", "test"))
-    return (f"index of {train:,} and {test:,} images in {len(paths):,} shards, {len(classes):,} classes\n"
+    counts = ", ".join(f"{len(split.rows):,} {split_name}" for split_name, split in splits.items())
+    return (f"index of {counts} images in {len(paths):,} shards, {len(classes):,} classes{unlabelled}\n"
             f"train on them: python -m trainer.main --dataset=records --data_dir={out}")
+
+
+def _leave_out_unlabelled(by_split: dict[str, list[Path]], read_shards: Mapping[Path, _Shard]) -> str:
+    """Leaves out a test split without labels, as contests publish it. Returns what to tell of it, or "".
+
+    Raises:
+        DataError: if another split has a record without a label.
+    """
+    for split_name, shards in list(by_split.items()):
+        for path in shards:
+            unlabelled = np.flatnonzero(read_shards[path].rows["label"] < 0)
+            if not len(unlabelled):
+                continue
+            if split_name != "test":
+                raise DataError(f"{path}, record {unlabelled[0]:,}: it has no label", "labels begin at 0 or 1")
+            del by_split["test"]
+            return f"; the {len(shards):,} test shards have no labels, and are left out"
+    return ""
 
 
 def _read_shard(path: Path) -> _Shard:
@@ -124,7 +145,7 @@ def _read_shard(path: Path) -> _Shard:
 
 
 def _parts(path: Path, row: int, record: bytes) -> tuple[bytes, int, str | None]:
-    """(encoded image, label, name of its class or None) of the record in a row of a shard."""
+    """(encoded image, label or -1, name of its class or None) of the record in a row of a shard."""
     example = tf.train.Example()
     try:
         example.ParseFromString(record)
@@ -132,12 +153,13 @@ def _parts(path: Path, row: int, record: bytes) -> tuple[bytes, int, str | None]
         raise DataError(f"{path}, record {row:,}: it holds no tf.train.Example", "check what the file is") from None
     features = example.features.feature
     for image, label, text in _KEYS:
-        if features[image].bytes_list.value and features[label].int64_list.value:
+        if features[image].bytes_list.value:
             texts = features[text].bytes_list.value if text else ()
-            return (features[image].bytes_list.value[0], features[label].int64_list.value[0],
+            labels = features[label].int64_list.value
+            return (features[image].bytes_list.value[0], labels[0] if labels else -1,
                     texts[0].decode("utf-8", "replace") if texts else None)
-    raise DataError(f"{path}, record {row:,}: it has neither image/encoded with image/class/label nor image with "
-                    "label", "--dataset=package.module:function can read records of any kind")
+    raise DataError(f"{path}, record {row:,}: it has neither image/encoded (with image/class/label) nor image (with "
+                    "label)", "--dataset=package.module:function can read records of any kind")
 
 
 def _classes(source: Path, shards: Collection[_Shard]) -> tuple[tuple[str, ...], int]:
@@ -147,8 +169,6 @@ def _classes(source: Path, shards: Collection[_Shard]) -> tuple[tuple[str, ...],
     if names_file.exists():
         return tuple(names_file.read_text(encoding="utf-8").splitlines()), 0
     first = min(1, int(labels.min()))
-    if first < 0:
-        raise DataError(f"the labels in {source} begin at {labels.min()}", "labels begin at 0 or 1")
     texts = {label: text for shard in shards for label, text in shard.texts.items()}
     return tuple(texts.get(label, str(label)) for label in range(first, int(labels.max()) + 1)), first
 

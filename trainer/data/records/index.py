@@ -1,8 +1,8 @@
 """The index of a folder of TFRecord shards: where every image lies, and what it must be.
 
-    dataset.json                    classes, counts, shards with their SHA-256, what was left out
-    train.index.npy, test.index.npy a row per image: shard, offset and length of the encoded image in its
-                                    shard, CRC-32, label, and what its header says
+    dataset.json        classes, counts, shards with their SHA-256, what was left out
+    train.index.npy     a row per image: shard, offset and length of the encoded image in its shard, CRC-32, label, and
+                        what its header says; validation.index.npy and test.index.npy where there are such splits
 
 With it any image is one read away, and a shard is never searched.
 """
@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from trainer.data.images import pillow_reader
+from trainer.data.images.layout import SPLIT_NAMES, split_of
 from trainer.errors import DataError, raise_if_transient
 from trainer.storage import durable
 
@@ -28,7 +29,8 @@ NAME, VERSION = "dataset.json", 1
 ROW = np.dtype([("shard", "<u4"), ("offset", "<u8"), ("length", "<u4"), ("crc", "<u4"), ("label", "<i4"),
                 ("width", "<u4"), ("height", "<u4"), ("kind", "u1"), ("orientation", "u1")])
 # train-00000-of-01024 and NAME-train.tfrecord-00000-of-00004: the split, the number, how many there are.
-SHARD_NAME = re.compile(r"(?:.*-)?(train|validation|val|test)(?:\.tfrecord)?-(\d+)-of-(\d+)")
+SHARD_NAME = re.compile(rf"(?:.*-)?({'|'.join(name for names in SPLIT_NAMES.values() for name in names)})"
+                        r"(?:\.tfrecord)?-(\d+)-of-(\d+)", re.IGNORECASE)
 _EDGE = 2**16  # bytes at both ends of a shard that are checked whenever it is opened
 
 
@@ -45,6 +47,11 @@ class IndexedSplit:
     shards: list[dict[str, Any]]
     rows: np.ndarray
     problems: dict[int, str]
+
+    def numbers(self) -> np.ndarray:
+        """The number of each row in its shard: int64 [n]."""
+        counts = np.bincount(self.rows["shard"], minlength=len(self.shards))
+        return np.arange(len(self.rows)) - np.repeat(np.cumsum(counts) - counts, counts)
 
 
 def write(folder: Path | str, classes: Sequence[str], splits: Mapping[str, IndexedSplit], **metadata: Any) -> None:
@@ -79,7 +86,7 @@ def read(folder: Path | str) -> tuple[tuple[str, ...], dict[str, IndexedSplit]]:
         folder: The folder with dataset.json.
 
     Returns:
-        (classes, {"train": `IndexedSplit`, "test": …}).
+        (classes, {"train": `IndexedSplit`} and "validation" and "test" where there are any).
 
     Raises:
         DataError: naming what is missing or damaged.
@@ -101,10 +108,22 @@ def read(folder: Path | str) -> tuple[tuple[str, ...], dict[str, IndexedSplit]]:
         classes = tuple(described["classes"])
         if not classes or not all(isinstance(name, str) for name in classes):
             raise ValueError("it names no classes")
-        return classes, {name: _read_split(folder, described["splits"][name], len(classes))
-                         for name in ("train", "test")}
+        splits = described["splits"]
+        by_split = {name: _read_split(folder, splits[name], len(classes))
+                    for name in SPLIT_NAMES if name == "train" or name in splits}
+        return classes, _named_by_shards(by_split)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise _damaged(folder / NAME, error) from None
+
+
+def _named_by_shards(by_split: dict[str, IndexedSplit]) -> dict[str, IndexedSplit]:
+    """The splits of an index; one that calls validation shards a test split was made when there was no other name."""
+    test = by_split.get("test")
+    if test and "validation" not in by_split and test.shards and all(
+            split_of(match[1]) == "validation" if (match := SHARD_NAME.fullmatch(Path(shard["file"]).name)) else False
+            for shard in test.shards):
+        return {"train": by_split["train"], "validation": test}
+    return by_split
 
 
 def _read_split(folder: Path, described: Any, classes: int) -> IndexedSplit:

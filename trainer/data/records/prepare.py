@@ -21,12 +21,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from trainer.data.bad_examples import BadExamples
-from trainer.data.images.class_folders import divide, shown
+from trainer.data.images.class_folders import divide
 from trainer.data.images.folder_scan import Scan, scan
+from trainer.data.images.layout import shown
 from trainer.data.order import permutation
 from trainer.data.records import index, shards
 from trainer.errors import DataError, UsageError
 from trainer.process.cpu import cores
+from trainer.process.exit import tell
 from trainer.process.progress_bar import bar
 from trainer.storage import durable
 from trainer.storage.folder_lock import FolderLock
@@ -42,7 +44,7 @@ class Task(NamedTuple):
     """A shard to be written.
 
     Args:
-        split_name: "train" or "test".
+        split_name: "train", "validation" or "test".
         path: The shard's path.
         sources: The images that the shard holds.
         digest: A hash of all that the shard depends on.
@@ -72,7 +74,10 @@ def prepare(source: Path, out: Path, options: Options) -> str:
     """
     scanned = scan(source)
     bad = BadExamples(options.max_bad_records)
-    by_split = divide(source, scanned, options.validation_fraction, bad)
+    division = divide(source, scanned, options.validation_fraction, bad)
+    for warning in division.warnings:
+        tell(f"lockstep: warning: {warning}")
+    by_split = division.by_split
     classes = sorted(by_split["train"])
     tasks = _cut(source, out, scanned, by_split, classes, options)
     digest = hashlib.sha256("".join(task.digest for task in tasks).encode()).hexdigest()
@@ -202,7 +207,7 @@ def _summary(out: Path, classes: Sequence[str], splits: Mapping[str, index.Index
     for split_name, split in splits.items():
         counts = np.bincount(split.rows["label"], minlength=len(classes))
         size = sum(shard["bytes"] for shard in split.shards)
-        lines.append(f"{split_name:<6}{len(split.rows):>12,} images, {size / 1e6:,.1f} MB in "
+        lines.append(f"{split_name:<10}{len(split.rows):>12,} images, {size / 1e6:,.1f} MB in "
                      f"{len(split.shards):,} shards; "
                      f"{counts.min():,} to {counts.max():,} of each of {len(classes):,} classes")
     if bad.count:

@@ -54,7 +54,8 @@ def load(config: Config) -> Dataset:
         hashes |= {name: digest(*part) for name, part in zip(names, parts, strict=True)}
         images, labels = (np.concatenate([part[i] for part in parts]) for i in (0, 1))
         splits[names] = images.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1), labels
-    return in_memory("cifar10", CLASSES, splits[TRAIN], splits[TEST], hashes)
+    return in_memory("cifar10", CLASSES, splits[TRAIN], splits[TEST], hashes,
+                     validation_fraction=config.validation_fraction)
 
 
 def _keras_cache() -> Path:

@@ -1,10 +1,10 @@
 """Images in class folders.
 
-    DATA_DIR/train/CLASS/*.jpg      DATA_DIR/test/CLASS/*.jpg      or val/, validation/
+    DATA_DIR/train/CLASS/*.jpg      DATA_DIR/val/CLASS/*.jpg      DATA_DIR/test/CLASS/*.jpg
     DATA_DIR/CLASS/*.jpg            where there is no train/
 
-Without a folder for the test split, `--validation_fraction` of the images are that split: chosen by a hash of their
-names, so that an image stays where it is whatever else comes or goes.
+val/ or test/ or both may be missing, and all may have their other usual names (layout.py). With a training split alone
+`--validation_fraction` of each class is held back to validate on, by a hash of the names (held_back.py).
 
 Every header is read at the start (and remembered in the model_dir, so that the next start needn't): what is
 wrong is known before the first step, and an image is never decoded that would need too much memory.
@@ -22,9 +22,10 @@ import numpy as np
 
 from trainer.data.bad_examples import BadExamples
 from trainer.data.dataset import Dataset
-from trainer.data.images.class_folders import common_size, divide, shown
+from trainer.data.images.class_folders import Division, common_size, divide
 from trainer.data.images.encoded_split import EncodedSplit, HeaderTable
 from trainer.data.images.folder_scan import Scan, scan
+from trainer.data.images.layout import shown
 from trainer.process.tf_import import tf
 
 if TYPE_CHECKING:
@@ -72,20 +73,31 @@ def load(config: Config) -> Dataset:
     root = Path(config.data_dir or ".").expanduser()
     bad = BadExamples(config.max_bad_records)
     scanned = scan(root, config.model_dir)
-    by_split = divide(root, scanned, config.validation_fraction, bad)
+    division = divide(root, scanned, config.validation_fraction, bad)
+    by_split = division.by_split
     classes = sorted(by_split["train"])
     used = [scanned.images[name].header
             for by_class in by_split.values() for names in by_class.values() for name in names]
     size = config.image_size or common_size({(header.width, header.height) for header in used if not header.problem})
-    splits, parts = {}, {}
+    splits: dict[str, FolderSplit] = {}
     for split_name, by_class in by_split.items():
         names = [name for label in classes for name in by_class.get(label, ())]
         labels = np.repeat(np.arange(len(classes)), [len(by_class.get(label, ())) for label in classes])
         headers = HeaderTable.join([scanned.images[name].header for name in names])
         splits[split_name] = FolderSplit(root, names, labels, headers, size, config.augment, bad)
-        parts |= {f"{split_name}/{label}": _digest(inner, scanned) for label, inner in by_class.items()}
     bad.check()
-    return Dataset("folder", tuple(classes), (size, size, 3), splits["train"], splits["test"], parts, bad)
+    return Dataset("folder", tuple(classes), (size, size, 3), splits["train"], splits.get("test"),
+                   _parts(division, scanned), bad, validation=splits.get("validation"),
+                   held_back=division.held_back, warnings=tuple(division.warnings))
+
+
+def _parts(division: Division, scanned: Scan) -> dict[str, str]:
+    """The parts of the `Dataset`, of the images as the folders have them."""
+    by_folder = division.by_folder
+    # The only other split was called test, whatever its folder's name, when the first runs began.
+    only = "test" if len(by_folder) == 2 else None
+    return {f"{split_name if split_name == 'train' else only or split_name}/{label}": _digest(names, scanned)
+            for split_name, by_class in by_folder.items() for label, names in by_class.items()}
 
 
 def _digest(names: Sequence[str], scanned: Scan) -> str:

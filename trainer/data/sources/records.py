@@ -11,7 +11,7 @@ import functools
 import os
 import threading
 import zlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,8 +19,10 @@ import numpy as np
 
 from trainer.data.bad_examples import BadExamples
 from trainer.data.dataset import Dataset
-from trainer.data.images.class_folders import common_size, shown
+from trainer.data.held_back import fraction_to_hold_back, held_back
+from trainer.data.images.class_folders import common_size
 from trainer.data.images.encoded_split import EncodedSplit, HeaderTable
+from trainer.data.images.layout import shown
 from trainer.data.lanes import Lanes, lanes_of
 from trainer.data.records import index
 from trainer.errors import DataError
@@ -40,22 +42,23 @@ class RecordSplit(EncodedSplit):
 
     Args:
         folder: The folder of the index.
-        indexed: The split's part of the index.
+        indexed: The part of the index that the split is taken from.
+        chosen: Which of its rows are the split's: int [n], in order.
         lanes: How many lanes are wanted.
         size, augment, bad: As in `EncodedSplit`.
     """
 
-    def __init__(self, folder: Path, indexed: index.IndexedSplit, lanes: int, size: int, augment: Sequence[str],
-                 bad: BadExamples) -> None:
-        rows = indexed.rows
+    def __init__(self, folder: Path, indexed: index.IndexedSplit, chosen: np.ndarray, lanes: int, size: int,
+                 augment: Sequence[str], bad: BadExamples) -> None:
+        rows = indexed.rows[chosen]
         self._paths = [os.path.join(folder, shard["file"]) for shard in indexed.shards]
         self._rows, self._lanes, self._files = rows, lanes, _OpenFiles(_OPEN)
-        self._first = np.searchsorted(rows["shard"], np.arange(len(self._paths)))
+        self._numbers = indexed.numbers()[chosen]
         # Several steps are under way at once: small records are fetched by the step, which is faster, large ones
         # only when their turn to be decoded comes.
         self._one_by_one = bool(rows["length"].mean() > _LARGE)
         headers = HeaderTable(rows["kind"], rows["width"].astype(np.int32), rows["height"].astype(np.int32),
-                              rows["orientation"], indexed.problems)
+                              rows["orientation"], _problems(indexed.problems, chosen))
         super().__init__(rows["label"], headers, size, augment, bad)
 
     def order(self, seed: int, batch_size: int) -> Lanes:
@@ -107,7 +110,14 @@ class RecordSplit(EncodedSplit):
     def name_of(self, example: int) -> str:
         """The path of an example's shard, and the record's number."""
         shard = int(self._rows["shard"][example])
-        return f"{shown(self._paths[shard])}, record {example - self._first[shard]:,}"
+        return f"{shown(self._paths[shard])}, record {self._numbers[example]:,}"
+
+
+def _problems(problems: Mapping[int, str], chosen: np.ndarray) -> dict[int, str]:
+    """The problems of an index's rows, of those that are chosen, by their places there."""
+    places = np.searchsorted(chosen, list(problems)).tolist()
+    return {place: problem for place, (row, problem) in zip(places, problems.items(), strict=True)
+            if place < len(chosen) and chosen[place] == row}
 
 
 class _OpenFiles:
@@ -176,8 +186,29 @@ def open_index(folder: Path, config: Config, name: str) -> Dataset:
     bad = BadExamples(config.max_bad_records)
     rows = np.concatenate([split.rows[["width", "height"]] for split in splits.values()])
     size = config.image_size or common_size(np.unique(rows).tolist())
-    opened = {split_name: RecordSplit(folder, split, config.lanes, size, config.augment, bad)
-              for split_name, split in splits.items()}
+    fraction = fraction_to_hold_back(
+        config.validation_fraction, str(folder), **{each: f"{each} shards" if each in splits else None
+                                                    for each in ("validation", "test")})
+    chosen = {split_name: (split, np.arange(len(split.rows))) for split_name, split in splits.items()}
+    if fraction:
+        mask = _held_back(splits["train"], fraction)
+        chosen |= {"train": (splits["train"], np.flatnonzero(~mask)),
+                   "validation": (splits["train"], np.flatnonzero(mask))}
+    opened = {split_name: RecordSplit(folder, *part, config.lanes, size, config.augment, bad)
+              for split_name, part in chosen.items()}
     bad.check()
     parts = {shard["file"]: shard["sha256"] for split in splits.values() for shard in split.shards}
-    return Dataset(name, classes, (size, size, 3), opened["train"], opened["test"], parts, bad)
+    return Dataset(name, classes, (size, size, 3), opened["train"], opened.get("test"), parts, bad,
+                   validation=opened.get("validation"), held_back=bool(fraction))
+
+
+def _held_back(indexed: index.IndexedSplit, fraction: float) -> np.ndarray:
+    """Which rows are held back, by the names of their shards and their numbers there: bool [n]."""
+    shards = [os.path.basename(shard["file"]) for shard in indexed.shards]
+    rows, numbers = indexed.rows["shard"].tolist(), indexed.numbers().tolist()
+    names = [f"{shards[shard]}:{number}".encode() for shard, number in zip(rows, numbers, strict=True)]
+    mask = held_back(indexed.rows["label"], names, fraction)
+    if not mask.any():
+        raise DataError("every class has a single image, so none can be held back to evaluate on",
+                        "add images to each class, or validation shards")
+    return mask

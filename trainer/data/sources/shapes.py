@@ -22,18 +22,21 @@ _CHUNK = 500
 
 
 def load(config: Config) -> Dataset:
-    """Renders 12,000 and 2,000 images of 32×32; of the settings, only the seed matters."""
-    return render_dataset(config.seed)
+    """Renders 12,000 and 2,000 images of 32×32; of the settings, only seed and validation_fraction matter."""
+    return render_dataset(config.seed, validation_fraction=config.validation_fraction)
 
 
-def render_dataset(seed: int, train: int = TRAIN, test: int = TEST) -> Dataset:
+def render_dataset(seed: int, train: int = TRAIN, test: int = TEST,
+                   validation_fraction: float | None = None) -> Dataset:
     """Renders a data set of any size; the first images of a split don't depend on its size.
 
     Args:
         seed: The seed that all images follow from.
         train, test: Number of images of the splits.
+        validation_fraction: `--validation_fraction`; None where it isn't given.
     """
-    return in_memory("shapes", CLASSES, render_images(seed, 0, train), render_images(seed, 1, test))
+    return in_memory("shapes", CLASSES, render_images(seed, 0, train), render_images(seed, 1, test),
+                     validation_fraction=validation_fraction)
 
 
 def render_images(seed: int, split: int, count: int) -> tuple[np.ndarray, np.ndarray]:
