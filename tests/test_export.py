@@ -112,7 +112,7 @@ def test_an_export_that_differs_fails_and_leaves_the_old_one(exported):
 
 def test_an_export_that_cannot_be_loaded_fails(exported, monkeypatch, tmp_path):
     made, _, _ = exported
-    monkeypatch.setattr("trainer.export.exporter._write", lambda name, model, classes, path: path.write_bytes(b"junk"))
+    monkeypatch.setattr("trainer.export.exporter._write", lambda name, model, path, *_: path.write_bytes(b"junk"))
     with pytest.raises(StorageError, match="h5 export can't be loaded again"):
         export_measured(with_exports(made.job, "h5"), made.state.model, tmp_path / "export")
 
@@ -157,6 +157,6 @@ def test_where_a_gpu_has_no_room_an_export_is_measured_on_the_cpu(exported, monk
     monkeypatch.setenv("TRIED", str(tmp_path / "tried"))
     job = with_exports(made.job, "h5", "keras")
     job = dataclasses.replace(job, runtime=dataclasses.replace(job.runtime, kind=gpu_like.KIND))
-    again = export(job, made.state.model, None, folder=tmp_path / "export")
+    again = export_measured(job, made.state.model, tmp_path / "export")
     assert measured(again) == {name: measured(result)[name] for name in job.config.export}
     assert (tmp_path / "tried").read_text().split() == ["true", "cpu", "true", "cpu"]

@@ -81,6 +81,8 @@ class Config(Checked):
     validation_fraction: float | None = option(
         None, "fraction of the training images that is held back to validate on, class by class; default: 0.1 where "
         "the data has a training split alone, else 0", least=0, most=0.9, another_run=True)
+    resize: str = option("crop", "how an image becomes a square: crop, the square in the middle; squeeze, all of it, "
+                         "out of shape; pad, all of it, on black", choices=("crop", "squeeze", "pad"), another_run=True)
     lanes: int = option(64, "number of read streams for --dataset=records; reduced to a divisor of --batch_size",
                         least=1, most=65536, another_run=True)
     max_bad_records: int = option(

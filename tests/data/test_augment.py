@@ -197,3 +197,9 @@ def test_histograms_are_the_same_by_scatter_and_by_comparison(xla):
     np.testing.assert_array_equal(*found)
     assert found[0].shape == (5, 3, 256)
     np.testing.assert_array_equal(found[0][2, 1], np.bincount(values[2, :, :, 1].ravel(), minlength=256))
+
+
+@pytest.mark.parametrize("name", ["flip", "crop", "cutout", "randaugment"])
+def test_grey_images_are_changed_as_equal_channels_are(images, seeds, name):
+    grey = images[..., :1]
+    np.testing.assert_array_equal(apply(grey, seeds, (name,)), apply(np.repeat(grey, 3, -1), seeds, (name,))[..., :1])

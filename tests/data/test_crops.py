@@ -34,7 +34,8 @@ def test_a_box_follows_from_its_seed_alone():
     (224, 224, 224, [0, 0, 224, 224]), (256, 256, 224, [16, 16, 224, 224]), (300, 400, 224, [19, 69, 262, 262]),
     (32, 32, 32, [0, 0, 32, 32]), (40, 60, 32, [0, 10, 40, 40]), (1, 1, 224, [0, 0, 1, 1])])
 def test_the_box_in_the_middle(height, width, size, box):
-    assert crops.central_boxes(np.array([height]), np.array([width]), size).tolist() == [box]
+    view = crops.View(size, size, 3, "crop")
+    assert crops.central_boxes(np.array([height]), np.array([width]), view).tolist() == [box]
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -53,4 +54,4 @@ def test_boxes_are_found_in_stored_pixels(orientation):
 @pytest.mark.parametrize("tall, wide, halvings", [(100, 100, 0), (447, 900, 0), (448, 900, 1), (1000, 896, 2),
                                                   (5000, 5000, 3), (10, 10, 0)])
 def test_a_jpeg_is_halved_while_it_stays_large_enough(tall, wide, halvings):
-    assert crops.reductions(np.array([[0, 0, tall, wide]]), 224).tolist() == [halvings]
+    assert crops.reductions(np.array([[0, 0, tall, wide]]), np.array([[224, 224]])).tolist() == [halvings]

@@ -290,6 +290,7 @@ def test_what_is_remembered_may_be_anything(tmp_path_factory, text):
 def test_a_hundred_thousand_files(tmp_path, monkeypatch):
     (tmp_path / "train/a").mkdir(parents=True), (tmp_path / "test/a").mkdir(parents=True)
     content = encode(figures(1)[0][0])
+    class_folders(tmp_path / "train", 1, classes=("b",))
     (tmp_path / "test/a/0.png").write_bytes(content)
     for number in range(100_000):
         origin, path = (tmp_path / f"train/a/{name}.png" for name in (number // 50_000 * 50_000, number))
@@ -300,6 +301,6 @@ def test_a_hundred_thousand_files(tmp_path, monkeypatch):
     run = tmp_path / "run"
     run.mkdir()
     config = Config(dataset="folder", data_dir=str(tmp_path), model_dir=str(run))
-    assert folder.load(config).train.size == 100_000
+    assert folder.load(config).train.size == 100_001
     monkeypatch.setattr(folder_scan.pillow_reader, "read_header", lambda path: pytest.fail("read again"))
-    assert folder.load(config).train.size == 100_000
+    assert folder.load(config).train.size == 100_001

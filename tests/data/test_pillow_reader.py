@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from image_files import encode, photo, png_header, turned
 from PIL import Image
 
-from trainer.data.images.pillow_reader import JPEG, OTHER, PNG, decode, read_header, validate
+from trainer.data.images.pillow_reader import DEEP, GREY, JPEG, OTHER, PNG, TRANSPARENT_PNG, decode, read_header
+from trainer.data.images.tf_decoder import problem_of
 from trainer.process import cpu
 
 
@@ -18,16 +19,26 @@ def header_of(data):
     return read_header(io.BytesIO(data))
 
 
+def validate(data):
+    """What is wrong with an image, or None."""
+    return problem_of(data, header_of(data))
+
+
 @pytest.mark.parametrize("kind, mode, way", [
     ("JPEG", "RGB", JPEG), ("JPEG", "L", JPEG), ("JPEG", "CMYK", OTHER), ("PNG", "RGB", PNG), ("PNG", "L", PNG),
-    ("PNG", "RGBA", OTHER), ("PNG", "P", OTHER), ("PNG", "1", OTHER), ("PNG", "I;16", OTHER), ("PNG", "LA", OTHER),
-    ("WEBP", "RGB", OTHER), ("BMP", "RGB", OTHER), ("BMP", "P", OTHER), ("GIF", "P", OTHER)])
+    ("PNG", "RGBA", TRANSPARENT_PNG), ("PNG", "P", PNG), ("PNG", "1", PNG), ("PNG", "I;16", PNG),
+    ("PNG", "LA", TRANSPARENT_PNG), ("WEBP", "RGB", OTHER), ("BMP", "RGB", OTHER), ("BMP", "P", OTHER),
+    ("GIF", "P", OTHER), ("TIFF", "RGB", OTHER), ("TIFF", "I;16", OTHER), ("PPM", "L", OTHER), ("TGA", "RGB", OTHER),
+    ("JPEG2000", "RGB", OTHER)])
 def test_a_header_says_what_an_image_is(kind, mode, way):
     image = Image.fromarray(photo(30, 50))
     deep = Image.fromarray(np.asarray(image.convert("L")).astype(np.uint16) << 8)
     image = deep if mode == "I;16" else image.convert(mode)
     data = encode(image, kind)
-    assert header_of(data) == (way, 50, 30, 1, None)
+    header = header_of(data)
+    assert header[:4] == (way, 50, 30, 1) and header.problem is None
+    assert bool(header.traits & GREY) == (mode in ("L", "1", "I;16", "LA"))
+    assert bool(header.traits & DEEP) == (mode == "I;16")
     assert validate(data) is None
     assert decode(data).shape == (30, 50, 3)
 

@@ -92,7 +92,7 @@ def test_a_second_run_writes_the_same_bytes(images, made, tmp_path):
 
 
 def test_classes_are_mixed_and_shards_are_alike(made):
-    _, splits = index.read(made)
+    _, splits, _ = index.read(made)
     rows = splits["train"].rows
     assert [shard["examples"] for shard in splits["train"].shards] == [30, 30, 30]
     assert len(set(rows["label"][:10])) >= 5
@@ -107,7 +107,7 @@ def test_replicas_see_the_same_batches(made, replicas):
 
 def damage_a_record(copy):
     """Flips a bit in record 40 of the training split, so that the shard's own check doesn't see it first."""
-    _, splits = index.read(copy)
+    _, splits, _ = index.read(copy)
     row = splits["train"].rows[40]
     path = copy / splits["train"].shards[row["shard"]]["file"]
     flip(path, int(row["offset"]) + 70)
@@ -161,7 +161,7 @@ def test_odd_images_are_encoded_again_so_that_anybody_reads_them_right(tmp_path)
     shutil.copytree(tmp_path / "d/train/a", tmp_path / "d/train/b")
     shutil.copytree(tmp_path / "d/train", tmp_path / "d/test")
     prepare(tmp_path / "d", tmp_path / "out", options())
-    _, splits = index.read(tmp_path / "out")
+    _, splits, _ = index.read(tmp_path / "out")
     for record in tf.data.TFRecordDataset(str(tmp_path / "out/train-00000-of-00001")).as_numpy_iterator():
         features = tf.train.Example.FromString(record).features.feature
         encoded, name = (features[key].bytes_list.value[0] for key in ("image/encoded", "image/filename"))
@@ -395,7 +395,7 @@ def test_foreign_shards_that_are_missing_or_damaged(tmp_path):
 
 
 def test_the_crc_of_the_index_is_the_images(made):
-    _, splits = index.read(made)
+    _, splits, _ = index.read(made)
     row = splits["test"].rows[0]
     data = (made / splits["test"].shards[0]["file"]).read_bytes()[int(row["offset"]):][:int(row["length"])]
     assert zlib.crc32(data) == row["crc"] and data[:4] == b"\x89PNG"

@@ -55,7 +55,7 @@ def test_the_usual_names_in_any_case(tmp_path, folders, found):
 
 def test_validation_is_evaluated_where_there_are_both(tmp_path):
     data = open_folder(lay_out(tmp_path, {"train": 40, "val": 20, "test": 10}))
-    assert (data.evaluated_name, data.evaluated.size, data.splits_version) == ("validation", 20, 2)
+    assert (data.evaluated_name, data.evaluated.size, data.versions["splits"]) == ("validation", 20, 2)
 
 
 def test_a_class_may_be_called_train(tmp_path):
@@ -192,7 +192,7 @@ def test_a_single_class_of_arrays_is_refused(returning):
 @pytest.mark.parametrize("folders, version", [
     (("train", "test"), 1), (("train", "val"), 1), (("train",), 2), (("train", "val", "test"), 2)])
 def test_splits_that_the_first_version_divided_otherwise_have_the_second(tmp_path, folders, version):
-    assert open_folder(lay_out(tmp_path, dict.fromkeys(folders, 20))).splits_version == version
+    assert open_folder(lay_out(tmp_path, dict.fromkeys(folders, 20))).versions["splits"] == version
 
 
 def test_the_fingerprint_does_not_depend_on_what_is_held_back(tmp_path):

@@ -45,9 +45,9 @@ def test_the_best_run_is_the_first_row(swept, tmp_path):
     results.write(tmp_path, rows)
     with open(tmp_path / "sweep.csv", newline="", encoding="utf-8") as file:
         first, *_, last = csv.DictReader(file)
-    assert first == {"run": "seed=3", "seed": "3", "code": "0", "eval_accuracy": "0.5", "eval_loss": "",
-                     "best_accuracy": "0.75", "best_step": "5", "step": "10", "images_per_second": "1000.5",
-                     "wall_seconds": "7.5"}
+    assert first == {"run": "seed=3", "seed": "3", "code": "0", "eval_split": "test", "eval_accuracy": "0.5",
+                     "eval_loss": "", "best_accuracy": "0.75", "best_step": "5", "step": "10",
+                     "images_per_second": "1000.5", "wall_seconds": "7.5"}
     assert last["code"] == "76" and last["step"] == ""
     assert json.loads((tmp_path / "sweep.json").read_text())["runs"] == rows
     assert results.codes(tmp_path) == {"seed=1": 0, "seed=2": 76, "seed=3": 0}
@@ -197,7 +197,7 @@ def test_a_sweep_goes_on_after_every_kind_of_end(sweep, tmp_path):
     said, _ = finish(sweep("--results"), 0)
     titles, *rows = [line.split() for line in said.strip().splitlines()]
     assert titles[:5] == ["dataset", "epochs", "flagfile", "seed", "data_dir"] and len(rows) == 4
-    assert rows[-1][0] == "folder" and rows[-1][-8:] == ["65", *["-"] * 7]
+    assert rows[-1][0] == "folder" and rows[-1][-9:] == ["65", *["-"] * 8]
     (tmp_path / "file.sweep").write_text(FILE.replace("batch_size=32", "batch_size=16"))
     _, err = finish(sweep(), 64)
     assert err.count("holds a run with another --batch_size: 32; received 16") == 3

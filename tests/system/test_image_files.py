@@ -9,10 +9,12 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 import runs
+import tensorflow as tf
 from conftest import Ended, environment
-from image_files import class_folders, encode, photo
+from image_files import class_folders, encode, photo, turned
 from runs import assert_equal_runs, finish
 
 # Images that are cut out at random while they are read, one that can't be read, two replicas.
@@ -106,6 +108,38 @@ def test_from_a_folder_of_images_to_a_prediction(tmp_path):
     right = sum(row["class"] == path.parent.name for row, path in zip(rows, images, strict=True))
     # The very images that evaluation saw, though these come from the folder and those from records.
     assert right == round(15 * evaluated["eval_accuracy"])
+
+
+def test_an_answer_carries_its_file_whatever_else_fails(tmp_path):
+    """A PNG with a damaged checksum, which some decoders read; the same answers from the served model."""
+    for split, count in (("train", 40), ("test", 10)):
+        class_folders(tmp_path / "images" / split, count, classes=("cat", "dog"))
+    finish(runs.start(tmp_path, "--dataset=folder", "--data_dir=images", "--max_steps=3", "--batch_size=16",
+                      "--export=saved_model"), 0)
+    files = {f"{letter}.png": encode(photo(300, 300, number)) for number, letter in enumerate("abc")}
+    files["d [final].jpg"] = turned(photo(300, 200), 6)
+    files["a.png"] = flip_checksum(files["a.png"])
+    for name, content in files.items():
+        (tmp_path / name).write_bytes(content)
+    done = command(tmp_path, "predict", "--model_dir=run", "--json", *files)
+    rows = {row["file"]: row for row in map(json.loads, done.out.splitlines())}
+    assert done.code == 65 and "1 of 4 files can't be used:\n  a.png: it can't be decoded" in done.err
+    assert list(rows) == ["b.png", "c.png", "d [final].jpg"]
+    served = tf.saved_model.load(str(tmp_path / "run/export/saved_model/1")).signatures["serve_bytes"]
+    for name, row in rows.items():
+        answer = served(image_bytes=tf.constant([files[name]]))["probabilities"].numpy()[0]
+        np.testing.assert_allclose(answer, list(row["probabilities"].values()), atol=1e-6)
+    with pytest.raises(tf.errors.OpError):
+        served(image_bytes=tf.constant([files["a.png"]]))
+    measured = json.loads((tmp_path / "run/result.json").read_text())["exports"]["saved_model"]
+    assert (measured["file_examples"], measured["file_differences"]) == (10, 0)
+
+
+def flip_checksum(png):
+    """A PNG with one bit of the checksum of its pixels changed."""
+    place = png.index(b"IDAT")
+    place += 4 + int.from_bytes(png[place - 4:place], "big")
+    return png[:place] + bytes([png[place] ^ 1]) + png[place + 1:]
 
 
 def test_preparing_goes_on_after_a_kill(tmp_path):

@@ -127,7 +127,6 @@ class TrainedRun:
         from trainer.storage import bit_versions
 
         data = load(self.config)
-        bit_versions.require(bit_versions.of_manifest(self.manifest), "splits", data.splits_version,
-                             "it evaluates other images")
+        bit_versions.require(bit_versions.of_manifest(self.manifest), data.versions)
         data.require_same(self.manifest["data"], self.model_dir.data_parts())
         return data

@@ -12,6 +12,7 @@ from trainer.options import Checked, option
 from trainer.process.exit import say
 
 if TYPE_CHECKING:
+    from trainer.data.dataset import Dataset
     from trainer.distributed.runtime import Runtime
 
 _SHOWN_LINES = 20
@@ -100,6 +101,20 @@ def _test(name: str, runtime: "Runtime", options: Options) -> str:
     return child.stdout.strip()
 
 
+def _unused_range(data: "Dataset") -> str | None:
+    """What to tell where images of 16 bits use only the dark part of their range, or None."""
+    from trainer.data.images import pillow_reader
+    from trainer.data.images.encoded_split import EncodedSplit
+
+    deepest = max((pillow_reader.deepest(split.load(example)) for split in data.splits.values()
+                   if isinstance(split, EncodedSplit)
+                   for example in (split.headers.traits & pillow_reader.DEEP).nonzero()[0].tolist()), default=None)
+    if deepest is None or deepest >= 2**15:
+        return None
+    return (f"the images of 16 bits have values up to {deepest:,} of 65,535, so the model sees them as nearly black: "
+            f"multiply them by {65535 // max(1, deepest)} before you train")
+
+
 def _check_data(options: Options) -> None:
     from concurrent.futures import ThreadPoolExecutor
 
@@ -127,4 +142,6 @@ def _check_data(options: Options) -> None:
     if data.bad.count:
         raise DataError("\n  ".join([f"{data.bad.count:,} images or files can't be used:", *data.bad.names()]),
                         f"repair or remove them, or train without them: --max_bad_records={data.bad.count}")
+    if grey := _unused_range(data):
+        say(f"warning: {grey}")
     print(f"{sum(split.size for split in data.splits.values()):,} images read, nothing is wrong with them")

@@ -5,16 +5,17 @@ import dataclasses
 import json
 import operator
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from trainer.commands._trained_run import TrainedOptions, TrainedRun
-from trainer.errors import DataError
+from trainer.errors import DataError, UsageError
 from trainer.options import option
 from trainer.process.exit import printable
 
 if TYPE_CHECKING:
-    import numpy as np
+    from trainer.data.bad_examples import BadExamples
+    from trainer.data.sources.folder import FolderSplit
 
 POSITIONAL = "files"
 _CHUNK_SIZE = 64  # images
@@ -38,46 +39,47 @@ def run(options: Options) -> None:
     """Prints a row per image.
 
     Raises:
-        DataError: if a file is not an image that can be read.
+        DataError: after all rows, naming the files that are not images that can be read.
+        UsageError: if files can't be the model's images.
     """
     trained = TrainedRun(options, strategy="one_device" if options.num_gpus < 0 else "auto")
     from trainer.export.serving import Serving
 
-    serving = Serving(trained.model("float32"), trained.classes)
-    classify = serving.signatures()["serving_default"]
-    rows, names = [], iter(options.files)
-    for images in _images(options.files, trained.image_shape):
+    split, bad = _open(options.files, trained)
+    serving = Serving(trained.model("float32"), trained.classes, trained.config.resize)
+    classify = serving.of_pixels()
+    rows = {}
+    for examples, images, _ in split.identified_chunks(_CHUNK_SIZE):
         outputs = classify(images=images)
-        for probabilities, best in zip(outputs["probabilities"].numpy(), outputs["class"].numpy(), strict=True):
-            rows.append({"file": next(names), "class": trained.classes[best], "probability": float(probabilities[best]),
-                         "probabilities": dict(zip(trained.classes, map(float, probabilities), strict=True))})
-    _print(rows, options)
+        answers = zip(examples.tolist(), outputs["probabilities"].numpy(), outputs["class"].numpy(), strict=True)
+        for example, probabilities, best in answers:
+            rows[example] = {
+                "file": options.files[example], "class": trained.classes[best],
+                "probability": float(probabilities[best]),
+                "probabilities": dict(zip(trained.classes, map(float, probabilities), strict=True))}
+    _print([rows[example] for example in sorted(rows)], options)
+    if bad.count:
+        raise DataError("\n  ".join([f"{bad.count:,} of {len(options.files):,} files can't be used:", *bad.names()]),
+                        "use image files that can be read (JPEG, PNG, WebP, TIFF, …); the others are answered above")
 
 
-def _images(names: Sequence[str], image_shape: tuple[int, int, int]) -> "Iterator[np.ndarray]":
-    """Image files as the model takes them: chunks of uint8 [n, height, width, channels]."""
+def _open(names: Sequence[str], trained: TrainedRun) -> "tuple[FolderSplit, BadExamples]":
+    """(image files as evaluation sees them, where those that can't be used are noted)."""
     import numpy as np
 
     from trainer.data.bad_examples import BadExamples
     from trainer.data.images import pillow_reader
-    from trainer.data.images.encoded_split import HeaderTable
+    from trainer.data.images.crops import View
+    from trainer.data.images.header_table import HeaderTable
     from trainer.data.sources.folder import FolderSplit
-    from trainer.export.serving import resize
 
+    height, width, channels = trained.image_shape
+    if channels not in (1, 3):
+        raise UsageError(f"predict reads images of 1 or 3 channels; the model of {trained.model_dir.root} takes "
+                         f"{channels}", "use its export, which takes arrays")
     bad, headers = BadExamples(len(names)), HeaderTable.join([pillow_reader.read_header(name) for name in names])
-    split = FolderSplit("", names, np.zeros(len(names)), headers, image_shape[0], (), bad)
-    problems = bad.names() or [
-        f"{name}: {problem}" for example, name in enumerate(names) if (problem := split.problem_of(example))]
-    if problems:
-        raise DataError("\n  ".join(problems), "use JPEG, PNG, WebP, BMP or GIF files that can be read")
-    if image_shape == (image_shape[0], image_shape[0], 3):  # the same pixels as in training and evaluation
-        yield from (images for images, _ in split.chunks(_CHUNK_SIZE))
-        return
-    for name in names:
-        with open(name, "rb") as file:
-            image: Any = pillow_reader.decode(file.read())
-        image = image if image_shape[2] == 3 else image.mean(-1, keepdims=True).round().astype(np.uint8)
-        yield resize(image, *image_shape[:2]).numpy()[None]
+    view = View(height, width, channels, trained.config.resize)
+    return FolderSplit("", names, np.zeros(len(names)), headers, view, (), bad), bad
 
 
 def _print(rows: Sequence[dict[str, Any]], options: Options) -> None:

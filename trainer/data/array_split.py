@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import functools
+import io
 from collections.abc import Iterator
 
 import numpy as np
+from PIL import Image
 
 from trainer.data.split import Batch, Split
 from trainer.process.tf_import import tf
@@ -58,6 +60,15 @@ class ArraySplit(Split):
         """Goes over the images once, as `Split.chunks` describes it."""
         for begin in range(0, self.size, chunk_size):
             yield self.images[begin:begin + chunk_size], self.labels[begin:begin + chunk_size]
+
+    def served_file(self, example: int) -> bytes | None:
+        """A PNG of an example, as `Split.served_file` describes it."""
+        image, channels = self.images[example], self.images.shape[-1]
+        if channels not in (1, 3):
+            return None
+        written = io.BytesIO()
+        Image.fromarray(image if channels == 3 else image[..., 0]).save(written, "PNG")
+        return written.getvalue()
 
     def name_of(self, example: int) -> str:
         """The name of an example, as `Split.name_of` describes it."""

@@ -20,6 +20,7 @@ from trainer.errors import DataError
 if TYPE_CHECKING:
     from trainer.config import Config
 
+_ALL = 0.995  # of an image, but for rounding
 _LISTED = 12  # most classes whose counts are listed one by one
 
 
@@ -39,6 +40,9 @@ class Dataset:
         validation: The images that choose, from epoch to epoch; None if the test split must do for both.
         held_back: Whether the validation split was held back from the training split.
         warnings: A sentence for everything about the data that a user should know.
+        pixels_version: The first version of `pixels` (storage/bit_versions.py) in which a model sees the images as it
+            does here.
+        seen: The share of the area of the images that evaluation sees, 0 to 1.
     """
 
     name: str
@@ -51,6 +55,8 @@ class Dataset:
     validation: Split | None = None
     held_back: bool = False
     warnings: tuple[str, ...] = ()
+    pixels_version: int = 1
+    seen: float = 1.0
 
     def __post_init__(self) -> None:
         assert self.test is not None or self.validation is not None, "a data set has something to evaluate on"
@@ -74,9 +80,10 @@ class Dataset:
         return {name: split for name, split in named.items() if split is not None}
 
     @property
-    def splits_version(self) -> int:
-        """The first version of `splits` (storage/bit_versions.py) in which the images are divided as they are here."""
-        return 2 if self.held_back or (self.validation is not None and self.test is not None) else 1
+    def versions(self) -> dict[str, int]:
+        """The first versions (storage/bit_versions.py) in which the images are divided and seen as they are here."""
+        divided = self.held_back or (self.validation is not None and self.test is not None)
+        return {"splits": 2 if divided else 1, "pixels": self.pixels_version}
 
     @property
     def fingerprint(self) -> str:
@@ -104,7 +111,9 @@ class Dataset:
         if self.test is not None:
             others.append(f"{self.test.size:,} to test on")
         return (f"{self.name}: {len(self.classes):,} classes, {self.train.size:,} images to train on, {each}; "
-                f"{', '.join(others)}; {' × '.join(map(str, self.image_shape))}")
+                f"{', '.join(others)}; {' × '.join(map(str, self.image_shape))}"
+                + ("" if self.seen > _ALL else f", of the middle of the images: {self.seen:.0%} of their area "
+                   "(--resize=squeeze or pad: all)"))
 
     def require_same(self, fingerprint: str, parts: Mapping[str, str] | None) -> None:
         """Makes sure that this is the data of a run.

@@ -124,6 +124,29 @@ class Split(abc.ABC):
             (images uint8 [n, height, width, channels], labels int32 [n]) on the host.
         """
 
+    def identified_chunks(self, chunk_size: int) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """Goes over the images once, as `chunks` does, with their ids.
+
+        Args:
+            chunk_size: Images of a chunk, at most.
+
+        Yields:
+            (ids int64 [n], images, labels).
+        """
+        done = 0
+        for images, labels in self.chunks(chunk_size):
+            yield np.arange(done, done + len(labels)), images, labels
+            done += len(labels)
+
+    def served_file(self, example: int) -> bytes | None:
+        """A file that shows an example and that a served model reads; None if there is none.
+
+        Raises:
+            OSError: if it can't be read.
+            ValueError: if what was read isn't what was written.
+        """
+        return None
+
     @abc.abstractmethod
     def name_of(self, example: int) -> str:
         """The path of an example, as a user reads it: of a file, or of a shard with the record's number."""

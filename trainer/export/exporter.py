@@ -59,7 +59,7 @@ def export(job: Job, model: keras.Model, measurement: Measurement, accuracy: flo
         folder: The run's `export/`; replaced in one step.
 
     Returns:
-        Format to a dict: path (relative to the model_dir), accuracy, examples, bytes.
+        Format to a dict: path (relative to the model_dir), what `Measurement.of_exports` returns, bytes.
 
     Raises:
         StorageError: if an export can't be loaded, or its accuracy differs from the model's.
@@ -73,7 +73,7 @@ def export(job: Job, model: keras.Model, measurement: Measurement, accuracy: flo
     try:
         for name in config.export:
             measurement.between_pieces()
-            _write(name, model, data.classes, staged / PATHS[name])
+            _write(name, model, staged / PATHS[name], data.classes, config.resize)
         measured = measurement.of_exports({name: staged / PATHS[name] for name in config.export})
         _check(measured, accuracy, measurement.split_name)
         result = {name: {"path": f"{folder.name}/{PATHS[name]}", **measured[name],
@@ -85,10 +85,10 @@ def export(job: Job, model: keras.Model, measurement: Measurement, accuracy: flo
     return result
 
 
-def _write(name: str, model: keras.Model, classes: Sequence[str], path: Path) -> None:
+def _write(name: str, model: keras.Model, path: Path, classes: Sequence[str], resize: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     if name == "saved_model":
-        serving = Serving(model, classes)
+        serving = Serving(model, classes, resize)
         tf.saved_model.save(serving, str(path), signatures=serving.signatures())
         return
     verbosity = absl.logging.get_verbosity()
@@ -101,6 +101,11 @@ def _write(name: str, model: keras.Model, classes: Sequence[str], path: Path) ->
 
 def _check(measured: Mapping[str, Mapping[str, Any]], accuracy: float, split_name: str) -> None:
     """Fails if an export differs by more than a tenth of a point, or by more than one example of a small split."""
+    for name, entry in measured.items():
+        if entry.get("file_differences", 0) > max(1, TOLERANCE * entry.get("file_examples", 0)):
+            raise StorageError(f"{name} says another class of {entry['file_differences']:,} of "
+                               f"{entry['file_examples']:,} files than of their pixels",
+                               "don't use it; the checkpoints hold the model. This should not happen: please report it")
     wrong = [f"{name} {entry['accuracy']:.4%}" for name, entry in measured.items()
              if abs(entry["accuracy"] - accuracy) > max(TOLERANCE, 1 / entry["examples"]) + 1e-9]
     if wrong:

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 _LAST_SECONDS = 3600.0  # in which a process must end after all images have been written to it
 _CHUNK_SIZE = 500  # images that are evaluated at once
+_FILES = 256  # that `serve_bytes` is given, at most
 
 
 def _do_nothing() -> None:
@@ -75,7 +76,8 @@ class Measurement:
             paths: Format to path.
 
         Returns:
-            Format to a dict of accuracy and examples.
+            Format to a dict of accuracy and examples; of the SavedModel also file_examples and file_differences: how
+            many files `serve_bytes` was given, and of how many it said another class than of their pixels.
 
         Raises:
             StorageError: if one can't be loaded.
@@ -106,7 +108,7 @@ class Measurement:
                         [sys.executable, script, name, str(path.resolve())], cwd=scratch, env=environment,
                         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stderr,
                         start_new_session=True)  # so that only this process receives Ctrl-C
-            self._feed([process.stdin for process in running.values() if process.stdin])
+            self._feed({name: process.stdin for name, process in running.items() if process.stdin})
             return {name: self._answer(name, process, scratch / f"{name}.err") for name, process in running.items()}
         finally:
             for process in running.values():
@@ -117,15 +119,26 @@ class Measurement:
                         if stream:
                             stream.close()
 
-    def _feed(self, pipes: Collection[IO[bytes]]) -> None:
-        """Writes a split's images to all processes as fast as they read; `_answer` reports a process that died."""
-        for images, labels in self.split.chunks(_CHUNK_SIZE):
-            for pipe in pipes:
+    def _feed(self, pipes: Mapping[str, IO[bytes]]) -> None:
+        """Writes a split's images to all processes as fast as they read; `_answer` reports a process that died.
+
+        The process of the SavedModel gets some of them again, as the files that they come from.
+        """
+        sample, rows = set(np.linspace(0, self.split.size - 1, min(_FILES, self.split.size)).astype(int).tolist()), []
+        for ids, images, labels in self.split.identified_chunks(_CHUNK_SIZE):
+            for pipe in pipes.values():
                 self.between_pieces()
-                with contextlib.suppress(BrokenPipeError):
-                    for array in (np.array(images.shape, np.int64), images, labels):
-                        pipe.write(np.ascontiguousarray(array).data)
-        for pipe in pipes:
+                _write(pipe, np.array(images.shape, np.int64), images, labels)
+            if "saved_model" in pipes:
+                rows += [(images[row], self.split.served_file(example)) for row, example in enumerate(ids.tolist())
+                         if example in sample]
+        files = [(image, file) for image, file in rows if file is not None]
+        if files:
+            images = np.stack([image for image, _ in files])
+            _write(pipes["saved_model"], np.array([-len(files), *images.shape[1:]], np.int64), images,
+                   np.array([len(file) for _, file in files], np.int64),
+                   *(np.frombuffer(file, np.uint8) for _, file in files))
+        for pipe in pipes.values():
             with contextlib.suppress(BrokenPipeError):
                 pipe.close()
 
@@ -148,6 +161,12 @@ class Measurement:
                                f"leave {name} out of --export; the checkpoints hold the model")
         assert process.stdout is not None  # a pipe
         return json.loads(process.stdout.read().splitlines()[-1])
+
+
+def _write(pipe: IO[bytes], *arrays: np.ndarray) -> None:
+    with contextlib.suppress(BrokenPipeError):
+        for array in arrays:
+            pipe.write(np.ascontiguousarray(array).data)
 
 
 @contextlib.contextmanager

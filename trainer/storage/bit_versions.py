@@ -2,7 +2,8 @@
 
 A checkpoint's manifest holds the versions that its run began with; a manifest without versions means 1 for all.
 
-    pixels     what an image file is to the model
+    pixels     what an image file is to the model; 2: over white where it is transparent, turned also as XMP says, one
+               channel where all images are grey, and halved or not while it is decoded whatever the other images are
     splits     which examples are trained on, and which are held back; 2: held back class by class, and a validation
                split is evaluated where there are one and a test split
     draws      what augmentation and random layers draw; 2: a random layer that is called several times in a step
@@ -15,7 +16,8 @@ from typing import Any
 
 from trainer.errors import UsageError
 
-_KNOWN: dict[str, tuple[int, ...]] = {"pixels": (1,), "splits": (1, 2), "draws": (1, 2), "gradients": (1,)}
+_KNOWN: dict[str, tuple[int, ...]] = {"pixels": (1, 2), "splits": (1, 2), "draws": (1, 2), "gradients": (1,)}
+_CHANGES = {"pixels": "some of its images would be seen otherwise", "splits": "other images would be evaluated"}
 CURRENT = {name: versions[-1] for name, versions in _KNOWN.items()}
 
 
@@ -41,19 +43,18 @@ def of_manifest(manifest: Mapping[str, Any]) -> dict[str, int]:
     return versions
 
 
-def require(versions: Mapping[str, int], name: str, needed: int, why: str) -> None:
-    """Makes sure that a run began with a version of something, or a later one.
+def require(versions: Mapping[str, int], needed: Mapping[str, int]) -> None:
+    """Makes sure that a run began with the versions that its data needs, or with later ones.
 
     Args:
         versions: The run's, as `of_manifest` returns them.
-        name: The version's name.
-        needed: The version that this start needs.
-        why: What this start does otherwise than the versions before it, in a few words.
+        needed: The versions that the data needs, as `Dataset.versions` has them.
 
     Raises:
-        UsageError: if the run began with an earlier version, naming both.
+        UsageError: if the run began with earlier ones, naming both.
     """
-    if versions[name] < needed:
-        raise UsageError(f"the run would not go on as it began: {name}: the run has version {versions[name]}, this "
-                         f"start needs {needed}: {why}",
+    wrong = [f"{name}: the run has version {versions[name]}, its data needs {version} by now: {_CHANGES[name]}"
+             for name, version in needed.items() if versions[name] < version]
+    if wrong:
+        raise UsageError(["the run would not go on as it began:", *wrong],
                          "go on with the Lockstep that wrote the checkpoint, or start anew with another --model_dir")

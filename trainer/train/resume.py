@@ -78,7 +78,7 @@ def _restore(manifest: dict[str, Any], job: Job, state: TrainState, checkpoints:
              model_dir: ModelDir) -> Resumed:
     resumed, fingerprint, precision = _read(manifest)
     state.bit_versions = bit_versions.of_manifest(manifest)
-    bit_versions.require(state.bit_versions, "splits", job.data.splits_version, "it evaluates other images")
+    bit_versions.require(state.bit_versions, job.data.versions)
     job.data.require_same(fingerprint, model_dir.data_parts())
     checkpoints.restore_all(state.variables(), manifest)
     if precision != job.runtime.precision:

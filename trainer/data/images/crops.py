@@ -3,8 +3,10 @@
 Boxes are int32 [n, 4] of top, left, height, width in pixels. Training with `--augment=crop` sees a random
 box (Szegedy et al. 2015, §6: 8 to 100 % of the area, sides from 3:4 to 4:3), everything else the box in the
 middle: 7/8 of the shorter side, as is usual with images of 224 pixels, or the largest square where the
-model's images are small.
+model's images are small. With `--resize=squeeze` or `pad` all of the image is in the box.
 """
+
+from typing import NamedTuple
 
 import numpy as np
 
@@ -15,17 +17,45 @@ ATTEMPTS = 10
 AREA, RATIO = (0.08, 1.0), (3 / 4, 4 / 3)
 
 
-def central_boxes(heights: np.ndarray, widths: np.ndarray, size: int) -> np.ndarray:
-    """The boxes in the middle.
+class View(NamedTuple):
+    """How a model sees images.
+
+    Args:
+        height, width: Of the model's images, in pixels.
+        channels: Of the model's images: 3 for red, green and blue; 1 for grey.
+        resize: How an image becomes one of that height and width, `--resize`: crop, squeeze or pad. Where height and
+            width differ, crop squeezes.
+    """
+
+    height: int
+    width: int
+    channels: int
+    resize: str
+
+    @property
+    def crops(self) -> bool:
+        """Whether the model sees the square in the middle."""
+        return self.resize == "crop" and self.height == self.width
+
+    @property
+    def is_large(self) -> bool:
+        """Whether the model's images are cropped as photographs are."""
+        return min(self.height, self.width) > LARGE
+
+
+def central_boxes(heights: np.ndarray, widths: np.ndarray, view: View) -> np.ndarray:
+    """The boxes that evaluation sees.
 
     Args:
         heights, widths: int [n], of the images.
-        size: Side of the model's images in pixels. An image of that size is seen as it is.
+        view: How the model sees them. A square model sees an image of its size as it is.
 
     Returns:
         int32 [n, 4].
     """
-    shorter = np.minimum(heights, widths)
+    if not view.crops:
+        return np.stack([np.zeros_like(heights), np.zeros_like(heights), heights, widths], 1).astype(np.int32)
+    size, shorter = view.height, np.minimum(heights, widths)
     whole = (heights == size) & (widths == size)
     side = shorter if size <= LARGE else np.where(whole, shorter, np.maximum(1, np.rint(shorter * 7 / 8)))
     return np.stack([(heights - side) // 2, (widths - side) // 2, side, side], 1).astype(np.int32)
@@ -53,6 +83,31 @@ def random_boxes(heights: np.ndarray, widths: np.ndarray, seeds: np.ndarray) -> 
     wide = np.minimum(widths, np.rint(heights * RATIO[1]))
     fallback = np.stack([(heights - tall) // 2, (widths - wide) // 2, tall, wide], 1)
     return np.where(fits.any(0)[:, None], chosen, fallback).astype(np.int32)
+
+
+def squeezed_random_boxes(heights: np.ndarray, widths: np.ndarray, seeds: np.ndarray) -> np.ndarray:
+    """Boxes that are random ones once the images are squeezed to squares: arguments and result as `random_boxes`."""
+    side = np.maximum(heights, widths)
+    top, left, tall, wide = random_boxes(side, side, seeds).T
+    top, tall, left, wide = top * heights // side, tall * heights // side, left * widths // side, wide * widths // side
+    return np.stack([top, left, np.maximum(1, tall), np.maximum(1, wide)], 1).astype(np.int32)
+
+
+def targets(boxes: np.ndarray, view: View) -> np.ndarray:
+    """The sizes that boxes are resized to: all of the model's image, or with `--resize=pad` what keeps their shape.
+
+    Args:
+        boxes: int32 [n, 4], in images as displayed.
+        view: How the model sees the images.
+
+    Returns:
+        int32 [n, 2]: height, width.
+    """
+    model = np.array([view.height, view.width])
+    if view.resize != "pad":
+        return np.broadcast_to(model, (len(boxes), 2)).astype(np.int32)
+    scale = (model / boxes[:, 2:]).min(1, keepdims=True)
+    return np.clip(np.rint(boxes[:, 2:] * scale), 1, model).astype(np.int32)
 
 
 def mirrored(seeds: np.ndarray) -> np.ndarray:
@@ -85,15 +140,15 @@ def stored_boxes(boxes: np.ndarray, heights: np.ndarray, widths: np.ndarray, ori
     return stored
 
 
-def reductions(boxes: np.ndarray, size: int) -> np.ndarray:
+def reductions(boxes: np.ndarray, sizes: np.ndarray) -> np.ndarray:
     """How often a JPEG decoder may halve boxes so that both sides keep the pixels that the model sees.
 
     Args:
-        boxes: int32 [n, 4].
-        size: Side of the model's images in pixels.
+        boxes: int32 [n, 4], in images as displayed.
+        sizes: int32 [n, 2], as `targets` returns them.
 
     Returns:
         int32 [n]: 0, 1, 2 or 3.
     """
-    room = np.maximum(1, boxes[:, 2:].min(1) // size)
+    room = np.maximum(1, (boxes[:, 2:] // sizes).min(1))
     return np.minimum(3, np.floor(np.log2(room))).astype(np.int32)

@@ -18,11 +18,13 @@ from trainer.data.images import pillow_reader
 from trainer.errors import DataError
 from trainer.process.exit import tell
 
-_MEMORY = "data_scan.json"
+_MEMORY, _MEMORY_VERSION = "data_scan.json", 2
 _MANY = 20_000  # headers whose reading takes long enough for a message
 _THREADS = 8
-# What systems and tools leave in folders by themselves.
-_JUNK = {".DS_Store", "Thumbs.db", "desktop.ini", "__MACOSX", ".ipynb_checkpoints", ".git", "@eaDir"}
+# What systems and tools leave in folders by themselves; and files that begin with a dot and don't end as images do.
+_JUNK = {".DS_Store", "Thumbs.db", "ehthumbs.db", "desktop.ini", "Icon\r", "__MACOSX", ".ipynb_checkpoints", ".git",
+         ".hg", ".svn", ".dvc", "@eaDir", ".Trashes", ".Spotlight-V100", ".fseventsd", "$RECYCLE.BIN",
+         "System Volume Information", "lost+found"}
 
 
 class Found(NamedTuple):
@@ -107,9 +109,9 @@ def _walk(root: Path, folder: str, files: dict[str, os.stat_result], others: dic
                     _walk(root, name, files, others, folders, (*above, true_path))
                 elif not entry.is_file():
                     others[name] = "it is not a regular file"
-                elif entry.name.lower().endswith(pillow_reader.ENDINGS):
+                elif entry.name.lower().endswith(pillow_reader.endings()):
                     files[name] = entry.stat()
-                else:
+                elif not entry.name.startswith("."):
                     others[name] = "it doesn't end as image files do"
             except OSError as error:
                 others[name] = f"it can't be read: {error.strerror}"
@@ -119,9 +121,9 @@ def _recall(path: Path, root: Path) -> dict[str, list[Any]]:
     """What the last scan wrote: name to [bytes, time of change in ns, *header]; {} if the file can't be used."""
     with contextlib.suppress(OSError, ValueError, LookupError, TypeError, AttributeError):
         value = json.loads(path.read_text(encoding="utf-8"))
-        if value["root"] == os.path.abspath(root):
+        if value["root"] == os.path.abspath(root) and value["version"] == _MEMORY_VERSION:
             return {name: entry for name, entry in value["files"].items()
-                    if [type(part) for part in entry[:6]] == [int] * 6 and type(entry[6]) in (str, type(None))}
+                    if [type(part) for part in entry[:7]] == [int] * 7 and type(entry[7]) in (str, type(None))}
     return {}
 
 
@@ -129,5 +131,6 @@ def _remember(path: Path, root: Path, files: Mapping[str, list[Any]]) -> None:
     """Writes what `_recall` reads."""
     staged = path.with_name(f".{path.name}.{os.getpid()}")
     with contextlib.suppress(OSError):  # a help for the next start, nothing that this one needs
-        staged.write_text(json.dumps({"root": os.path.abspath(root), "files": files}), encoding="utf-8")
+        staged.write_text(json.dumps({"version": _MEMORY_VERSION, "root": os.path.abspath(root),
+                                      "files": files}), encoding="utf-8")
         os.replace(staged, path)

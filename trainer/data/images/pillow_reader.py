@@ -1,10 +1,11 @@
 """What an image file is, from its header; and its pixels, by the slow decoder that reads everything.
 
-Headers are read and odd images decoded by Pillow; the common kinds are decoded by TensorFlow (tf_decoder.py).
+Headers are read and odd images decoded by Pillow; JPEG and PNG are decoded by TensorFlow (tf_decoder.py).
 """
 
 from __future__ import annotations
 
+import functools
 import io
 import os
 import warnings
@@ -12,26 +13,38 @@ from pathlib import Path
 from typing import IO, NamedTuple
 
 import numpy as np
-from PIL import ExifTags, Image, ImageFile, ImageOps, UnidentifiedImageError, WebPImagePlugin
+from PIL import Image, ImageFile, UnidentifiedImageError
 
+from trainer.data.images.orientation import orientation
 from trainer.errors import raise_if_transient
 
-ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif")
 MOST_PIXELS = 100_000_000
-# How an image is decoded: by TensorFlow's JPEG or PNG decoder, or by Pillow.
-JPEG, PNG, OTHER = range(3)
-# WebP by its module, because Pillow knows it only once that module is imported.
-_FORMATS = ("JPEG", "PNG", WebPImagePlugin.WebPImageFile.format or "WEBP", "BMP", "GIF")
+# How an image is decoded: by TensorFlow's JPEG or PNG decoder (a PNG that is partly transparent in another way), or by
+# Pillow. Indexes of records hold these numbers.
+JPEG, PNG, OTHER, TRANSPARENT_PNG = range(4)
+# Bits of `ImageHeader.traits`: one channel is enough; more than 8 bits a channel; the model saw it otherwise before
+# version 2 of `pixels` (storage/bit_versions.py).
+GREY, DEEP, SEEN_OTHERWISE = 1, 2, 4
+# What Pillow opens and isn't read: what runs another program, moving pictures, containers and measurements.
+_NOT_READ = {"EPS", "WMF", "FPX", "MIC", "MPEG", "FLI", "HDF5", "GRIB", "BUFR", "FITS", "IPTC", "PCD", "SPIDER",
+             "MCIDAS", "IMT", "XVTHUMB", "PALM", "PDF", "GBR", "FTEX", "BLP", "PIXAR"}
+# Nothing marks their files, so they are tried last.
+_WITHOUT_MARK = ("TGA",)
+_LAYERED = ("MPO", "PSD", "ICNS", "ICO", "CUR")  # several images in a file are no animation there
 _TAIL = 4096  # last bytes of a file that may hold a JPEG's end marker: some cameras write something behind it
+_TURNS = {2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
+          5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE,
+          8: Image.Transpose.ROTATE_90}
 
 
 class ImageHeader(NamedTuple):
     """What a header says.
 
     Args:
-        kind: JPEG, PNG or OTHER.
+        kind: JPEG, PNG, TRANSPARENT_PNG or OTHER.
         width, height: As displayed, in pixels.
-        orientation: EXIF's, 1 to 8 (TIFF 6.0, tag 274): how stored pixels are to be turned; 1 for not at all.
+        orientation: 1 to 8 (TIFF 6.0, tag 274): how stored pixels are to be turned; 1 for not at all.
+        traits: The sum of GREY, DEEP and SEEN_OTHERWISE, of those that hold.
         problem: What is wrong with the image, in a few words, or None.
     """
 
@@ -39,7 +52,22 @@ class ImageHeader(NamedTuple):
     width: int
     height: int
     orientation: int
+    traits: int
     problem: str | None
+
+
+@functools.cache
+def formats() -> tuple[str, ...]:
+    """Pillow's names of the formats that are read; those whose files have no mark last."""
+    Image.init()
+    return (*sorted(set(Image.OPEN) - _NOT_READ - set(_WITHOUT_MARK)), *_WITHOUT_MARK)
+
+
+@functools.cache
+def endings() -> tuple[str, ...]:
+    """How names of image files end, in small letters."""
+    known = set(formats())
+    return tuple(sorted(ending for ending, name in Image.registered_extensions().items() if name in known))
 
 
 def read_header(file: IO[bytes] | Path | str) -> ImageHeader:
@@ -51,7 +79,7 @@ def read_header(file: IO[bytes] | Path | str) -> ImageHeader:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of Pillow's own, lower pixel limit
         try:
-            with Image.open(file, formats=_FORMATS) as image:
+            with Image.open(file, formats=formats()) as image:
                 return _header_of(image)
         except UnidentifiedImageError:
             return _unusable(_unidentified(file))
@@ -67,34 +95,48 @@ def read_header(file: IO[bytes] | Path | str) -> ImageHeader:
 
 def _unusable(problem: str) -> ImageHeader:
     """The header of an image that can't be used."""
-    return ImageHeader(OTHER, 1, 1, 1, problem)
+    return ImageHeader(OTHER, 1, 1, 1, 0, problem)
 
 
 def _unidentified(file: IO[bytes] | Path | str) -> str:
     """What is wrong with a file of no known format."""
     size = os.path.getsize(file) if isinstance(file, (str, os.PathLike)) else file.seek(0, os.SEEK_END)
-    return "it is not an image: neither JPEG, PNG, WebP, BMP nor GIF" if size else "it is empty"
+    return "it is not an image of a kind that is read (JPEG, PNG, WebP, TIFF, …)" if size else "it is empty"
 
 
 def _header_of(image: ImageFile.ImageFile) -> ImageHeader:
     width, height = image.size
-    orientation = image.getexif().get(ExifTags.Base.Orientation, 1) if "exif" in image.info else 1
-    orientation = orientation if orientation in range(1, 9) else 1
+    turn, by_xmp = _orientation_of(image)
+    transparent = "transparency" in image.info or image.mode in ("RGBA", "RGBa", "LA", "La", "PA")
+    deep = image.mode[0] == "I"
+    grey = deep or image.mode in ("1", "L", "LA", "La")
+    traits = GREY * grey + DEEP * deep + SEEN_OTHERWISE * (transparent or by_xmp)
     kind, problem = OTHER, None
     if image.format in ("JPEG", "MPO"):
         kind = JPEG if image.mode in ("RGB", "L") else OTHER
         assert image.fp is not None
         problem = None if _has_end(image.fp) else _decoding_problem(image)
-    elif image.format == "PNG" and image.mode in ("RGB", "L"):
-        kind = PNG
-    if image.format != "MPO" and getattr(image, "is_animated", False):
+    elif image.format == "PNG":
+        kind = TRANSPARENT_PNG if transparent else PNG
+    if image.mode == "F" or (image.mode == "I" and image.format != "PNG"):
+        problem = f"its pixels are {'fractions' if image.mode == 'F' else '32-bit numbers'}; 8 and 16 bits are read"
+    if image.format not in _LAYERED and getattr(image, "is_animated", False):
         frames = image.n_frames  # pyright: ignore[reportAttributeAccessIssue]  images that can be animated have it
-        problem = f"it is animated ({frames} frames)"
+        problem = f"it has {frames} pages" if image.format == "TIFF" else f"it is animated ({frames} frames)"
     if width * height > MOST_PIXELS:
         problem = f"it has {width:,} × {height:,} pixels; {MOST_PIXELS:,} is the most"
-    if orientation >= 5:
+    if turn >= 5:
         width, height = height, width
-    return ImageHeader(kind, width, height, orientation, problem)
+    return ImageHeader(kind, width, height, turn, traits, problem)
+
+
+def _orientation_of(image: ImageFile.ImageFile) -> tuple[int, bool]:
+    """(the orientation, whether version 1 of `pixels` knew another one), by what stands before the pixels."""
+    if image.format == "TIFF":
+        return 1, False  # Pillow turns these itself
+    exif, xmp = image.info.get("exif", b""), image.info.get("xmp", b"")
+    both = orientation(exif, xmp)
+    return both, bool(xmp) and both != orientation(exif, b"")
 
 
 def _has_end(file: IO[bytes]) -> bool:
@@ -116,20 +158,12 @@ def _decoding_problem(image: Image.Image) -> str | None:
     return None
 
 
-def validate(data: bytes) -> str | None:
-    """Decodes all of an image to find what is wrong with it.
-
-    Args:
-        data: The file's bytes.
-
-    Returns:
-        What is wrong with the image, in a few words, or None.
-    """
-    header = read_header(io.BytesIO(data))
-    if header.problem:
-        return header.problem
-    with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
-        return _decoding_problem(image)
+def decoding_problem(data: bytes) -> str | None:
+    """What Pillow finds wrong when it decodes all of an image in whose header nothing is wrong, or None."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with Image.open(io.BytesIO(data), formats=formats()) as image:
+            return _decoding_problem(image)
 
 
 def decode(data: bytes) -> np.ndarray:
@@ -139,14 +173,34 @@ def decode(data: bytes) -> np.ndarray:
         data: The file's bytes.
 
     Returns:
-        uint8 [height, width, 3], upright, the first image of several.
+        uint8 [height, width, 3], upright, the first image of several; over white where it is transparent.
     """
-    with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
+    with Image.open(io.BytesIO(data), formats=formats()) as image:
+        turn, _ = _orientation_of(image)
         image.load()
-        upright = ImageOps.exif_transpose(image)
-        if upright.mode.startswith("I"):  # 16 bits a pixel; Pillow's own conversion would clip
-            grey = (np.asarray(upright).astype(np.uint32) >> 8).clip(0, 255).astype(np.uint8)
-            return np.repeat(grey[..., None], 3, -1)
-        if "transparency" in upright.info:
-            upright = upright.convert("RGBA")  # a palette's transparent colours need this step between
-        return np.asarray(upright.convert("RGB"))
+        pixels = _over_white(image)
+        return np.asarray(Image.fromarray(pixels).transpose(_TURNS[turn])) if turn > 1 else pixels
+
+
+def _over_white(image: Image.Image) -> np.ndarray:
+    """uint8 [height, width, 3] of a loaded image."""
+    if image.mode[0] == "I":  # 16 bits a pixel; Pillow's own conversion would clip
+        grey = (np.asarray(image).astype(np.uint32) >> 8).clip(0, 255).astype(np.uint8)
+        return np.repeat(grey[..., None], 3, -1)
+    if "transparency" not in image.info and not image.mode.upper().endswith("A"):
+        return np.asarray(image.convert("RGB"))
+    colours = np.asarray(image.convert("RGBA")).astype(np.int32)
+    alpha = colours[..., 3:]
+    return ((colours[..., :3] * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)
+
+
+def deepest(data: bytes) -> int:
+    """The greatest value of a grey image of 16 bits: 0 to 65,535."""
+    with Image.open(io.BytesIO(data), formats=formats()) as image:
+        return int(np.asarray(image).max())
+
+
+def is_lossless(data: bytes) -> bool:
+    """Whether an image's format loses nothing of its pixels."""
+    with Image.open(io.BytesIO(data), formats=formats()) as image:
+        return image.format not in ("JPEG", "MPO", "WEBP", "JPEG2000", "AVIF")

@@ -37,11 +37,13 @@ class _Shard(NamedTuple):
         rows: Of `index.ROW`, with shard 0.
         problems: Rows of images that can't be used to what is wrong with them.
         texts: Labels to names of classes.
+        is_grey: Whether all images are grey.
     """
 
     rows: np.ndarray
     problems: dict[int, str]
     texts: dict[int, str]
+    is_grey: bool
 
 
 def shards_in(folder: Path) -> dict[str, list[Path]]:
@@ -100,7 +102,8 @@ def make_index(source: Path, out: Path) -> str:
     unlabelled = _leave_out_unlabelled(by_split, read_shards)
     classes, first = _classes(source, [read_shards[path] for shards in by_split.values() for path in shards])
     splits = {split_name: _join(out, shards, read_shards, first) for split_name, shards in by_split.items()}
-    index.write(out, classes, splits, first_label=first)
+    channels = 1 if all(read_shards[path].is_grey for shards in by_split.values() for path in shards) else 3
+    index.write(out, classes, splits, channels, first_label=first)
     counts = ", ".join(f"{len(split.rows):,} {split_name}" for split_name, split in splits.items())
     return (f"index of {counts} images in {len(paths):,} shards, {len(classes):,} classes{unlabelled}\n"
             f"train on them: python -m trainer.main --dataset=records --data_dir={out}")
@@ -125,7 +128,7 @@ def _leave_out_unlabelled(by_split: dict[str, list[Path]], read_shards: Mapping[
 
 
 def _read_shard(path: Path) -> _Shard:
-    rows, problems, texts, begin = [], {}, {}, 0
+    rows, problems, texts, begin, is_grey = [], {}, {}, 0, True
     try:
         records = cast("Iterator[Any]", tf.data.TFRecordDataset(str(path)).as_numpy_iterator())
         for row, record in enumerate(records):
@@ -133,6 +136,7 @@ def _read_shard(path: Path) -> _Shard:
             header = pillow_reader.read_header(io.BytesIO(encoded))
             if header.problem:
                 problems[row] = header.problem
+            is_grey &= bool(header.problem or header.traits & pillow_reader.GREY)
             if text:
                 texts[label] = text
             rows.append((0, begin + _HEADER + record.index(encoded), len(encoded), zlib.crc32(encoded), label,
@@ -141,7 +145,7 @@ def _read_shard(path: Path) -> _Shard:
     except tf.errors.DataLossError:
         raise DataError(f"{path} is damaged: record {len(rows):,} is not what was written, or the file is not a "
                         "TFRecord", "get the shard again") from None
-    return _Shard(np.array(rows, index.ROW), problems, texts)
+    return _Shard(np.array(rows, index.ROW), problems, texts, is_grey)
 
 
 def _parts(path: Path, row: int, record: bytes) -> tuple[bytes, int, str | None]:

@@ -54,13 +54,15 @@ class IndexedSplit:
         return np.arange(len(self.rows)) - np.repeat(np.cumsum(counts) - counts, counts)
 
 
-def write(folder: Path | str, classes: Sequence[str], splits: Mapping[str, IndexedSplit], **metadata: Any) -> None:
+def write(folder: Path | str, classes: Sequence[str], splits: Mapping[str, IndexedSplit], channels: int,
+          **metadata: Any) -> None:
     """Writes an index; dataset.json comes last and makes it count.
 
     Args:
         folder: The folder for the index.
         classes: Names of the classes, in the order of the labels.
         splits: The splits by name.
+        channels: 1 if all images are grey, else 3.
         **metadata: Further entries of dataset.json.
     """
     folder, described = Path(folder), {}
@@ -75,18 +77,19 @@ def write(folder: Path | str, classes: Sequence[str], splits: Mapping[str, Index
             "index": {"file": path.name, "sha256": durable.sha256(path)}, "shards": split.shards,
             "problems": {str(row): problem for row, problem in split.problems.items()}}
     durable.write_durably(folder / NAME, json.dumps(
-        {"format": "lockstep-records", "version": VERSION, "classes": list(classes), **metadata, "splits": described},
+        {"format": "lockstep-records", "version": VERSION, "classes": list(classes), "channels": channels, **metadata,
+         "splits": described},
         indent=2))
 
 
-def read(folder: Path | str) -> tuple[tuple[str, ...], dict[str, IndexedSplit]]:
+def read(folder: Path | str) -> tuple[tuple[str, ...], dict[str, IndexedSplit], int]:
     """Reads an index and checks whether its shards are there.
 
     Args:
         folder: The folder with dataset.json.
 
     Returns:
-        (classes, {"train": `IndexedSplit`} and "validation" and "test" where there are any).
+        (classes, {"train": `IndexedSplit`} and "validation" and "test" where there are any, channels of the images).
 
     Raises:
         DataError: naming what is missing or damaged.
@@ -111,7 +114,10 @@ def read(folder: Path | str) -> tuple[tuple[str, ...], dict[str, IndexedSplit]]:
         splits = described["splits"]
         by_split = {name: _read_split(folder, splits[name], len(classes))
                     for name in SPLIT_NAMES if name == "train" or name in splits}
-        return classes, _named_by_shards(by_split)
+        channels = described.get("channels", 3)
+        if channels not in (1, 3):
+            raise ValueError(f"its images have {channels!r} channels, not 1 or 3")
+        return classes, _named_by_shards(by_split), channels
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise _damaged(folder / NAME, error) from None
 
@@ -167,7 +173,7 @@ def _require_rows(name: str, rows: np.ndarray, sizes: np.ndarray) -> None:
     shards = sizes[rows["shard"]]
     pixels = rows["width"].astype(np.uint64) * rows["height"]
     wrong = ((rows["offset"] > shards) | (ends > shards) | (pixels < 1) | (pixels > pillow_reader.MOST_PIXELS)
-             | (rows["kind"] > pillow_reader.OTHER) | (rows["orientation"] < 1) | (rows["orientation"] > 8))
+             | (rows["kind"] > pillow_reader.TRANSPARENT_PNG) | (rows["orientation"] < 1) | (rows["orientation"] > 8))
     if wrong.any():
         row = int(wrong.argmax())
         raise ValueError(f"row {row:,} of {name} describes no image of its shard: "

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
 _SHARD = 128 * 2**20  # bytes, about
 _WORK = ".work"
+_VERSION = 2  # of what is written for an image
 
 
 class Task(NamedTuple):
@@ -90,7 +91,9 @@ def prepare(source: Path, out: Path, options: Options) -> str:
         written = _write_all(tasks, out, options.resize_shorter, bad)
         bad.check(shown=None)
         splits = {split_name: _joined(split_name, tasks, written) for split_name in by_split}
-        index.write(out, classes, splits, made_from=digest, first_label=shards.FIRST_LABEL, left_out=bad.names())
+        channels = 1 if all(note["grey"] for _, note in written.values()) else 3
+        index.write(out, classes, splits, channels, made_from=digest, first_label=shards.FIRST_LABEL,
+                    left_out=bad.names())
         shutil.rmtree(out / _WORK, ignore_errors=True)
     finally:
         lock.give_back()
@@ -116,7 +119,7 @@ def _cut(source: Path, out: Path, scanned: Scan, by_split: Mapping[str, Mapping[
                        for name, label in chosen]
             described = [[entry.name, entry.label, entry.text, scanned.images[name].size]
                          for entry, (name, _) in zip(sources, chosen, strict=True)]
-            text = json.dumps([split_name, shard_index, count, options.resize_shorter, described])
+            text = json.dumps([_VERSION, split_name, shard_index, count, options.resize_shorter, described])
             tasks.append(Task(split_name, out / f"{split_name}-{shard_index:05d}-of-{count:05d}", sources,
                               hashlib.sha256(text.encode()).hexdigest()))
     return tasks
@@ -168,8 +171,8 @@ def _write_all(tasks: Sequence[Task], out: Path, resize_shorter: int,
 
 def _write(work: Path, task: Task, resize_shorter: int) -> tuple[np.ndarray, dict[str, Any]]:
     """Writes a shard and its note. Returns (rows of `index.ROW`, note)."""
-    rows, left_out = shards.write_shard(task.path, task.sources, resize_shorter)
-    note = {"digest": task.digest, "left_out": left_out,
+    rows, left_out, is_grey = shards.write_shard(task.path, task.sources, resize_shorter)
+    note = {"digest": task.digest, "left_out": left_out, "grey": is_grey,
             "shard": index.describe_shard(task.path, task.path.parent, len(rows))}
     np.save(work / f"{task.path.name}.npy", rows)
     durable.write_durably(work / f"{task.path.name}.json", json.dumps(note))
@@ -182,7 +185,8 @@ def _note_of(work: Path, task: Task) -> tuple[np.ndarray, dict[str, Any]] | None
         note = json.loads((work / f"{task.path.name}.json").read_text(encoding="utf-8"))
         rows = np.load(work / f"{task.path.name}.npy", allow_pickle=False)
         shard = note["shard"]
-        if (note["digest"] == task.digest and rows.dtype == index.ROW and len(rows) == shard["examples"]
+        if (note["digest"] == task.digest and type(note["grey"]) is bool
+                and rows.dtype == index.ROW and len(rows) == shard["examples"]
                 and index.edges_sha256(task.path) == shard["edges_sha256"]
                 and task.path.stat().st_size == shard["bytes"]):
             return rows, note

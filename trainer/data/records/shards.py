@@ -3,7 +3,7 @@
     image/encoded, image/format (JPEG or PNG), image/height, image/width, image/channels, image/colorspace,
     image/class/label (from 1, as there), image/class/text, image/class/synset, image/filename
 
-An image goes in as it is if TensorFlow can read it right: an upright JPEG in RGB or grey, or a PNG of 8 bits.
+An image goes in as it is if anybody reads it right: an upright JPEG in RGB or grey, or an opaque PNG of up to 8 bits.
 Anything else is decoded, turned upright and encoded again: as PNG where nothing was lost so far, else as JPEG.
 """
 
@@ -19,7 +19,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from trainer.data.images import pillow_reader
+from trainer.data.images import pillow_reader, tf_decoder
 from trainer.data.records import index
 from trainer.errors import raise_if_transient
 from trainer.process.tf_import import tf
@@ -47,7 +47,8 @@ class Source(NamedTuple):
     text: str
 
 
-def write_shard(path: Path, sources: Iterable[Source], resize_shorter: int = 0) -> tuple[np.ndarray, dict[str, str]]:
+def write_shard(path: Path, sources: Iterable[Source],
+                resize_shorter: int = 0) -> tuple[np.ndarray, dict[str, str], bool]:
     """Writes a shard, durably.
 
     Args:
@@ -56,18 +57,20 @@ def write_shard(path: Path, sources: Iterable[Source], resize_shorter: int = 0) 
         resize_shorter: Shrink images so that their shorter side has this many pixels; 0: don't.
 
     Returns:
-        (rows of `index.ROW` with shard 0; names of images that were left out to what is wrong with them).
+        (rows of `index.ROW` with shard 0; names of images that were left out to what is wrong with them; whether all
+        images are grey).
     """
-    rows, left_out = [], {}
+    rows, left_out, is_grey = [], {}, True
     staged = path.with_name(f".{path.name}.part")
     with tf.io.TFRecordWriter(str(staged)) as writer:
         begin = 0
         for source in sources:
-            data, problem = _content(source.path)
+            data, before, problem = _content(source.path)
             if problem:
                 left_out[source.name] = problem
                 continue
-            encoded, header = _encode(data, resize_shorter)
+            encoded, header = _encode(data, before, resize_shorter)
+            is_grey &= bool(header.traits & pillow_reader.GREY)
             record = _example(encoded, header, source)
             writer.write(record)
             offset = begin + _HEADER + record.index(encoded)
@@ -77,27 +80,30 @@ def write_shard(path: Path, sources: Iterable[Source], resize_shorter: int = 0) 
     durable.flush(staged)
     os.replace(staged, path)
     durable.flush(path.parent)
-    return np.array(rows, index.ROW), left_out
+    return np.array(rows, index.ROW), left_out, is_grey
 
 
-def _content(path: str) -> tuple[bytes, str | None]:
-    """(a file's bytes, what is wrong with them or None)."""
+def _content(path: str) -> tuple[bytes, pillow_reader.ImageHeader, str | None]:
+    """(a file's bytes, their header, what is wrong with them or None)."""
     try:
         with open(path, "rb") as file:
             data = file.read()
     except OSError as error:
         raise_if_transient(error, path)
-        return b"", f"it can't be read: {error.strerror}"
-    return data, pillow_reader.validate(data)
-
-
-def _encode(data: bytes, resize_shorter: int) -> tuple[bytes, pillow_reader.ImageHeader]:
-    """(bytes that TensorFlow reads right, their header)."""
+        return b"", pillow_reader.read_header(io.BytesIO()), f"it can't be read: {error.strerror}"
     header = pillow_reader.read_header(io.BytesIO(data))
+    return data, header, tf_decoder.problem_of(data, header)
+
+
+def _encode(data: bytes, header: pillow_reader.ImageHeader,
+            resize_shorter: int) -> tuple[bytes, pillow_reader.ImageHeader]:
+    """(bytes that anybody reads right, their header)."""
     shrinks = 0 < resize_shorter < min(header.width, header.height)
-    if header.kind != pillow_reader.OTHER and header.orientation == 1 and not shrinks:
+    if (header.kind in (pillow_reader.JPEG, pillow_reader.PNG) and header.orientation == 1 and not shrinks
+            and not header.traits & pillow_reader.DEEP):
         return data, header
-    image, lossless = Image.fromarray(pillow_reader.decode(data)), _is_lossless(data)
+    pixels, lossless = tf_decoder.whole(data, header), pillow_reader.is_lossless(data)
+    image = Image.fromarray(pixels[..., 0] if header.traits & pillow_reader.GREY else pixels)
     if shrinks:
         scale = resize_shorter / min(image.size)
         width, height = (max(1, round(side * scale)) for side in image.size)
@@ -108,11 +114,6 @@ def _encode(data: bytes, resize_shorter: int) -> tuple[bytes, pillow_reader.Imag
     else:
         image.save(written, "JPEG", quality=_QUALITY, subsampling=0)
     return written.getvalue(), pillow_reader.read_header(written)
-
-
-def _is_lossless(data: bytes) -> bool:
-    with Image.open(io.BytesIO(data)) as image:
-        return image.format in ("PNG", "BMP", "GIF")
 
 
 def _example(encoded: bytes, header: pillow_reader.ImageHeader, source: Source) -> bytes:

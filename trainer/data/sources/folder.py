@@ -23,9 +23,12 @@ import numpy as np
 from trainer.data.bad_examples import BadExamples
 from trainer.data.dataset import Dataset
 from trainer.data.images.class_folders import Division, common_size, divide
-from trainer.data.images.encoded_split import EncodedSplit, HeaderTable
+from trainer.data.images.crops import View
+from trainer.data.images.encoded_split import EncodedSplit
 from trainer.data.images.folder_scan import Scan, scan
+from trainer.data.images.header_table import HeaderTable, pixels_version, seen_share
 from trainer.data.images.layout import shown
+from trainer.data.images.pillow_reader import GREY
 from trainer.process.tf_import import tf
 
 if TYPE_CHECKING:
@@ -38,13 +41,13 @@ class FolderSplit(EncodedSplit):
     Args:
         root: The data's folder.
         names: Names of the image files, relative to the folder.
-        labels, headers, size, augment, bad: As in `EncodedSplit`.
+        labels, headers, view, augment, bad: As in `EncodedSplit`.
     """
 
-    def __init__(self, root: Path | str, names: Sequence[str], labels: np.ndarray, headers: HeaderTable, size: int,
+    def __init__(self, root: Path | str, names: Sequence[str], labels: np.ndarray, headers: HeaderTable, view: View,
                  augment: Sequence[str], bad: BadExamples) -> None:
         self._root, self._names = os.fsencode(root), np.array([os.fsencode(name) for name in names], object)
-        super().__init__(labels, headers, size, augment, bad)
+        super().__init__(labels, headers, view, augment, bad)
 
     def fetch(self, ids: np.ndarray) -> np.ndarray:
         """The paths of examples: an array of bytes objects [n]."""
@@ -78,17 +81,21 @@ def load(config: Config) -> Dataset:
     classes = sorted(by_split["train"])
     used = [scanned.images[name].header
             for by_class in by_split.values() for names in by_class.values() for name in names]
-    size = config.image_size or common_size({(header.width, header.height) for header in used if not header.problem})
+    sound = [header for header in used if not header.problem]
+    size = config.image_size or common_size({(header.width, header.height) for header in sound})
+    view = View(size, size, 1 if sound and all(header.traits & GREY for header in sound) else 3, config.resize)
     splits: dict[str, FolderSplit] = {}
+    tables: dict[str, HeaderTable] = {}
     for split_name, by_class in by_split.items():
         names = [name for label in classes for name in by_class.get(label, ())]
         labels = np.repeat(np.arange(len(classes)), [len(by_class.get(label, ())) for label in classes])
-        headers = HeaderTable.join([scanned.images[name].header for name in names])
-        splits[split_name] = FolderSplit(root, names, labels, headers, size, config.augment, bad)
+        tables[split_name] = HeaderTable.join([scanned.images[name].header for name in names])
+        splits[split_name] = FolderSplit(root, names, labels, tables[split_name], view, config.augment, bad)
     bad.check()
-    return Dataset("folder", tuple(classes), (size, size, 3), splits["train"], splits.get("test"),
+    return Dataset("folder", tuple(classes), view[:3], splits["train"], splits.get("test"),
                    _parts(division, scanned), bad, validation=splits.get("validation"),
-                   held_back=division.held_back, warnings=tuple(division.warnings))
+                   held_back=division.held_back, warnings=tuple(division.warnings),
+                   pixels_version=pixels_version(tables.values(), view), seen=seen_share(tables["train"], view))
 
 
 def _parts(division: Division, scanned: Scan) -> dict[str, str]:

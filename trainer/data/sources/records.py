@@ -21,8 +21,11 @@ from trainer.data.bad_examples import BadExamples
 from trainer.data.dataset import Dataset
 from trainer.data.held_back import fraction_to_hold_back, held_back
 from trainer.data.images.class_folders import common_size
-from trainer.data.images.encoded_split import EncodedSplit, HeaderTable
+from trainer.data.images.crops import View
+from trainer.data.images.encoded_split import EncodedSplit
+from trainer.data.images.header_table import HeaderTable, pixels_version, seen_share
 from trainer.data.images.layout import shown
+from trainer.data.images.pillow_reader import OTHER, SEEN_OTHERWISE, TRANSPARENT_PNG
 from trainer.data.lanes import Lanes, lanes_of
 from trainer.data.records import index
 from trainer.errors import DataError
@@ -45,10 +48,10 @@ class RecordSplit(EncodedSplit):
         indexed: The part of the index that the split is taken from.
         chosen: Which of its rows are the split's: int [n], in order.
         lanes: How many lanes are wanted.
-        size, augment, bad: As in `EncodedSplit`.
+        view, augment, bad: As in `EncodedSplit`.
     """
 
-    def __init__(self, folder: Path, indexed: index.IndexedSplit, chosen: np.ndarray, lanes: int, size: int,
+    def __init__(self, folder: Path, indexed: index.IndexedSplit, chosen: np.ndarray, lanes: int, view: View,
                  augment: Sequence[str], bad: BadExamples) -> None:
         rows = indexed.rows[chosen]
         self._paths = [os.path.join(folder, shard["file"]) for shard in indexed.shards]
@@ -57,9 +60,11 @@ class RecordSplit(EncodedSplit):
         # Several steps are under way at once: small records are fetched by the step, which is faster, large ones
         # only when their turn to be decoded comes.
         self._one_by_one = bool(rows["length"].mean() > _LARGE)
+        # An index says nothing of transparency; what `prepare` writes has none.
+        traits = SEEN_OTHERWISE * np.isin(rows["kind"], (OTHER, TRANSPARENT_PNG)).astype(np.uint8)
         headers = HeaderTable(rows["kind"], rows["width"].astype(np.int32), rows["height"].astype(np.int32),
-                              rows["orientation"], _problems(indexed.problems, chosen))
-        super().__init__(rows["label"], headers, size, augment, bad)
+                              rows["orientation"], traits, _problems(indexed.problems, chosen))
+        super().__init__(rows["label"], headers, view, augment, bad)
 
     def order(self, seed: int, batch_size: int) -> Lanes:
         """The order in which training sees the examples: lane by lane."""
@@ -179,7 +184,7 @@ def open_index(folder: Path, config: Config, name: str) -> Dataset:
     Raises:
         DataError: if a shard is missing or not what it was, or more images can't be used than `--max_bad_records`.
     """
-    classes, splits = index.read(folder)
+    classes, splits, channels = index.read(folder)
     for split_name, split in splits.items():
         if not len(split.rows):
             raise DataError(f"the {split_name} split of {folder} is empty", "prepare it with at least one image")
@@ -194,12 +199,15 @@ def open_index(folder: Path, config: Config, name: str) -> Dataset:
         mask = _held_back(splits["train"], fraction)
         chosen |= {"train": (splits["train"], np.flatnonzero(~mask)),
                    "validation": (splits["train"], np.flatnonzero(mask))}
-    opened = {split_name: RecordSplit(folder, *part, config.lanes, size, config.augment, bad)
+    view = View(size, size, channels, config.resize)
+    opened = {split_name: RecordSplit(folder, *part, config.lanes, view, config.augment, bad)
               for split_name, part in chosen.items()}
     bad.check()
     parts = {shard["file"]: shard["sha256"] for split in splits.values() for shard in split.shards}
-    return Dataset(name, classes, (size, size, 3), opened["train"], opened.get("test"), parts, bad,
-                   validation=opened.get("validation"), held_back=bool(fraction))
+    return Dataset(name, classes, view[:3], opened["train"], opened.get("test"), parts, bad,
+                   validation=opened.get("validation"), held_back=bool(fraction),
+                   pixels_version=pixels_version([split.headers for split in opened.values()], view),
+                   seen=seen_share(opened["train"].headers, view))
 
 
 def _held_back(indexed: index.IndexedSplit, fraction: float) -> np.ndarray:

@@ -20,6 +20,7 @@ import numpy as np
 
 from trainer.data.augment.image_size import image_size
 from trainer.data.augment.random_ints import random_ints
+from trainer.errors import UsageError
 from trainer.process.tf_import import tf
 
 LAYERS, MAGNITUDE = 2, 9 / 30
@@ -33,13 +34,22 @@ def augment(images: tf.Tensor, seeds: tf.Tensor, by_comparison: bool = False) ->
     """Applies two random changes to each image.
 
     Args:
-        images: uint8 [n, height, width, 3].
+        images: uint8 [n, height, width, 3], or with one channel, which is changed as three equal ones are.
         seeds: uint32 [n].
         by_comparison: As in `histograms`.
 
     Returns:
         uint8 of the same shape.
+
+    Raises:
+        UsageError: if the images have another number of channels.
     """
+    channels = images.shape[-1]
+    if channels == 1:
+        return tf.slice(augment(tf.repeat(images, 3, -1), seeds, by_comparison), [0, 0, 0, 0], [-1, -1, -1, 1])
+    if channels != 3:
+        raise UsageError(f"--augment=randaugment changes images of 1 or 3 channels; received {channels}",
+                         "leave randaugment out of --augment")
     for layer in range(LAYERS):
         index = _FIRST_INDEX + 2 * layer
         images = apply(images, random_ints(seeds, index, len(OPERATIONS)), random_ints(seeds, index + 1, 2),
