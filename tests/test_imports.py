@@ -143,6 +143,13 @@ def test_entry_points_and_commands_import_no_tensorflow_when_they_are_loaded():
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
 
 
+@pytest.mark.slow
+def test_keras_imports_no_matplotlib_and_reports_can():
+    code = ("import sys, trainer.process.tf_import, keras\nassert 'matplotlib' not in sys.modules\n"
+            "import matplotlib.pyplot")
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+
+
 def test_only_flags_and_the_commands_see_absls_flags():
     for path in (ROOT / "trainer").rglob("*.py"):
         if path.name != "flags.py":

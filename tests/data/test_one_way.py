@@ -8,6 +8,8 @@ import zlib
 import numpy as np
 import pytest
 import tensorflow as tf
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from image_files import batches, encode, photo, png_header, turned
 from PIL import Image, PngImagePlugin
 
@@ -17,6 +19,7 @@ from trainer.data.dataset import load
 from trainer.data.images import pillow_reader, tf_decoder
 from trainer.data.images.crops import View
 from trainer.data.images.orientation import orientation
+from trainer.data.images.stored_size import stored_size
 from trainer.data.records.prepare import prepare
 from trainer.export.served_files import FileDecoder
 
@@ -333,6 +336,25 @@ def with_checksums(data):
         parts += [data[place:place + 4], content, zlib.crc32(content).to_bytes(4, "big")]
         place += 12 + length
     return b"".join(parts)
+
+
+@pytest.mark.parametrize("name", [name for name in READ if name.endswith(("jpg", "jfif", "png"))])
+def test_the_stored_size_is_found_in_the_first_bytes(name):
+    with Image.open(io.BytesIO(READ[name])) as image:
+        assert stored_size(READ[name]) == image.size
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.binary(max_size=60), st.sampled_from(["plain.jpg", "plain.png"]), st.integers(0, 60))
+def test_the_stored_size_of_any_bytes_is_a_size_or_unknown(junk, name, at):
+    size = stored_size(SERVED[name][:at] + junk)
+    assert size is None or len(size) == 2
+
+
+@pytest.mark.filterwarnings("ignore:Image size")
+def test_what_an_index_hides_is_not_decoded_by_pillow():
+    with pytest.raises(ValueError, match="100,000,000 is the most"):
+        pillow_reader.decode(encode(Image.new("1", (20_000, 6_000)), "TIFF", compression="group4"))
 
 
 @pytest.mark.parametrize("exif, said", [

@@ -273,6 +273,14 @@ def rewrite(root, **columns):
     (root / "dataset.json").write_text(json.dumps(described))
 
 
+def test_an_image_that_is_larger_than_its_index_says_is_not_decoded(copy):
+    """However small an index says that it is: what it would take is known before."""
+    rewrite(copy, width=16, height=16)
+    data = load(copy, max_bad_records=1)
+    batches(data, batch_size=10)
+    assert data.bad.names()[0].endswith("record 0: its header says 32 × 32 pixels, the index 16 × 16")
+
+
 @pytest.mark.parametrize("columns", [
     {"offset": 2**63}, {"offset": 2**64 - 1, "length": 100}, {"length": 2**32 - 1}, {"width": 2**31, "height": 2**31},
     {"width": 20_000, "height": 20_000}, {"width": 0}, {"kind": 9}, {"orientation": 0}, {"orientation": 77}])

@@ -14,6 +14,7 @@ import json
 import sys
 
 gc.disable()  # until all is imported and loaded: a fifth of the time
+sys.modules["matplotlib"] = None  # type: ignore[assignment]  which Keras would import for nothing here
 import numpy as np  # noqa: E402
 import tensorflow as tf  # noqa: E402
 

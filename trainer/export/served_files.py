@@ -33,8 +33,7 @@ class FileDecoder:
 
     def __init__(self, view: View) -> None:
         self._view = view
-        self._jpegs = tf_decoder.Decoder(view, range(4))
-        self._others = tf_decoder.Decoder(view, (tf_decoder.PNG, tf_decoder.TRANSPARENT_PNG))
+        self._decoder = tf_decoder.Decoder(view)
 
     def decode(self, data: tf.Tensor) -> tf.Tensor:
         """Decodes a file: uint8 [height, width, channels] of its bytes, a scalar string.
@@ -61,7 +60,8 @@ class FileDecoder:
         room = tf.maximum(1, tf.reduce_min(box[2:] // target))
         halvings = tf.reduce_sum(tf.cast(room >= [2, 4, 8], tf.int32))
         stored = tf.maximum(tf.bitwise.right_shift(_stored(box, height, width, turn), halvings), [0, 0, 1, 1])
-        return self._jpegs.decode(data, halvings, stored, turn, target)
+        ways = [way + tf_decoder.TURNED for way in range(4)]
+        return self._decoder.decode_one_of(data, ways, halvings + tf_decoder.TURNED, stored, turn, target)
 
     def _png(self, data: tf.Tensor) -> tf.Tensor:
         exif, xmp, transparent = png_metadata(data)
@@ -71,7 +71,8 @@ class FileDecoder:
         height, width = tf.where(turned, size[0], size[1]), tf.where(turned, size[1], size[0])
         box, target = _box_and_target(height, width, self._view)
         way = tf.where(transparent, tf_decoder.TRANSPARENT_PNG, tf_decoder.PNG)
-        return self._others.decode(data, way, box, turn, target)
+        ways = [way + tf_decoder.TURNED for way in (tf_decoder.PNG, tf_decoder.TRANSPARENT_PNG)]
+        return self._decoder.decode_one_of(data, ways, way + tf_decoder.TURNED, box, turn, target)
 
     def _gif(self, data: tf.Tensor) -> tf.Tensor:
         with tf.control_dependencies([_require(is_plain_gif(data))]):
@@ -93,7 +94,7 @@ class FileDecoder:
         image = tf.ensure_shape(image, [None, None, 3])
         shape: Any = tf.shape(image)
         box, target = _box_and_target(shape[0], shape[1], self._view)
-        return self._others.fit(image, box, target)
+        return self._decoder.fit(image, box, target)
 
 
 def _require(condition: Any) -> tf.Operation:

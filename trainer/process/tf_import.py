@@ -20,7 +20,7 @@ from trainer.errors import (
     register_translator,
 )
 from trainer.process import gpu_environment, gpu_failures
-from trainer.process.imports import collector_paused
+from trainer.process.imports import collector_paused, left_out
 
 _SHOWN_LINES = 30
 _NOISE = re.compile(r"oneDNN custom operations|cudart_stub|cpu_feature_guard|To enable the following|"
@@ -71,7 +71,7 @@ def native_messages() -> str:
 
 
 gpu_environment.prepare()
-with _native_log_kept(), collector_paused():
+with _native_log_kept(), collector_paused(), left_out("matplotlib"):
     import tensorflow as tf
 
     tf.config.list_physical_devices()

@@ -176,6 +176,8 @@ def decode(data: bytes) -> np.ndarray:
         uint8 [height, width, 3], upright, the first image of several; over white where it is transparent.
     """
     with Image.open(io.BytesIO(data), formats=formats()) as image:
+        if image.width * image.height > MOST_PIXELS:  # only an index can have said otherwise
+            raise ValueError(f"it has {image.width:,} × {image.height:,} pixels; {MOST_PIXELS:,} is the most")
         turn, _ = _orientation_of(image)
         image.load()
         pixels = _over_white(image)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,9 +11,9 @@ from trainer.data.images import pillow_reader
 from trainer.data.images.crops import View
 from trainer.process.tf_import import reason, tf
 
-# How an element is decoded: a JPEG, halved 0 to 3 times while decoding; a PNG, that is partly transparent or not; or by
-# Pillow.
-PNG, TRANSPARENT_PNG, OTHER = 4, 5, 6
+# How an image is decoded, its way: a JPEG, halved 0 to 3 times while decoding; a PNG, that is partly transparent or
+# not; or by Pillow. TURNED is added to the way of a JPEG or PNG that is stored otherwise than it is displayed.
+PNG, TRANSPARENT_PNG, OTHER, TURNED = 4, 5, 6, 8
 
 
 class Decoder:
@@ -22,26 +21,20 @@ class Decoder:
 
     Args:
         view: How the model sees images.
-        ways: The values that `way` may have; None for all. A graph that chooses takes a quarter longer for small JPEGs
-            than one that needn't.
-        turned: Whether any orientation but 1 may come.
         grey: Whether all images are grey, so that one channel of them is all.
-        fits: Whether boxes are resized to other sizes than the model's, which are padded then.
+        fits: Whether boxes are resized to other sizes than the model's, and padded then; None for what `view` says.
     """
 
-    def __init__(self, view: View, ways: Collection[int] | None = None, *, turned: bool = True, grey: bool = False,
-                 fits: bool | None = None) -> None:
-        self._view, self._turned, self._grey = view, turned, grey and view.channels == 1
+    def __init__(self, view: View, *, grey: bool = False, fits: bool | None = None) -> None:
+        self._view, self._grey = view, grey and view.channels == 1
         self._fits = view.resize == "pad" if fits is None else fits
-        self._ways = sorted(range(OTHER + 1) if ways is None else ways)
 
-    def decode(self, data: tf.Tensor, way: tf.Tensor, box: tf.Tensor, orientation: tf.Tensor,
-               target: tf.Tensor) -> tf.Tensor:
+    def decode(self, data: tf.Tensor, way: int, box: tf.Tensor, orientation: tf.Tensor, target: tf.Tensor) -> tf.Tensor:
         """Decodes an image.
 
         Args:
             data: The file's content, a string.
-            way: int32: 0 to 3, `PNG`, `TRANSPARENT_PNG` or `OTHER`.
+            way: 0 to 3, `PNG`, `TRANSPARENT_PNG` or `OTHER`, with or without `TURNED`.
             box: int32 [4]: top, left, height, width in the pixels that the decoder gives; of a JPEG as they are
                 stored, of all others as they are displayed.
             orientation: int32, 1 to 8: how the pixels are to be turned.
@@ -50,61 +43,56 @@ class Decoder:
         Returns:
             uint8 [height, width, channels] of the view.
         """
-        decoders: dict[int, Callable[[], tf.Tensor]] = {
-            **{halvings: functools.partial(self._jpeg, data, box, orientation, target, halvings)
-               for halvings in range(4)},
-            PNG: lambda: self._crop(self._turn(tf.io.decode_png(data, self._channels), orientation), box, target),
-            TRANSPARENT_PNG: lambda: self._crop(self._turn(over_white(tf.io.decode_png(data, 4)), orientation), box,
-                                                target),
-            OTHER: lambda: self._crop(_by_pillow(data), box, target)}
-        if len(self._ways) == 1:
-            return self._finish(self._pad(decoders[self._ways[0]]()))
-        branch = tf.gather([self._ways.index(each) if each in self._ways else 0 for each in decoders], way)
-        return self._finish(tf.switch_case(branch, [lambda each=each: self._pad(decoders[each]())
-                                                    for each in self._ways]))
+        channels, kind = 1 if self._grey else 3, way % TURNED
+        if kind < PNG:
+            image = tf.io.decode_and_crop_jpeg(data, box, channels=channels, ratio=2**kind)
+        elif kind == PNG:
+            image = tf.io.decode_png(data, channels)
+        elif kind == TRANSPARENT_PNG:
+            image = over_white(tf.io.decode_png(data, 4))
+        else:
+            image = tf.ensure_shape(tf.numpy_function(pillow_reader.decode, [data], tf.uint8), [None, None, 3])
+        image = upright(image, orientation) if way >= TURNED else image
+        if kind >= PNG:
+            return self.fit(image, box, target)
+        # A JPEG has less than twice the size by now, where all of its box is seen in its shape.
+        resize = _resize if self._view.crops else _resize_smoothly
+        return self._finish(resize(image, self._size(target)))
+
+    def decode_one_of(self, data: tf.Tensor, ways: Sequence[int], way: tf.Tensor, box: tf.Tensor,
+                      orientation: tf.Tensor, target: tf.Tensor) -> tf.Tensor:
+        """Decodes an image in a way that is known only when the graph runs, which takes longer.
+
+        Args:
+            data, box, orientation, target: As in `decode`.
+            ways: The values that `way` may have.
+            way: int32.
+        """
+        def branch(static_way: int) -> Callable[[], tf.Tensor]:
+            return lambda: self.decode(data, static_way, box, orientation, target)
+
+        index = tf.argmax(tf.cast(tf.equal(ways, way), tf.int32), output_type=tf.int32)
+        return tf.ensure_shape(tf.switch_case(index, [branch(each) for each in ways]), self._view[:3])
 
     def fit(self, image: tf.Tensor, box: tf.Tensor, target: tf.Tensor) -> tf.Tensor:
-        """Brings a part of a decoded image, uint8 [h, w, 3], to the model's size: arguments and result as `decode`."""
-        return self._finish(self._pad(self._crop(image, box, target)))
-
-    @property
-    def _channels(self) -> int:
-        return 1 if self._grey else 3
-
-    def _jpeg(self, data: tf.Tensor, box: tf.Tensor, orientation: tf.Tensor, target: tf.Tensor,
-              halvings: int) -> tf.Tensor:
-        stored = tf.io.decode_and_crop_jpeg(data, box, channels=self._channels, ratio=2**halvings)
-        image = self._turn(stored, orientation)
-        size = self._size(target)
-        return _resize(image, size) if self._view.crops else _resize_smoothly(image, size)  # less than twice the size
-
-    def _turn(self, image: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
-        return upright(image, orientation) if self._turned else image
-
-    def _crop(self, image: tf.Tensor, box: tf.Tensor, target: tf.Tensor) -> tf.Tensor:
-        return _resize_smoothly(tf.slice(image, [box[0], box[1], 0], [box[2], box[3], -1]), self._size(target))
+        """Brings a part of a decoded image, uint8 [h, w, c], to the model's size: arguments and result as `decode`."""
+        part = tf.slice(image, [box[0], box[1], 0], [box[2], box[3], -1])
+        return self._finish(_resize_smoothly(part, self._size(target)))
 
     def _size(self, target: tf.Tensor) -> tf.Tensor | list[int]:
         """What a box is resized to: a constant where it can be."""
         return target if self._fits else [self._view.height, self._view.width]
 
-    def _pad(self, image: tf.Tensor) -> tf.Tensor:
-        """The image in the middle of a black one, of the model's size."""
-        height, width = self._view.height, self._view.width
-        if not self._fits:
-            return tf.ensure_shape(image, [height, width, None])
-        shape = tf.shape(image)
-        return tf.ensure_shape(tf.image.pad_to_bounding_box(
-            image, (height - shape[0]) // 2, (width - shape[1]) // 2, height, width), [height, width, None])
-
     def _finish(self, image: tf.Tensor) -> tf.Tensor:
-        if self._view.channels == 1:
+        """The resized image in the middle of a black one, if it doesn't fill that, in the model's channels."""
+        height, width, channels, _ = self._view
+        if self._fits:
+            shape = tf.shape(image)
+            top, left = (height - shape[0]) // 2, (width - shape[1]) // 2
+            image = tf.image.pad_to_bounding_box(image, top, left, height, width)
+        if channels == 1:
             image = tf.slice(image, [0, 0, 0], [-1, -1, 1]) if self._grey else grey(image)
-        return tf.ensure_shape(image, [self._view.height, self._view.width, self._view.channels])
-
-
-def _by_pillow(data: tf.Tensor) -> tf.Tensor:
-    return tf.ensure_shape(tf.numpy_function(pillow_reader.decode, [data], tf.uint8), [None, None, 3])
+        return tf.ensure_shape(image, [height, width, channels])
 
 
 def over_white(image: tf.Tensor) -> tf.Tensor:
@@ -204,7 +192,8 @@ def _resize_smoothly(image: tf.Tensor, size: tf.Tensor | list[int]) -> tf.Tensor
     return tf.cast(tf.round(tf.clip_by_value(tf.image.resize(image, size, antialias=True), 0, 255)), tf.uint8)
 
 
-def ways_of(kinds: np.ndarray, halvings: np.ndarray) -> np.ndarray:
-    """The value of `Decoder.decode`'s `way` for images: int32 [n], of their kinds and how often a JPEG is halved."""
-    return np.select([kinds == pillow_reader.JPEG, kinds == pillow_reader.PNG, kinds == pillow_reader.TRANSPARENT_PNG],
-                     [halvings, PNG, TRANSPARENT_PNG], OTHER).astype(np.int32)
+def ways_of(kinds: np.ndarray, halvings: np.ndarray, orientations: np.ndarray) -> np.ndarray:
+    """The ways of images: int32 [n], of their kinds, how often a JPEG is halved, and how they are turned."""
+    ways = np.select([kinds == pillow_reader.JPEG, kinds == pillow_reader.PNG, kinds == pillow_reader.TRANSPARENT_PNG],
+                     [halvings, PNG, TRANSPARENT_PNG], OTHER)
+    return (ways + TURNED * ((orientations != 1) & (ways != OTHER))).astype(np.int32)

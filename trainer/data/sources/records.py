@@ -26,6 +26,7 @@ from trainer.data.images.encoded_split import EncodedSplit
 from trainer.data.images.header_table import HeaderTable, pixels_version, seen_share
 from trainer.data.images.layout import shown
 from trainer.data.images.pillow_reader import OTHER, SEEN_OTHERWISE, TRANSPARENT_PNG
+from trainer.data.images.stored_size import stored_size
 from trainer.data.lanes import Lanes, lanes_of
 from trainer.data.records import index
 from trainer.errors import DataError
@@ -37,7 +38,8 @@ if TYPE_CHECKING:
 _LARGE = 2**18  # bytes of a record
 _OPEN = 256  # shards that are open at once, at most
 
-_Request = tuple[str, int, int, int]  # a read: path, offset, length, CRC
+# A read: path, offset, length and CRC of an image, its width and height as stored.
+_Request = tuple[str, int, int, int, int, int]
 
 
 class RecordSplit(EncodedSplit):
@@ -100,16 +102,22 @@ class RecordSplit(EncodedSplit):
 
     def _requests(self, ids: np.ndarray | list[int]) -> list[_Request]:
         rows = self._rows[ids]
+        turned = rows["orientation"] >= 5
+        sides = (np.where(turned, rows[name], rows[other]).tolist()
+                 for name, other in (("height", "width"), ("width", "height")))
         columns = (rows[name].tolist() for name in ("offset", "length", "crc"))
-        return list(zip([self._paths[shard] for shard in rows["shard"].tolist()], *columns, strict=True))
+        return list(zip([self._paths[shard] for shard in rows["shard"].tolist()], *columns, *sides, strict=True))
 
     def _read(self, request: _Request) -> bytes:
-        path, offset, length, crc = request
+        path, offset, length, crc, width, height = request
         data = self._files.read(path, offset, length)
         if len(data) != length:
             raise ValueError("its record is cut off")
         if zlib.crc32(data) != crc:
             raise ValueError("its record is not what was written: its CRC differs")
+        size = stored_size(data)
+        if size and size != (width, height):  # what decodes it would take memory that the index doesn't explain
+            raise ValueError(f"its header says {size[0]:,} × {size[1]:,} pixels, the index {width:,} × {height:,}")
         return data
 
     def name_of(self, example: int) -> str:
@@ -144,7 +152,7 @@ class _OpenFiles:
     def expect(self, requests: Iterable[_Request]) -> None:
         """Tells the system which reads come next, so that it can fetch all of them at once."""
         with contextlib.suppress(OSError, AttributeError):  # reads report errors; not every system takes advice
-            for path, offset, length, _ in requests:
+            for path, offset, length, *_ in requests:
                 file = self._file(path)
                 os.posix_fadvise(file.descriptor, offset, length, os.POSIX_FADV_WILLNEED)
 
