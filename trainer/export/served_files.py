@@ -61,7 +61,7 @@ class FileDecoder:
         halvings = tf.reduce_sum(tf.cast(room >= [2, 4, 8], tf.int32))
         stored = tf.maximum(tf.bitwise.right_shift(_stored(box, height, width, turn), halvings), [0, 0, 1, 1])
         ways = [way + tf_decoder.TURNED for way in range(4)]
-        return self._decoder.decode_one_of(data, ways, halvings + tf_decoder.TURNED, stored, turn, target)
+        return self._decoder.decode_one_of(ways, data, halvings, stored, turn, target)
 
     def _png(self, data: tf.Tensor) -> tf.Tensor:
         exif, xmp, transparent = png_metadata(data)
@@ -70,9 +70,8 @@ class FileDecoder:
         turned = turn >= 5
         height, width = tf.where(turned, size[0], size[1]), tf.where(turned, size[1], size[0])
         box, target = _box_and_target(height, width, self._view)
-        way = tf.where(transparent, tf_decoder.TRANSPARENT_PNG, tf_decoder.PNG)
         ways = [way + tf_decoder.TURNED for way in (tf_decoder.PNG, tf_decoder.TRANSPARENT_PNG)]
-        return self._decoder.decode_one_of(data, ways, way + tf_decoder.TURNED, box, turn, target)
+        return self._decoder.decode_one_of(ways, data, tf.cast(transparent, tf.int32), box, turn, target)
 
     def _gif(self, data: tf.Tensor) -> tf.Tensor:
         with tf.control_dependencies([_require(is_plain_gif(data))]):

@@ -31,9 +31,6 @@ if TYPE_CHECKING:
     from trainer.data.images.header_table import HeaderTable
 
 
-_WAY = 4  # of the columns of `_decode_row`
-
-
 class EncodedSplit(Split):
     """A split whose images are encoded, in files.
 
@@ -99,11 +96,12 @@ class EncodedSplit(Split):
         """Puts a pipeline's images beside its ids, as `Split.read` describes it."""
         specs: Any = positions.element_spec
         batch_size = specs[0].shape[0]
+        decode = functools.partial(self._decode_row, training)
         with_care = functools.partial(self._decode_with_care, training)
 
         def decode_step(*columns: Any) -> tf.data.Dataset:
             rows = tf.data.Dataset.from_tensor_slices(columns)
-            fast = self._decode_by_way(training, rows, columns, threads).batch(batch_size, True)
+            fast = rows.map(decode, num_parallel_calls=threads, deterministic=True).batch(batch_size, True)
             careful = rows.interleave(with_care, cycle_length=threads, num_parallel_calls=threads,
                                       deterministic=True).batch(batch_size, True)
             return fast.ignore_errors(log_warning=False).concatenate(careful).take(1)
@@ -168,25 +166,6 @@ class EncodedSplit(Split):
         raise StorageError(f"cannot read {self.name_of(example)}: it failed a moment ago, and succeeds now",
                            "check the disk or the network file system, then run the same command again")
 
-    def _decode_by_way(self, training: bool, rows: tf.data.Dataset, columns: Sequence[tf.Tensor],
-                       threads: int) -> tf.data.Dataset:
-        """A data set of a step's rows, decoded.
-
-        Each way has a graph of its own, for a graph that chooses at each image takes a third longer.
-        """
-        def of_way(way: int, row: tf.Tensor) -> Batch:
-            return self._decode_row(training, way, *(tf.gather(column, row) for column in columns))
-
-        if len(self._ways) == 1:
-            return rows.map(functools.partial(self._decode_row, training, self._ways[0]), num_parallel_calls=threads,
-                            deterministic=True)
-        ways = columns[_WAY]
-        by_way = [tf.data.Dataset.from_tensor_slices(tf.where(tf.equal(ways, way))[:, 0]).map(
-            functools.partial(of_way, way), num_parallel_calls=threads, deterministic=True) for way in self._ways]
-        choice = tf.argmax(tf.cast(tf.equal(ways[:, None], self._ways), tf.int32), 1)
-        return tf.data.Dataset.choose_from_datasets(by_way, tf.data.Dataset.from_tensor_slices(choice),
-                                                    stop_on_empty_dataset=False)
-
     def _prepare_step(self, training: bool, ids: tf.Tensor, seeds: tf.Tensor) -> tuple[tf.Tensor, ...]:
         """The arguments of `_decode_row`, for all rows of a step."""
         *columns, box, target, fetched = tf.numpy_function(
@@ -196,7 +175,7 @@ class EncodedSplit(Split):
         return ids, seeds, *columns, tf.ensure_shape(box, [*ids.shape, 4]), tf.ensure_shape(target, [*ids.shape, 2])
 
     def _arguments_in_numpy(self, training: bool, ids: np.ndarray, seeds: np.ndarray) -> tuple[np.ndarray, ...]:
-        """(labels, usable, ways, orientations, mirrored, boxes, targets, fetched) of a step's rows, in NumPy."""
+        """(labels, usable, indices of the ways, orientations, mirrored, boxes, targets, fetched) of rows, in NumPy."""
         labels, usable = self.labels[ids], ~self._unusable[ids]
         ids = np.where(usable, ids, self._stand_in)
         kinds, widths, heights, orientations = (
@@ -207,7 +186,7 @@ class EncodedSplit(Split):
         halvings = crops.reductions(boxes, targets)
         jpeg = kinds == pillow_reader.JPEG
         boxes = np.where(jpeg[:, None], np.maximum(stored >> halvings[:, None], [0, 0, 1, 1]), boxes)
-        ways = tf_decoder.ways_of(kinds, halvings, orientations)
+        ways = np.searchsorted(self._ways, tf_decoder.ways_of(kinds, halvings, orientations)).astype(np.int32)
         mirrored = crops.mirrored(seeds) * (training and "flip" in self.done)
         fetched = self.fetch(ids)
         if self._unusable.all():
@@ -225,16 +204,11 @@ class EncodedSplit(Split):
         boxes = (crops.squeezed_random_boxes if squeezes else crops.random_boxes)(heights, widths, seeds)
         return boxes, crops.targets(boxes, self._view._replace(resize="squeeze"))  # a random part fills the image
 
-    def _decode_row(self, training: bool, static_way: int | None, example: tf.Tensor, seed: tf.Tensor, label: tf.Tensor,
-                    usable: tf.Tensor, way: tf.Tensor, orientation: tf.Tensor, mirrored: tf.Tensor, fetched: tf.Tensor,
-                    box: tf.Tensor, target: tf.Tensor) -> Batch:
-        """A `Batch` without its first dimension; black and of no weight where the image isn't usable.
-
-        The way is `static_way` if that is known while the graph is made, else `way`.
-        """
-        decoder, data = self._decoders[training], self.encoded(fetched)
-        image = (decoder.decode_one_of(data, self._ways, way, box, orientation, target) if static_way is None else
-                 decoder.decode(data, static_way, box, orientation, target))
+    def _decode_row(self, training: bool, example: tf.Tensor, seed: tf.Tensor, label: tf.Tensor, usable: tf.Tensor,
+                    way: tf.Tensor, orientation: tf.Tensor, mirrored: tf.Tensor, fetched: tf.Tensor, box: tf.Tensor,
+                    target: tf.Tensor) -> Batch:
+        """A `Batch` without its first dimension; black and of no weight where the image isn't usable."""
+        image = self._decoders[training].decode_one_of(self._ways, self.encoded(fetched), way, box, orientation, target)
         image = tf_decoder.mirror(image, mirrored)
         if self._unusable.any():
             image *= tf.cast(usable, tf.uint8)
@@ -247,7 +221,7 @@ class EncodedSplit(Split):
             return Batch(example, seed, tf.zeros(self._view[:3], tf.uint8), label, tf.constant(0.0))
 
         row = tf.data.Dataset.from_tensors(element)
-        decode = functools.partial(self._decode_row, training, None)
+        decode = functools.partial(self._decode_row, training)
         return row.map(decode).ignore_errors(log_warning=False).concatenate(row.map(damaged)).take(1)
 
     def _note(self, example: np.ndarray) -> None:

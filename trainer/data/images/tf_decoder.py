@@ -12,8 +12,10 @@ from trainer.data.images.crops import View
 from trainer.process.tf_import import reason, tf
 
 # How an image is decoded, its way: a JPEG, halved 0 to 3 times while decoding; a PNG, that is partly transparent or
-# not; or by Pillow. TURNED is added to the way of a JPEG or PNG that is stored otherwise than it is displayed.
-PNG, TRANSPARENT_PNG, OTHER, TURNED = 4, 5, 6, 8
+# not; or by Pillow. To that of a JPEG or PNG is added 8 times its orientation less 1 (0 to 7), or TURNED where the
+# orientation is known only when the graph runs.
+PNG, TRANSPARENT_PNG, OTHER, TURNED = 4, 5, 6, 64
+_REVERSING = ([3, 4, 7, 8], [2, 3, 6, 7])  # the orientations whose rows, whose columns are displayed in reverse
 
 
 class Decoder:
@@ -34,16 +36,16 @@ class Decoder:
 
         Args:
             data: The file's content, a string.
-            way: 0 to 3, `PNG`, `TRANSPARENT_PNG` or `OTHER`, with or without `TURNED`.
+            way: 0 to 3, `PNG`, `TRANSPARENT_PNG` or `OTHER`, with what is added to it for the orientation.
             box: int32 [4]: top, left, height, width in the pixels that the decoder gives; of a JPEG as they are
                 stored, of all others as they are displayed.
-            orientation: int32, 1 to 8: how the pixels are to be turned.
+            orientation: int32, 1 to 8: how the pixels are to be turned, where the way doesn't say it.
             target: int32 [2]: the height and width that the box is resized to.
 
         Returns:
             uint8 [height, width, channels] of the view.
         """
-        channels, kind = 1 if self._grey else 3, way % TURNED
+        channels, kind = 1 if self._grey else 3, way % 8
         if kind < PNG:
             image = tf.io.decode_and_crop_jpeg(data, box, channels=channels, ratio=2**kind)
         elif kind == PNG:
@@ -52,26 +54,28 @@ class Decoder:
             image = over_white(tf.io.decode_png(data, 4))
         else:
             image = tf.ensure_shape(tf.numpy_function(pillow_reader.decode, [data], tf.uint8), [None, None, 3])
-        image = upright(image, orientation) if way >= TURNED else image
+        image = upright(image, orientation) if way >= TURNED else _turned(image, way // 8 + 1)
         if kind >= PNG:
             return self.fit(image, box, target)
         # A JPEG has less than twice the size by now, where all of its box is seen in its shape.
         resize = _resize if self._view.crops else _resize_smoothly
         return self._finish(resize(image, self._size(target)))
 
-    def decode_one_of(self, data: tf.Tensor, ways: Sequence[int], way: tf.Tensor, box: tf.Tensor,
+    def decode_one_of(self, ways: Sequence[int], data: tf.Tensor, index: tf.Tensor, box: tf.Tensor,
                       orientation: tf.Tensor, target: tf.Tensor) -> tf.Tensor:
-        """Decodes an image in a way that is known only when the graph runs, which takes longer.
+        """Decodes an image in one of several ways, which is known only when the graph runs.
 
         Args:
+            ways: The ways; where there is one, nothing is left to choose.
             data, box, orientation, target: As in `decode`.
-            ways: The values that `way` may have.
-            way: int32.
+            index: int32, of the image's way.
         """
+        if len(ways) == 1:
+            return self.decode(data, ways[0], box, orientation, target)
+
         def branch(static_way: int) -> Callable[[], tf.Tensor]:
             return lambda: self.decode(data, static_way, box, orientation, target)
 
-        index = tf.argmax(tf.cast(tf.equal(ways, way), tf.int32), output_type=tf.int32)
         return tf.ensure_shape(tf.switch_case(index, [branch(each) for each in ways]), self._view[:3])
 
     def fit(self, image: tf.Tensor, box: tf.Tensor, target: tf.Tensor) -> tf.Tensor:
@@ -175,10 +179,17 @@ def upright(image: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
 
     def turned() -> tf.Tensor:
         stored = tf.cond(orientation >= 5, transposed, unchanged)
-        axes = [tf.reduce_any(tf.equal(orientation, reversing)) for reversing in ([3, 4, 7, 8], [2, 3, 6, 7], [])]
+        axes = [tf.reduce_any(tf.equal(orientation, reversing)) for reversing in (*_REVERSING, [])]
         return tf.reverse(stored, tf.where(tf.stack(axes))[:, 0])
 
     return tf.cond(tf.equal(orientation, 1), unchanged, turned)
+
+
+def _turned(image: tf.Tensor, orientation: int) -> tf.Tensor:
+    """As `upright`, for an orientation that is known beforehand: without a branch, which costs more than turning."""
+    image = tf.transpose(image, [1, 0, 2]) if orientation >= 5 else image
+    axes = [axis for axis, reversing in enumerate(_REVERSING) if orientation in reversing]
+    return tf.reverse(image, axes) if axes else image
 
 
 def _resize(image: tf.Tensor, size: tf.Tensor | list[int]) -> tf.Tensor:
@@ -196,4 +207,4 @@ def ways_of(kinds: np.ndarray, halvings: np.ndarray, orientations: np.ndarray) -
     """The ways of images: int32 [n], of their kinds, how often a JPEG is halved, and how they are turned."""
     ways = np.select([kinds == pillow_reader.JPEG, kinds == pillow_reader.PNG, kinds == pillow_reader.TRANSPARENT_PNG],
                      [halvings, PNG, TRANSPARENT_PNG], OTHER)
-    return (ways + TURNED * ((orientations != 1) & (ways != OTHER))).astype(np.int32)
+    return (ways + 8 * np.where(ways == OTHER, 0, orientations - 1)).astype(np.int32)
