@@ -28,7 +28,7 @@ def summary(model_dir: ModelDir, result: Mapping[str, Any]) -> str:
     lines = ["", f"{result['eval_split']} accuracy {result['eval_accuracy']:.2%} (loss {loss}) after "
              f"{result['epoch']:.3g} epochs, {result['step']:,} steps; best {best['accuracy']:.2%} at step "
              f"{best['step']:,}"]
-    if result["exported_step"] != result["step"] or result["eval_split"] != "test":
+    if result["selected_on"] or result["eval_split"] != "test":
         lines.append(_exported(result))
     if result["images_per_second"]:
         lines.append(f"{result['images_per_second']:,.0f} images/s on {result['replicas']} "
