@@ -88,7 +88,7 @@ class Trainable:
 
         from trainer.data.pipeline import open_feed
         from trainer.train.state import TrainState
-        from trainer.train.step import make_train_loop
+        from trainer.train.step.train_loop import make_train_loop
 
         self.config = Config(**{"dataset": "shapes", "batch_size": 24, "epochs": 100, **settings})
         assert not self.config.problems()

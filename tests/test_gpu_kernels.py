@@ -16,7 +16,7 @@ from kernel_registry import described, has_kernel, loop_body, register_xla, spli
 from trainer.config import AUGMENTATIONS, MODELS, OPTIMIZERS
 from trainer.data.dataset import in_memory
 from trainer.train.evaluation import Evaluator
-from trainer.train.step import make_train_loop
+from trainer.train.step.train_loop import make_train_loop
 
 pytestmark = pytest.mark.slow
 

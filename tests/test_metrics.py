@@ -10,7 +10,7 @@ from trainer.plan import make_plan
 from trainer.train.evaluation import Evaluation
 from trainer.train.loss_monitor import LossMonitor
 from trainer.train.metrics import RunMetrics
-from trainer.train.step import StepRecords
+from trainer.train.step.train_loop import StepRecords
 
 
 def records(first, last):

@@ -13,11 +13,11 @@ from trainer.data.dataset import in_memory
 from trainer.data.pipeline import open_feed
 from trainer.distributed import collectives
 from trainer.errors import DeviceError, DivergedError
-from trainer.train import step
 from trainer.train.loss_monitor import LossMonitor
 from trainer.train.losses import cross_entropy
 from trainer.train.metrics import RunMetrics
-from trainer.train.step import make_train_loop
+from trainer.train.step import train_loop
+from trainer.train.step.train_loop import make_train_loop
 
 
 def relative(a, b):
@@ -214,7 +214,7 @@ def test_float16_scales_the_loss_and_finds_a_scale_that_fits(trainable):
 
 
 def test_the_loss_scale_doubles_after_long_peace(trainable, monkeypatch):
-    monkeypatch.setattr("trainer.train.step._GROW_LOSS_SCALE_AFTER", 5)
+    monkeypatch.setattr("trainer.train.step.update._GROW_LOSS_SCALE_AFTER", 5)
     made = trainable(1, precision="float16", optimizer="sgd", learning_rate=0.01)
     made.state.loss_scale.assign(8.0)
     assert made.train(11).finite.all()
@@ -271,8 +271,8 @@ def test_no_call_of_a_random_layer_draws_what_another_one_draws(trainable):
 @pytest.mark.parametrize("replicas", [1, 3])
 @pytest.mark.parametrize("xla", [False, True])
 def test_frozen_weights_do_not_travel_and_keep_every_bit(trainable, replicas, xla, monkeypatch):
-    sizes, pack = [], step._pack
-    monkeypatch.setattr(step, "_pack", lambda tensors: sizes.append(pack(tensors).shape[0]) or pack(tensors))
+    sizes, pack = [], train_loop._pack
+    monkeypatch.setattr(train_loop, "_pack", lambda tensors: sizes.append(pack(tensors).shape[0]) or pack(tensors))
     made = trainable(replicas, model="small_models:frozen", optimizer="sgd", learning_rate=0.01, xla=xla, momentum=0)
     model = made.state.model
     before = [variable.numpy() for variable in made.state.buffers]

@@ -100,7 +100,7 @@ def _measure_on(runtime: "Runtime", config: Config, options: Options) -> dict[st
     from trainer.plan import Job, make_plan
     from trainer.process.tf_import import tf
     from trainer.train.state import TrainState
-    from trainer.train.step import make_train_loop
+    from trainer.train.step.train_loop import make_train_loop
 
     data = load(config)
     plan = make_plan(config, data.train.size, runtime.replicas)

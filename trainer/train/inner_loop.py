@@ -12,7 +12,7 @@ from trainer.data.pipeline import open_feed
 from trainer.distributed.stragglers import StragglerMonitor
 from trainer.process.tf_import import tf
 from trainer.train.loss_monitor import LossMonitor
-from trainer.train.step import StepRecords, TrainLoop, make_train_loop
+from trainer.train.step.train_loop import StepRecords, TrainLoop, make_train_loop
 from trainer.train.steps_per_call import CallTimer
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from trainer.plan import Plan
     from trainer.train.evaluation import Evaluation
     from trainer.train.loss_monitor import LossMonitor
-    from trainer.train.step import StepRecords
+    from trainer.train.step.train_loop import StepRecords
 
 _MOST_EVENTS = 20  # of a window; later events are counted, but not kept
 # Attributes that have another name in a manifest.

@@ -1,0 +1,113 @@
+"""Part 1 of a step: forward and backward on a replica's part of the global batch.
+
+The loss of a replica is the sum over its own examples divided by the *global* batch size, so the sum over replicas is
+the gradient of the global mean.
+"""
+
+from __future__ import annotations
+
+import itertools
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from trainer.data.augment.apply import augment_batch
+from trainer.process.tf_import import tf
+from trainer.train.losses import example_losses
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import keras
+
+    from trainer.data.pipeline import Feed
+    from trainer.data.split import Batch
+    from trainer.plan import Job
+    from trainer.train.state import TrainState
+
+_READS = ("ReadVariableOp", "ResourceGather", "ResourceGatherNd")
+
+
+class Summands(NamedTuple):
+    """What a replica adds to the sums over all replicas.
+
+    Args:
+        gradients: For each weight, of the replica's part of the global loss, times the loss scale.
+        statistics: For each statistic, float32: the replica's, divided by the number of replicas.
+        sums: float32 [3]: loss, number of correct predictions, number of examples that could be read.
+    """
+
+    gradients: Sequence[tf.Tensor]
+    statistics: Sequence[tf.Tensor]
+    sums: tf.Tensor
+
+
+class Gradients:
+    """Computes a replica's summands. Its methods are for use inside a traced function.
+
+    Args:
+        job: What the run trains.
+        state: The state; its statistics are written by the forward pass.
+        feed: Where batches come from.
+
+    Attributes:
+        statistics: The model's buffers that the forward pass writes, such as batch norm's moving averages; known once
+            `compute` has been traced.
+    """
+
+    def __init__(self, job: Job, state: TrainState, feed: Feed) -> None:
+        self._job, self._state, self._feed, self._model = job, state, feed, state.model
+        self.statistics: list[keras.Variable] = []
+
+    def compute(self, batch: Batch, resident: tuple[tf.Tensor, tf.Tensor] | None,
+                loss_scale: tf.Tensor) -> tuple[Summands, list[tf.Tensor]]:
+        """Does a forward and a backward pass.
+
+        Args:
+            batch: The replica's examples.
+            resident: The (images, labels) on the replica's device, or None if the batch holds its own.
+            loss_scale: The factor of the loss in the backward pass.
+
+        Returns:
+            (the `Summands`, the statistics before the pass).
+        """
+        model, config, plan, runtime = self._model, self._job.config, self._job.plan, self._job.runtime
+        images, labels = ((batch.images, batch.labels) if resident is None else
+                          (tf.gather(whole, batch.ids) for whole in resident))
+        labels = tf.cast(labels, tf.int32)  # pyright: ignore[reportArgumentType, reportCallIssue]  None only if resident
+        images, target = augment_batch(images, labels, batch.seeds, self._feed.augment,  # pyright: ignore[reportArgumentType]
+                                       by_comparison=runtime.kind.avoids_scatters and runtime.xla)
+        buffers = self._state.buffers
+        before = [tf.convert_to_tensor(variable) for variable in buffers]
+        with tf.GradientTape() as tape:
+            logits = model(images, training=True)
+            # Known once the model has been traced; a frozen layer's weights are only read, and needn't travel.
+            written = [_may_write(tf.compat.v1.get_default_graph(), variable) for variable in buffers]
+            losses = example_losses(target, logits, config.label_smoothing, self._feed.class_weights)
+            if batch.mask is not None:
+                losses *= batch.mask
+            loss = tf.reduce_sum(losses) / plan.batch_size
+            # Every replica computes the whole of Keras's regularization, and the all-reduce sums it.
+            objective = loss + tf.add_n([tf.zeros([]), *as_float32(model.losses)]) / plan.replicas
+            scaled = objective * loss_scale
+        gradients: Any = tape.gradient(scaled, model.trainable_variables,
+                                  unconnected_gradients=tf.UnconnectedGradients.ZERO)
+        is_correct = tf.equal(tf.argmax(logits, 1, tf.int32), target.dominant())
+        examples = tf.constant(float(plan.per_replica_batch_size))
+        if batch.mask is not None:
+            is_correct, examples = is_correct & (batch.mask > 0), tf.reduce_sum(batch.mask)
+        correct = tf.math.count_nonzero(is_correct, dtype=tf.float32)
+        self.statistics[:] = itertools.compress(buffers, written)
+        averaged = [statistic / plan.replicas for statistic in as_float32(self.statistics)]
+        return (Summands(gradients, averaged, tf.stack([loss, correct, examples])),
+                list(itertools.compress(before, written)))
+
+
+def _may_write(graph: Any, variable: keras.Variable) -> bool:
+    """Whether an operation in the graph of a traced function may change a variable: any that isn't known to read it."""
+    handle = variable.value.handle
+    captured = [inside for outside, inside in graph.captures if outside is handle]
+    return any(op.type not in _READS for inside in captured for op in inside.consumers())
+
+
+def as_float32(tensors: Sequence[Any]) -> list[tf.Tensor]:
+    """The tensors, cast to float32."""
+    return [tf.cast(tensor, tf.float32) for tensor in tensors]

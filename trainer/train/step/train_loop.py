@@ -1,0 +1,154 @@
+"""The training step on every replica, and the loop over steps on the device. No input or output.
+
+One step, on replica r of R:
+
+    1. forward and backward on its part of the global batch (gradients.py)
+    2. one all-reduce that sums everything that crosses replicas, outside XLA
+    3. unscale, check that all is finite, clip, update (update.py): the same on every replica
+
+What crosses replicas travels as one vector: all gradients, batch norm's statistics, the sums for the metrics.
+Statistics are averaged in every step, so they are the same on all replicas whenever a run evaluates, saves or exports.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from trainer.process.tf_import import tf
+from trainer.train.step.gradients import Gradients, Summands, as_float32
+from trainer.train.step.random_layers import seed_random_layers
+from trainer.train.step.update import Update
+
+if TYPE_CHECKING:
+    import keras
+
+    from trainer.data.pipeline import Feed
+    from trainer.data.split import Batch
+    from trainer.plan import Job, Plan
+    from trainer.train.state import TrainState
+
+_Array = Any  # a tensor where the device loop returns it, a NumPy array where the host reads it
+
+
+class StepRecords(NamedTuple):
+    """What n steps did, in order.
+
+    Args:
+        loss: float32 [n], the mean over the global batch.
+        correct: float32 [n], number of correct predictions.
+        learning_rate: float32 [n].
+        finite: bool [n], whether all gradients were finite, so that the update was applied.
+        examples: float32 [n], number of examples of the batch that could be read.
+        loss_scale: float32 [n], the factor of the loss in the backward pass.
+        ids: int64 [n, batch], the examples in the order of the global batch; None without --ledger.
+        times: float64 [n, 2], when this worker's own part of each step was done and when the all-reduce was, in
+            seconds since 1970; None for one worker.
+    """
+
+    loss: _Array
+    correct: _Array
+    learning_rate: _Array
+    finite: _Array
+    examples: _Array
+    loss_scale: _Array
+    ids: _Array | None
+    times: _Array | None
+
+
+TrainLoop = Callable[[tf.Tensor], StepRecords]
+
+
+def _pack(summands: Summands) -> tf.Tensor:
+    """All summands as one float32 vector."""
+    tensors = as_float32([*summands.gradients, *summands.statistics, summands.sums])
+    return tf.concat([tf.reshape(tensor, [-1]) for tensor in tensors], 0)
+
+
+def _unpack(vector: tf.Tensor, weights: Sequence[keras.Variable], statistics: Sequence[keras.Variable]) -> Summands:
+    """The `Summands` that were packed."""
+    shapes = [*(tuple(variable.shape) for variable in (*weights, *statistics)), (3,)]
+    parts = tf.split(vector, [tf.TensorShape(shape).num_elements() for shape in shapes])
+    *tensors, sums = (tf.reshape(part, shape) for part, shape in zip(parts, shapes, strict=True))
+    return Summands(tensors[:len(weights)], tensors[len(weights):], sums)
+
+
+def make_train_loop(job: Job, state: TrainState, feed: Feed) -> TrainLoop:
+    """Makes the function that trains.
+
+    Returns:
+        A function of a number of steps (int32 scalar tensor) that does so many steps and returns their `StepRecords`.
+    """
+    replica_step = _make_replica_step(job, state, feed)
+    strategy, ledger, several_workers = job.runtime.strategy, job.config.ledger, job.runtime.workers > 1
+
+    @tf.function
+    def train(steps: tf.Tensor) -> StepRecords:
+        rows = tf.TensorArray(tf.float32, steps, element_shape=[6])
+        ids = tf.TensorArray(tf.int64, steps, element_shape=[job.plan.batch_size if ledger else 0])
+        times = tf.TensorArray(tf.float64, steps, element_shape=[2 if several_workers else 0])
+        for index in tf.range(steps):
+            # All replicas return the same values; read the first.
+            row, used, timestamps = (strategy.experimental_local_results(result)[0]
+                                     for result in strategy.run(replica_step))
+            rows, ids, times = rows.write(index, row), ids.write(index, used), times.write(index, timestamps)
+        loss, correct, learning_rate, finite, examples, scale = tf.unstack(rows.stack(), axis=1)
+        return StepRecords(loss, correct, learning_rate, finite > 0, examples, scale,
+                           ids.stack() if ledger else None, times.stack() if several_workers else None)
+
+    return train
+
+
+def _make_replica_step(job: Job, state: TrainState, feed: Feed) -> Callable[[], tuple[tf.Tensor, ...]]:
+    """Makes a step on a replica: a function to (float32 [6] for `StepRecords`, ids, time stamps)."""
+    config, plan, weights = job.config, job.plan, state.model.trainable_variables
+    gradients = Gradients(job, state, feed)
+    update = Update(job, state, gradients)
+    several_workers = job.runtime.workers > 1
+
+    @tf.function(jit_compile=job.runtime.xla)
+    def forward_backward(batch: Batch, resident: tuple[tf.Tensor, tf.Tensor] | None,
+                         loss_scale: tf.Tensor) -> tuple[tf.Tensor, list[tf.Tensor]]:
+        summands, before = gradients.compute(batch, resident, loss_scale)
+        return _pack(summands), before
+
+    def replica_step() -> tuple[tf.Tensor, ...]:
+        # 1. forward and backward
+        context = tf.distribute.get_replica_context()
+        # A constant while tracing: under a strategy this function is traced once per replica.
+        replica_id = tf.get_static_value(context.replica_id_in_sync_group) or 0
+        local = replica_id % len(feed.iterators)
+        batch = next(feed.iterators[local])
+        seed_random_layers(state, config.seed, replica_id, plan.replicas)
+        loss_scale = tf.identity(state.loss_scale)
+        vector, before = forward_backward(batch, feed.resident[local], loss_scale)
+        # 2. one all-reduce
+        timestamps = [_timestamp_of(vector)] if several_workers else []
+        if plan.replicas > 1:
+            vector = context.all_reduce("SUM", vector)
+        timestamps += [_timestamp_of(vector)] if several_workers else []
+        # 3. update
+        finite = tf.reduce_all(tf.math.is_finite(vector))
+        row = update.apply(_unpack(vector, weights, gradients.statistics), finite, before, loss_scale)
+        used = _all_ids(batch.ids, replica_id, plan, context) if config.ledger else tf.zeros([0], tf.int64)
+        return row, used, tf.cast(timestamps, tf.float64)
+
+    return replica_step
+
+
+def _timestamp_of(vector: tf.Tensor) -> tf.Tensor:
+    """The time at which a vector is computed, in seconds since 1970. From a GPU, one number travels to the host."""
+    first = vector[0]  # on the device of the vector
+    with tf.device("/device:CPU:0"), tf.control_dependencies([tf.identity(first)]):
+        return tf.timestamp()
+
+
+def _all_ids(ids: tf.Tensor, replica_id: int, plan: Plan, context: Any) -> tf.Tensor:
+    """The ids of the global batch, on every replica: those that each replica really took from its pipeline."""
+    if plan.replicas == 1:
+        return ids
+    before = replica_id * plan.per_replica_batch_size
+    after = (plan.replicas - 1 - replica_id) * plan.per_replica_batch_size
+    # As float64, which holds them exactly: neither padding nor the all-reduce's own split has a GPU kernel for int64.
+    own = tf.concat([tf.zeros([before], tf.float64), tf.cast(ids, tf.float64), tf.zeros([after], tf.float64)], 0)
+    return tf.cast(context.all_reduce("SUM", own), tf.int64)

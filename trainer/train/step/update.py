@@ -1,0 +1,81 @@
+"""Part 3 of a step: unscale, check that all is finite, clip, update. The same on every replica."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from trainer.process.tf_import import tf
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from trainer.plan import Job
+    from trainer.train.state import TrainState
+    from trainer.train.step.gradients import Gradients, Summands
+
+_GROW_LOSS_SCALE_AFTER = 2_000  # steps, as in Micikevicius et al. 2018, "Mixed precision training"
+
+
+class Update:
+    """Changes the state by the sums over all replicas. Its methods are for use inside a traced function.
+
+    Args:
+        job: What the run trains.
+        state: The state that is changed.
+        gradients: Whose summands were summed.
+    """
+
+    def __init__(self, job: Job, state: TrainState, gradients: Gradients) -> None:
+        self._job, self._state, self._gradients = job, state, gradients
+        optimizer, weights = state.optimizer, state.model.trainable_variables
+
+        @tf.function(jit_compile=job.runtime.xla)
+        def update(tensors: list[tf.Tensor]) -> None:
+            optimizer.update(tensors, weights)
+
+        self._compiled = update
+
+    def apply(self, summed: Summands, finite: tf.Tensor, before: Sequence[tf.Tensor],
+              loss_scale: tf.Tensor) -> tf.Tensor:
+        """Updates, unless something isn't finite: then all replicas skip the step.
+
+        Args:
+            summed: The sums over all replicas.
+            finite: Whether all of `summed` is finite.
+            before: The statistics before the step.
+            loss_scale: The factor of the loss in the backward pass.
+
+        Returns:
+            float32 [6], a row of `StepRecords`.
+        """
+        job, state, optimizer = self._job, self._state, self._state.optimizer
+        gradients = [tensor / loss_scale for tensor in summed.gradients]
+        learning_rate = tf.identity(optimizer.learning_rate)
+        if job.config.clip_norm:
+            gradients, _ = tf.clip_by_global_norm(gradients, job.config.clip_norm)
+        if finite:  # nothing in this branch crosses replicas
+            self._compiled(gradients)
+        for statistic, old, new in zip(self._gradients.statistics, before, summed.statistics, strict=True):
+            statistic.value.assign(tf.where(finite, tf.cast(new, old.dtype), old))
+        optimizer.iterations.assign_add(tf.cast(finite, optimizer.iterations.dtype))
+        _advance_counters(state, finite)
+        if job.runtime.precision == "float16":
+            _update_loss_scale(state, finite)
+        loss, correct, examples = tf.unstack(summed.sums)
+        loss *= job.plan.batch_size / examples  # the mean over the examples that could be read
+        return tf.stack([loss, correct, learning_rate, tf.cast(finite, tf.float32), examples, loss_scale])
+
+
+def _advance_counters(state: TrainState, finite: tf.Tensor) -> None:
+    """Counts a step, and counts it as skipped if it isn't finite."""
+    state.step.assign_add(tf.constant(1, tf.int64))
+    state.skipped.assign_add(tf.cast(not finite, tf.int64))
+
+
+def _update_loss_scale(state: TrainState, finite: tf.Tensor) -> None:
+    """Halves the loss scale after an overflow; doubles it after 2,000 finite steps."""
+    steps = (state.finite_steps + 1) * tf.cast(finite, tf.int64)
+    grown = steps >= _GROW_LOSS_SCALE_AFTER
+    scale = tf.where(finite, state.loss_scale * tf.where(grown, 2.0, 1.0), state.loss_scale / 2.0)
+    state.loss_scale.assign(tf.clip_by_value(scale, 1.0, 2.0**24))
+    state.finite_steps.assign(tf.where(grown, tf.zeros_like(steps), steps))
