@@ -1,6 +1,7 @@
 """The whole GPU path on 1, 2 and 4 logical CPU devices, held against the CPU path."""
 
 import collections
+import dataclasses
 
 import gpu_like
 import numpy as np
@@ -101,3 +102,75 @@ def _ops_below(name, functions):
         for value in node.attr.values():
             if value.WhichOneof("value") == "func":
                 yield from _ops_below(value.func.name, functions)
+
+
+IN_PARTS = dataclasses.replace(gpu_like.KIND, fuses=False)
+
+
+@pytest.mark.parametrize("replicas, settings", [
+    (1, {"model": "cnn3"}), (1, {"model": "small_models:regularized", "clip_norm": 0.1}),
+    (1, {"model": "small_models:penalized", "optimizer": "adamw", "weight_decay": 0.01}),
+    (1, {"model": "small_models:frozen", "schedule": "cosine", "warmup_epochs": 0.3}),
+    (2, {"model": "small_models:regularized", "optimizer": "adam", "clip_norm": 1.0}),
+    (2, {"model": "small_models:normalized", "precision": "float16", "optimizer": "sgd"}),
+    (4, {"model": "small_models:dropped"})])
+def test_a_step_in_one_program_or_two_is_the_step_in_parts(trainable, replicas, settings):
+    settings = {"learning_rate": 0.001, "augment": ("flip", "crop"), **settings}
+    made = [trainable(replicas, kind=kind, xla=True, **settings) for kind in (IN_PARTS, gpu_like.KIND)]
+    parts, fused = (each.train(10) for each in made)
+    np.testing.assert_allclose(fused.loss, parts.loss, rtol=2e-3 if "precision" in settings else 1e-6)
+    np.testing.assert_allclose(fused.learning_rate, parts.learning_rate, rtol=1e-6)
+    for mine, other in zip(*(state_of(each) for each in made), strict=True):
+        np.testing.assert_allclose(mine, other, rtol=1e-2, atol=2e-3 if "precision" in settings else 2e-5)
+    assert [int(each.state.optimizer.iterations.numpy()) for each in made] == [10, 10]
+
+
+@pytest.mark.parametrize("replicas", [1, 2])
+def test_a_step_that_is_not_finite_changes_nothing_but_the_counters(trainable, replicas):
+    """Of float16 whose scale is far too high: the same steps are skipped as in parts, and the scale falls alike."""
+    made = [trainable(replicas, kind=kind, xla=True, model="small_models:normalized", precision="float16",
+                      optimizer="sgd", learning_rate=0.01) for kind in (IN_PARTS, gpu_like.KIND)]
+    before = made[1].weights()
+    for each in made:
+        each.state.loss_scale.assign(2.0**40)
+    parts, fused = (each.train(3) for each in made)
+    np.testing.assert_array_equal(fused.finite, [False] * 3)
+    np.testing.assert_array_equal(fused.loss_scale, parts.loss_scale)
+    for mine, other in zip(made[1].weights(), before, strict=True):
+        np.testing.assert_array_equal(mine, other)
+    assert [int(each.state.skipped.numpy()) for each in made] == [3, 3]
+    assert int(made[1].state.optimizer.iterations.numpy()) == 0 and int(made[1].state.step.numpy()) == 3
+
+
+def outside_xla(made):
+    """The operations of a step that no XLA program holds, without those that do nothing."""
+    graph = made.loop.get_concrete_function(tf.TensorSpec([], tf.int32)).graph.as_graph_def()
+    functions = {function.signature.name: function for function in graph.library.function}
+    (loop,) = [node for function in (graph.node, *(each.node_def for each in functions.values())) for node in function
+               if node.op in ("While", "StatelessWhile") and "body" in node.attr][:1]
+    counts = collections.Counter()
+
+    def look(name):
+        for node in functions[name].node_def:
+            called = [value.func.name for value in node.attr.values() if value.WhichOneof("value") == "func"]
+            if called and not functions[called[0]].attr["_XlaMustCompile"].b:
+                for inner in called:
+                    look(inner)
+            elif node.op not in ("NoOp", "Identity", "Const", "Placeholder"):
+                counts[node.op] += 1
+
+    look(loop.attr["body"].func.name)
+    return counts
+
+
+@pytest.mark.parametrize("model, most", [("cnn3", 15), ("resnet20", 20), ("resnet50", 40)])
+def test_a_step_of_one_replica_is_one_program_and_little_else(trainable, model, most):
+    made = trainable(1, kind=gpu_like.KIND, xla=True, model=model, batch_size=2, epochs=1)
+    counts = outside_xla(made)
+    assert counts.total() <= most, counts
+    assert not {"If", "StatelessIf", "Switch", "Case"} & counts.keys()
+
+
+def test_a_step_of_two_replicas_has_no_branch_outside_xla(trainable):
+    counts = outside_xla(trainable(2, kind=gpu_like.KIND, xla=True, model="small_models:normalized"))
+    assert not {"If", "StatelessIf", "Switch", "Case"} & counts.keys()

@@ -22,6 +22,9 @@ class DeviceKind:
         shares_device: Whether these collectives also work between logical devices that share a physical one.
         communication: How gradients travel between workers: RING or NCCL, names of `CommunicationImplementation`.
         xla: What `--xla=auto` is.
+        fuses: With XLA, a step is one program, or on several replicas one before the all-reduce and one after it: the
+            update is computed in any case, and thrown away where something isn't finite, so that nothing waits for the
+            host. Otherwise a branch skips the update.
         exact_float32: Whether products of float32 matrices are rounded as float32 is, and not as TF32.
         avoids_scatters: Whether a max pool's gradient, and RandAugment's histograms where XLA is on, are found by
             comparing, and not by a scatter.
@@ -39,6 +42,7 @@ class DeviceKind:
     shares_device: bool
     communication: str
     xla: bool
+    fuses: bool
     exact_float32: bool
     avoids_scatters: bool
     manages_memory: bool
@@ -55,6 +59,7 @@ CPU = DeviceKind(
     shares_device=True,
     communication="RING",
     xla=False,  # measured: half as fast on the reference CNN
+    fuses=False,  # measured with XLA: slower, and large models compile twice as long
     exact_float32=True,
     avoids_scatters=False,  # measured without XLA: twice as fast for max pools, over ten times for histograms
     manages_memory=False,
@@ -70,6 +75,7 @@ GPU = DeviceKind(
     shares_device=False,  # NCCL refuses two ranks on one GPU
     communication="NCCL",  # left to itself, TensorFlow sends GPUs' gradients by gRPC
     xla=True,  # Keras 3 emits no fused batch norm: only XLA fuses it
+    fuses=True,  # a branch's predicate travels to the host, which launches nothing until it is there
     exact_float32=False,  # TF32 from compute capability 8.0 on, unless --tf32=off
     avoids_scatters=True,  # XLA makes atomic additions of them; op determinism refuses a max pool's gradient
     manages_memory=True,  # left to itself, TensorFlow takes all, and a process that measures an export finds none

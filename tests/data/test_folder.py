@@ -177,6 +177,12 @@ def test_a_test_split_with_bad_images_counts_the_others(data_dir, trainable):
     assert sum(next(iterators[0]).unreadable.numpy().sum() for _ in range(steps)) == 1
 
 
+def test_a_chunk_of_images_that_cannot_be_read_is_left_out(data_dir):
+    for path in sorted((data_dir / "test").glob("*/*.png"))[:10]:
+        path.write_bytes(path.read_bytes()[:-200])
+    assert [len(labels) for _, labels in load(data_dir, max_bad_records=10).test.chunks(5)] == [5, 5]
+
+
 def test_a_hostile_folder(tmp_path):
     class_folders(tmp_path / "train", 20)
     class_folders(tmp_path / "test", 20, split=1)

@@ -132,7 +132,8 @@ class EncodedSplit(Split):
         for batch in cast("Iterator[Any]", data.as_numpy_iterator()):
             self._bad.check()
             readable = batch.mask > 0
-            yield batch.ids[readable], batch.images[readable], batch.labels[readable]
+            if readable.any():
+                yield batch.ids[readable], batch.images[readable], batch.labels[readable]
 
     def served_file(self, example: int) -> bytes | None:
         """The encoded image if it is a JPEG or PNG, as `Split.served_file` describes it."""

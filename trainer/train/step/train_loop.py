@@ -6,6 +6,7 @@ One step, on replica r of R:
     2. one all-reduce that sums everything that crosses replicas, outside XLA
     3. unscale, check that all is finite, clip, update (update.py): the same on every replica
 
+On GPUs 1 and 3 are an XLA program each, on one replica a single one together; on CPUs, where XLA is slower, neither is.
 What crosses replicas travels as one vector: all gradients, batch norm's statistics, the sums for the metrics.
 Statistics are averaged in every step, so they are the same on all replicas whenever a run evaluates, saves or exports.
 """
@@ -57,6 +58,9 @@ class StepRecords(NamedTuple):
 
 
 TrainLoop = Callable[[tf.Tensor], StepRecords]
+# A function of a `Batch`, resident (images, labels) or None, and the replica's number to (float32 [6] for
+# `StepRecords`, time stamps, empty for one worker).
+_Compute = Callable[["Batch", tuple[tf.Tensor, tf.Tensor] | None, int], tuple[tf.Tensor, list[tf.Tensor]]]
 
 
 def _pack(summands: Summands) -> tf.Tensor:
@@ -84,27 +88,47 @@ def make_train_loop(job: Job, state: TrainState, feed: Feed) -> TrainLoop:
 
     @tf.function
     def train(steps: tf.Tensor) -> StepRecords:
-        rows = tf.TensorArray(tf.float32, steps, element_shape=[6])
-        ids = tf.TensorArray(tf.int64, steps, element_shape=[job.plan.batch_size if ledger else 0])
-        times = tf.TensorArray(tf.float64, steps, element_shape=[2 if several_workers else 0])
+        # An array of records for each of `StepRecords`' sources that this run has.
+        arrays = [tf.TensorArray(tf.float32, steps, element_shape=[6])]
+        arrays += [tf.TensorArray(tf.int64, steps, element_shape=[job.plan.batch_size])] if ledger else []
+        arrays += [tf.TensorArray(tf.float64, steps, element_shape=[2])] if several_workers else []
         for index in tf.range(steps):
             # All replicas return the same values; read the first.
-            row, used, timestamps = (strategy.experimental_local_results(result)[0]
-                                     for result in strategy.run(replica_step))
-            rows, ids, times = rows.write(index, row), ids.write(index, used), times.write(index, timestamps)
-        loss, correct, learning_rate, finite, examples, scale = tf.unstack(rows.stack(), axis=1)
+            results = [strategy.experimental_local_results(result)[0] for result in strategy.run(replica_step)]
+            arrays = [array.write(index, result) for array, result in zip(arrays, results, strict=True)]
+        rows, *others = [array.stack() for array in arrays]
+        loss, correct, learning_rate, finite, examples, scale = tf.unstack(rows, axis=1)
         return StepRecords(loss, correct, learning_rate, finite > 0, examples, scale,
-                           ids.stack() if ledger else None, times.stack() if several_workers else None)
+                           others.pop(0) if ledger else None, others.pop(0) if several_workers else None)
 
     return train
 
 
 def _make_replica_step(job: Job, state: TrainState, feed: Feed) -> Callable[[], tuple[tf.Tensor, ...]]:
-    """Makes a step on a replica: a function to (float32 [6] for `StepRecords`, ids, time stamps)."""
-    config, plan, weights = job.config, job.plan, state.model.trainable_variables
+    """Makes a step on a replica: a function to (float32 [6] for `StepRecords`, with --ledger the ids, on several
+    workers the time stamps)."""
+    runtime = job.runtime
+    fuses = runtime.xla and runtime.kind.fuses
+    compute = (_in_two_programs if fuses and job.plan.replicas > 1 else _in_one_program if fuses else _in_parts)(
+        job, state, feed)
+
+    def replica_step() -> tuple[tf.Tensor, ...]:
+        context = tf.distribute.get_replica_context()
+        # A constant while tracing: under a strategy this function is traced once per replica.
+        replica_id = int(tf.get_static_value(context.replica_id_in_sync_group) or 0)
+        local = replica_id % len(feed.iterators)
+        batch = next(feed.iterators[local])
+        row, timestamps = compute(batch, feed.resident[local], replica_id)
+        used = [_all_ids(batch.ids, replica_id, job.plan, context)] if job.config.ledger else []
+        return row, *used, *([tf.cast(timestamps, tf.float64)] if timestamps else [])
+
+    return replica_step
+
+
+def _in_parts(job: Job, state: TrainState, feed: Feed) -> _Compute:
+    """Makes a step whose update a branch skips; with XLA, a program before the all-reduce and one for the update."""
     gradients = Gradients(job, state, feed)
-    update = Update(job, state, gradients)
-    several_workers = job.runtime.workers > 1
+    update, weights = Update(job, state, gradients), state.model.trainable_variables
 
     @tf.function(jit_compile=job.runtime.xla)
     def forward_backward(batch: Batch, resident: tuple[tf.Tensor, tf.Tensor] | None,
@@ -112,28 +136,68 @@ def _make_replica_step(job: Job, state: TrainState, feed: Feed) -> Callable[[], 
         summands, before = gradients.compute(batch, resident, loss_scale)
         return _pack(summands), before
 
-    def replica_step() -> tuple[tf.Tensor, ...]:
-        # 1. forward and backward
-        context = tf.distribute.get_replica_context()
-        # A constant while tracing: under a strategy this function is traced once per replica.
-        replica_id = tf.get_static_value(context.replica_id_in_sync_group) or 0
-        local = replica_id % len(feed.iterators)
-        batch = next(feed.iterators[local])
-        seed_random_layers(state, config.seed, replica_id, plan.replicas)
+    def compute(batch: Batch, resident: tuple[tf.Tensor, tf.Tensor] | None,
+                replica_id: int) -> tuple[tf.Tensor, list[tf.Tensor]]:
+        seed_random_layers(state, job.config.seed, replica_id, job.plan.replicas)
         loss_scale = tf.identity(state.loss_scale)
-        vector, before = forward_backward(batch, feed.resident[local], loss_scale)
-        # 2. one all-reduce
-        timestamps = [_timestamp_of(vector)] if several_workers else []
-        if plan.replicas > 1:
-            vector = context.all_reduce("SUM", vector)
-        timestamps += [_timestamp_of(vector)] if several_workers else []
-        # 3. update
+        vector, before = forward_backward(batch, resident, loss_scale)
+        vector, timestamps = _all_reduce(job, vector)
         finite = tf.reduce_all(tf.math.is_finite(vector))
-        row = update.apply(_unpack(vector, weights, gradients.statistics), finite, before, loss_scale)
-        used = _all_ids(batch.ids, replica_id, plan, context) if config.ledger else tf.zeros([0], tf.int64)
-        return row, used, tf.cast(timestamps, tf.float64)
+        return update.apply(_unpack(vector, weights, gradients.statistics), finite, before, loss_scale), timestamps
 
-    return replica_step
+    return compute
+
+
+def _in_one_program(job: Job, state: TrainState, feed: Feed) -> _Compute:
+    """Makes a step of one replica that is one XLA program."""
+    gradients = Gradients(job, state, feed)
+    update, iterations = Update(job, state, gradients), state.optimizer.iterations
+
+    @tf.function(jit_compile=True)
+    def step(batch: Batch, resident: tuple[tf.Tensor, tf.Tensor] | None) -> tf.Tensor:
+        seed_random_layers(state, job.config.seed, 0, 1)
+        row = update.apply_finite(*gradients.compute(batch, resident, tf.identity(state.loss_scale)))
+        iterations.assign_add(tf.cast(row[3], iterations.dtype))
+        return row
+
+    return lambda batch, resident, replica_id: (step(batch, resident), [])
+
+
+def _in_two_programs(job: Job, state: TrainState, feed: Feed) -> _Compute:
+    """Makes a step of several replicas: an XLA program, the all-reduce, and another XLA program."""
+    gradients = Gradients(job, state, feed)
+    update, weights = Update(job, state, gradients), state.model.trainable_variables
+    iterations = state.optimizer.iterations
+
+    @tf.function(jit_compile=True)
+    def forward_backward(batch: Batch, resident: tuple[tf.Tensor, tf.Tensor] | None,
+                         replica_id: int) -> tuple[tf.Tensor, list[tf.Tensor]]:
+        seed_random_layers(state, job.config.seed, replica_id, job.plan.replicas)
+        summands, before = gradients.compute(batch, resident, tf.identity(state.loss_scale))
+        return _pack(summands), before
+
+    @tf.function(jit_compile=True)
+    def finish(vector: tf.Tensor, before: list[tf.Tensor]) -> tf.Tensor:
+        return update.apply_finite(_unpack(vector, weights, gradients.statistics), before)
+
+    def compute(batch: Batch, resident: tuple[tf.Tensor, tf.Tensor] | None,
+                replica_id: int) -> tuple[tf.Tensor, list[tf.Tensor]]:
+        vector, before = forward_backward(batch, resident, replica_id)
+        vector, timestamps = _all_reduce(job, vector)
+        row = finish(vector, before)
+        iterations.assign_add(tf.cast(row[3], iterations.dtype))  # TensorFlow aggregates it, which XLA can't
+        return row, timestamps
+
+    return compute
+
+
+def _all_reduce(job: Job, vector: tf.Tensor) -> tuple[tf.Tensor, list[tf.Tensor]]:
+    """(the sum of a vector over all replicas, on several workers the times before and after)."""
+    several_workers = job.runtime.workers > 1
+    timestamps = [_timestamp_of(vector)] if several_workers else []
+    if job.plan.replicas > 1:
+        vector = tf.distribute.get_replica_context().all_reduce("SUM", vector)
+    return vector, timestamps + ([_timestamp_of(vector)] if several_workers else [])
 
 
 def _timestamp_of(vector: tf.Tensor) -> tf.Tensor:

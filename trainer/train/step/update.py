@@ -35,6 +35,37 @@ class Update:
 
         self._compiled = update
 
+    def apply_finite(self, summed: Summands, before: Sequence[tf.Tensor]) -> tf.Tensor:
+        """Updates as `apply` does, but computes the update in any case and keeps it if all is finite.
+
+        For an XLA program: nothing of it is known to the host, and nothing of it crosses replicas. On several replicas
+        the caller counts `iterations`, which TensorFlow aggregates.
+
+        Args:
+            summed: The sums over all replicas.
+            before: The statistics before the step.
+
+        Returns:
+            float32 [6], a row of `StepRecords`.
+        """
+        job, state, optimizer = self._job, self._state, self._state.optimizer
+        finite = tf.reduce_all([tf.reduce_all(tf.math.is_finite(tensor)) for tensor in (
+            *summed.gradients, *summed.statistics, summed.sums)])
+        loss_scale, learning_rate = tf.identity(state.loss_scale), tf.identity(optimizer.learning_rate)
+        gradients = list(summed.gradients)
+        if job.runtime.precision == "float16":  # elsewhere the scale is 1
+            gradients = [tensor / loss_scale for tensor in gradients]
+        if job.config.clip_norm:
+            gradients, _ = tf.clip_by_global_norm(gradients, job.config.clip_norm)
+        weights = state.model.trainable_variables
+        changed = [variable.value for variable in (*weights, *optimizer.variables)
+                   if variable is not optimizer.iterations]
+        old_values = [tf.identity(variable) for variable in changed]
+        optimizer.update(gradients, weights)
+        for variable, old in zip(changed, old_values, strict=True):
+            variable.assign(tf.where(finite, tf.convert_to_tensor(variable), old))
+        return self._count(summed, finite, before, loss_scale, learning_rate)
+
     def apply(self, summed: Summands, finite: tf.Tensor, before: Sequence[tf.Tensor],
               loss_scale: tf.Tensor) -> tf.Tensor:
         """Updates, unless something isn't finite: then all replicas skip the step.
@@ -48,16 +79,23 @@ class Update:
         Returns:
             float32 [6], a row of `StepRecords`.
         """
-        job, state, optimizer = self._job, self._state, self._state.optimizer
+        job, optimizer = self._job, self._state.optimizer
         gradients = [tensor / loss_scale for tensor in summed.gradients]
         learning_rate = tf.identity(optimizer.learning_rate)
         if job.config.clip_norm:
             gradients, _ = tf.clip_by_global_norm(gradients, job.config.clip_norm)
         if finite:  # nothing in this branch crosses replicas
             self._compiled(gradients)
+        row = self._count(summed, finite, before, loss_scale, learning_rate)
+        optimizer.iterations.assign_add(tf.cast(finite, optimizer.iterations.dtype))
+        return row
+
+    def _count(self, summed: Summands, finite: tf.Tensor, before: Sequence[tf.Tensor], loss_scale: tf.Tensor,
+               learning_rate: tf.Tensor) -> tf.Tensor:
+        """Keeps the statistics, advances the counters but `iterations`, and returns the step's row of `StepRecords`."""
+        job, state = self._job, self._state
         for statistic, old, new in zip(self._gradients.statistics, before, summed.statistics, strict=True):
             statistic.value.assign(tf.where(finite, tf.cast(new, old.dtype), old))
-        optimizer.iterations.assign_add(tf.cast(finite, optimizer.iterations.dtype))
         _advance_counters(state, finite)
         if job.runtime.precision == "float16":
             _update_loss_scale(state, finite)
