@@ -115,6 +115,7 @@ def test_bench(run):
     rows = [json.loads(line) for line in done.out.splitlines()]
     assert [row["replicas"] for row in rows] == [1, 2]
     assert all(row["real_images_per_second"] > 100 and row["input_alone_step_ms"][0] > 0 for row in rows)
+    assert all(row["verdict"].startswith("bound by ") for row in rows) and rows[1]["all_reduce_ms"][0] > 0
 
 
 def test_real_images(run, cifar10, tmp_path):

@@ -1,4 +1,4 @@
-"""`bench`: images/s on synthetic and real input, for several replica counts, and where the time goes."""
+"""`bench`: images/s on synthetic and real input, for several replica counts, where the time goes, what bounds it."""
 
 import dataclasses
 import json
@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from trainer.commands._verdict import verdict
 from trainer.config import Config
 from trainer.distributed.cluster import Cluster
 from trainer.errors import DeviceError
@@ -90,7 +91,7 @@ def _measure(options: Options, count: int) -> dict[str, Any]:
 
 
 def _measure_on(runtime: "Runtime", config: Config, options: Options) -> dict[str, Any]:
-    """Times the step on real input, the step on one batch again and again, and the input alone.
+    """Times the step on real input, on one batch again and again and on next to no examples, and its parts alone.
 
     Returns:
         What was measured: a row of the table, as `--json` prints it.
@@ -100,7 +101,7 @@ def _measure_on(runtime: "Runtime", config: Config, options: Options) -> dict[st
     from trainer.plan import Job, make_plan
     from trainer.process.tf_import import tf
     from trainer.train.state import TrainState
-    from trainer.train.step.train_loop import make_train_loop
+    from trainer.train.step.train_loop import make_train_loop, sums_vectors
 
     data = load(config)
     plan = make_plan(config, data.train.size, runtime.replicas)
@@ -120,16 +121,22 @@ def _measure_on(runtime: "Runtime", config: Config, options: Options) -> dict[st
         return steps
 
     began = time.perf_counter()
-    functions: dict[str, Callable[..., Any]] = {name: make_train_loop(job, state, feed)
-                                                for name, feed in (("real", real), ("synthetic", synthetic))}
-    functions["input_alone"] = read
+    small = dataclasses.replace(config, batch_size=2 * runtime.replicas, input="host")
+    least = Job(small, make_plan(small, data.train.size, runtime.replicas), runtime, data)
+    functions: dict[str, Callable[..., Any]] = {
+        "real_step": make_train_loop(job, state, real), "synthetic_step": make_train_loop(job, state, synthetic),
+        "least_step": make_train_loop(least, state, open_feed(least, first_step=0)), "input_alone_step": read}
+    if runtime.replicas > 1:
+        functions["all_reduce"] = sums_vectors(job, state)
     times = {name: _time(function, options) for name, function in functions.items()}
     result: dict[str, Any] = {"replicas": runtime.replicas, "devices": runtime.sentence(), "model": config.model,
                               "batch_size": config.batch_size, "dataset": config.dataset}
     for name, seconds in times.items():
-        result[f"{name}_step_ms"] = [round(1e3 * value, 4) for value in sorted(seconds)]
-        result[f"{name}_images_per_second"] = round(config.batch_size / statistics.median(seconds), 1)
-    return {**result, "wall_seconds": round(time.perf_counter() - began, 1)}
+        result[f"{name}_ms"] = [round(1e3 * value, 4) for value in sorted(seconds)]
+        if name.endswith("_step") and name != "least_step":
+            rate = round(config.batch_size / statistics.median(seconds), 1)
+            result[f"{name.removesuffix('_step')}_images_per_second"] = rate
+    return {**result, "verdict": verdict(result), "wall_seconds": round(time.perf_counter() - began, 1)}
 
 
 def _time(function: Callable[..., Any], options: Options) -> list[float]:
@@ -173,4 +180,4 @@ def _show(rows: Sequence[dict[str, Any]], options: Options) -> None:
                       f"{max(0.0, step - bare) / step:.0%}")
     console.print(table)
     for row in rows:
-        console.print(f"{row['replicas']}: {row['devices']}")
+        console.print(f"{row['replicas']}: {row['devices']}; {row['verdict']}")

@@ -191,6 +191,23 @@ def _in_two_programs(job: Job, state: TrainState, feed: Feed) -> _Compute:
     return compute
 
 
+def sums_vectors(job: Job, state: TrainState) -> Callable[[tf.Tensor], tf.Tensor]:
+    """Makes a function of a number that does as many all-reduces of a vector as long as a step's, and nothing else."""
+    length = sum(tf.TensorShape(variable.shape).num_elements() for variable in state.model.trainable_variables)
+
+    def reduce_once() -> tf.Tensor:
+        return _all_reduce(job, tf.ones([length]))[0][0]
+
+    @tf.function
+    def repeat(times: tf.Tensor) -> tf.Tensor:
+        total = tf.zeros([])
+        for _ in tf.range(times):
+            total += job.runtime.strategy.experimental_local_results(job.runtime.strategy.run(reduce_once))[0]
+        return total
+
+    return repeat
+
+
 def _all_reduce(job: Job, vector: tf.Tensor) -> tuple[tf.Tensor, list[tf.Tensor]]:
     """(the sum of a vector over all replicas, on several workers the times before and after)."""
     several_workers = job.runtime.workers > 1

@@ -1,0 +1,34 @@
+"""What `bench` says of its figures: what bounds a training step, and what to change."""
+
+import statistics
+from collections.abc import Mapping
+from typing import Any
+
+_INPUT, _COMMUNICATION, _HOST = 0.1, 0.2, 0.5  # shares of a step from which on its cause is named
+
+
+def verdict(row: Mapping[str, Any]) -> str:
+    """What bounds the step of a row of the table.
+
+    Args:
+        row: The row: lists of milliseconds `real_step_ms`, `synthetic_step_ms`, `least_step_ms` (of two examples a
+            replica) and, for several replicas, `all_reduce_ms`.
+
+    Returns:
+        A sentence with the largest cause, its share of a step, and what to change.
+    """
+    real, synthetic, least = (statistics.median(row[f"{name}_step_ms"]) for name in ("real", "synthetic", "least"))
+    waits = max(0.0, real - synthetic) / real
+    communication = min(1.0, statistics.median(row["all_reduce_ms"]) / synthetic) if row.get("all_reduce_ms") else 0.0
+    host = min(1.0, least / synthetic)
+    if waits >= _INPUT:
+        return (f"bound by input: a step waits for {waits:.0%} of its time; more cores, smaller files (python -m "
+                "trainer prepare --resize_shorter), or --input=device where images lie in memory")
+    if communication >= _COMMUNICATION and communication >= host - _COMMUNICATION:
+        return (f"bound by communication: the all-reduce alone takes {communication:.0%} of a step; a larger "
+                "--batch_size, or fewer replicas")
+    if host >= _HOST:
+        return (f"bound by the host: a step of next to no examples takes {host:.0%} of this one's time; a larger "
+                "--batch_size")
+    return (f"bound by compute: {1 - max(communication, host):.0%} of a step or more is arithmetic; a lower "
+            "--precision, --xla, or more devices")
