@@ -11,14 +11,16 @@ def verdict(row: Mapping[str, Any]) -> str:
     """What bounds the step of a row of the table.
 
     Args:
-        row: The row: lists of milliseconds `real_step_ms`, `synthetic_step_ms`, `least_step_ms` (of two examples a
-            replica) and, for several replicas, `all_reduce_ms`.
+        row: The row: lists of milliseconds `real_step_ms`, `synthetic_step_ms`, `input_alone_step_ms`,
+            `least_step_ms` (of two examples a replica) and, for several replicas, `all_reduce_ms`.
 
     Returns:
         A sentence with the largest cause, its share of a step, and what to change.
     """
-    real, synthetic, least = (statistics.median(row[f"{name}_step_ms"]) for name in ("real", "synthetic", "least"))
-    waits = max(0.0, real - synthetic) / real
+    real, synthetic, least, reading = (statistics.median(row[f"{name}_step_ms"])
+                                       for name in ("real", "synthetic", "least", "input_alone"))
+    # What reading takes alone is the most that it can cost; a larger difference is another program's, or chance.
+    waits = min(max(0.0, real - synthetic), reading) / real
     communication = min(1.0, statistics.median(row["all_reduce_ms"]) / synthetic) if row.get("all_reduce_ms") else 0.0
     host = min(1.0, least / synthetic)
     if waits >= _INPUT:
