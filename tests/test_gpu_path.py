@@ -109,26 +109,24 @@ IN_PARTS = dataclasses.replace(gpu_like.KIND, fuses=False)
 
 @pytest.mark.parametrize("replicas, settings", [
     (1, {"model": "cnn3"}), (1, {"model": "small_models:regularized", "clip_norm": 0.1}),
-    (1, {"model": "small_models:penalized", "optimizer": "adamw", "weight_decay": 0.01}),
-    (1, {"model": "small_models:frozen", "schedule": "cosine", "warmup_epochs": 0.3}),
-    (2, {"model": "small_models:regularized", "optimizer": "adam", "clip_norm": 1.0}),
-    (2, {"model": "small_models:normalized", "precision": "float16", "optimizer": "sgd"}),
+    (1, {"model": "small_models:penalized", "optimizer": "adamw", "weight_decay": 0.01, "schedule": "cosine"}),
+    (2, {"model": "small_models:frozen", "optimizer": "adam", "clip_norm": 1.0}),
     (4, {"model": "small_models:dropped"})])
 def test_a_step_in_one_program_or_two_is_the_step_in_parts(trainable, replicas, settings):
     settings = {"learning_rate": 0.001, "augment": ("flip", "crop"), **settings}
     made = [trainable(replicas, kind=kind, xla=True, **settings) for kind in (IN_PARTS, gpu_like.KIND)]
     parts, fused = (each.train(10) for each in made)
-    np.testing.assert_allclose(fused.loss, parts.loss, rtol=2e-3 if "precision" in settings else 1e-6)
+    np.testing.assert_allclose(fused.loss, parts.loss, rtol=1e-6)
     np.testing.assert_allclose(fused.learning_rate, parts.learning_rate, rtol=1e-6)
     for mine, other in zip(*(state_of(each) for each in made), strict=True):
-        np.testing.assert_allclose(mine, other, rtol=1e-2, atol=2e-3 if "precision" in settings else 2e-5)
+        np.testing.assert_allclose(mine, other, rtol=1e-2, atol=2e-5)
     assert [int(each.state.optimizer.iterations.numpy()) for each in made] == [10, 10]
 
 
 @pytest.mark.parametrize("replicas", [1, 2])
 def test_a_step_that_is_not_finite_changes_nothing_but_the_counters(trainable, replicas):
     """Of float16 whose scale is far too high: the same steps are skipped as in parts, and the scale falls alike."""
-    made = [trainable(replicas, kind=kind, xla=True, model="small_models:normalized", precision="float16",
+    made = [trainable(replicas, kind=kind, xla=True, model="small_models:penalized", precision="float16",
                       optimizer="sgd", learning_rate=0.01) for kind in (IN_PARTS, gpu_like.KIND)]
     before = made[1].weights()
     for each in made:
@@ -163,7 +161,7 @@ def outside_xla(made):
     return counts
 
 
-@pytest.mark.parametrize("model, most", [("cnn3", 15), ("resnet20", 20), ("resnet50", 40)])
+@pytest.mark.parametrize("model, most", [("cnn3", 15), ("resnet20", 20)])
 def test_a_step_of_one_replica_is_one_program_and_little_else(trainable, model, most):
     made = trainable(1, kind=gpu_like.KIND, xla=True, model=model, batch_size=2, epochs=1)
     counts = outside_xla(made)

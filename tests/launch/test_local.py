@@ -57,7 +57,7 @@ def test_a_worker_that_is_stopped_is_named_and_shows_its_stacks(undisturbed, tmp
     finish(job, 0)
     for number in range(2):  # of the one that was stopped, and of the one that waited for it
         log = (tmp_path / f"run/workers/{number}.log").read_text()
-        assert "in train_and_evaluate" in log, log
+        assert "in train_and_evaluate" in log or "in _train" in log, log  # on its way out, where the machine is slow
     # It must not go on where it stood, for the others have ended.
     assert "Fatal Python error: Aborted" in (tmp_path / f"run/workers/{rank}.log").read_text()
     assert_equal_runs(tmp_path, undisturbed)

@@ -23,8 +23,8 @@ def gpu_run(folder, *more, code=0):
     return finish(start(folder, *FLAGS, *more, **ENVIRONMENT), code)
 
 
-@pytest.mark.parametrize("more", [("--virtual_devices=2",), ("--precision=float16", "--clip_norm=1"),
-                                  ("--virtual_devices=4", "--input=host", "--xla=off")])
+@pytest.mark.parametrize("more", [("--precision=float16", "--clip_norm=1"),
+                                  ("--virtual_devices=2", "--input=host", "--xla=off")])
 def test_a_run_killed_and_resumed_equals_one_that_was_not(tmp_path, more):
     through, killed = tmp_path / "through", tmp_path / "killed"
     for folder in (through, killed):
@@ -63,10 +63,10 @@ def test_the_commands_on_what_it_left(tmp_path, run):
 
 
 def test_bench_and_doctor(run):
-    done = run("trainer", "bench", "--dataset=shapes", "--replicas=1,2", "--seconds=0.2", "--repeats=1", "--json",
-               **ENVIRONMENT)
-    rows = [json.loads(line) for line in done.out.splitlines()]
-    assert [row["replicas"] for row in rows] == [1, 2] and "XLA on" in rows[0]["devices"], done.err
+    done = run("trainer", "bench", "--dataset=shapes", "--replicas=2", "--seconds=0.1", "--repeats=1", "--json",
+               "--model=small_models:smooth", **ENVIRONMENT)
+    (row,) = [json.loads(line) for line in done.out.splitlines()]
+    assert row["replicas"] == 2 and "XLA on" in row["devices"], done.err
     done = run("trainer", "doctor", "--virtual_devices=2", **ENVIRONMENT)
     assert done.code == 0 and "all-reduce of 4 MiB between 2 replicas: right" in done.out, done.err
 

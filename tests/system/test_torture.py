@@ -33,21 +33,21 @@ def places(operations, *wanted):
 
 
 def test_killed_while_saving(killer, truth, counted, tmp_path):
-    """In the middle of the values, before and in the manifest, at its rename, while an old one is removed."""
-    numbers = places(counted[1], ("fwrite", "step-00000012/state.data"), ("write", "step-00000012/.manifest"),
-                     ("rename", "step-00000012/manifest"), ("unlink", "step-00000006/manifest"))
-    assert torture.sweep(killer, tmp_path / "run", (*FLAGS, NO_EXPORT), truth, numbers, afresh=True) == (4, 4)
+    """In the middle of the values, at the manifest's rename, while an old one is removed."""
+    numbers = places(counted[1], ("fwrite", "step-00000012/state.data"), ("rename", "step-00000012/manifest"),
+                     ("unlink", "step-00000006/manifest"))
+    assert torture.sweep(killer, tmp_path / "run", (*FLAGS, NO_EXPORT), truth, numbers, afresh=True) == (3, 3)
 
 
 def test_killed_while_exporting(killer, counted, tmp_path):
     whole = shutil.copytree(counted[0], tmp_path / "whole")
     operations = killer.operations(whole, (*FLAGS, EXPORT))
-    numbers = places(operations, ("pwrite", "model.h5"), ("rename", "/export"), ("rename", "/result.json"))
-    assert torture.sweep_export(killer, tmp_path / "run", counted[0], numbers) == 3
+    numbers = places(operations, ("pwrite", "model.h5"), ("rename", "/export"))
+    assert torture.sweep_export(killer, tmp_path / "run", counted[0], numbers) == 2
 
 
 def test_stopped_at_random(tmp_path):
     """Kills and signals, from the imports to the exports; `make torture` has many more."""
     truth = torture.undisturbed(tmp_path / "truth", (*torture.LONGER, EXPORT))
-    kills, terms, ends, slowest = torture.random_stops(tmp_path / "run", truth, 4, 3, 16)
-    assert kills + terms == 4 and ends >= 1 and slowest < 10
+    kills, terms, ends, slowest = torture.random_stops(tmp_path / "run", truth, 2, 3, 16)
+    assert kills + terms == 2 and ends >= 1 and slowest < 10
