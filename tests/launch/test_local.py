@@ -40,7 +40,9 @@ def test_a_worker_that_is_killed_costs_nothing_but_time(undisturbed, tmp_path, r
                                    f"run/workers/{rank}.log")
     assert "start again in 1 s" in err and len(err.splitlines()) == 2 and time.monotonic() - began < 60
     log = (tmp_path / f"run/workers/{1 - rank}.log").read_text()
-    assert log.count("starts\n") == 2 and "another worker is gone" in log
+    assert log.count("starts\n") == 2
+    # Whether its socket or TensorFlow's heartbeats are heard of first is chance.
+    assert "another worker is gone" in log or f"worker {rank} stopped answering" in log, log
     assert_equal_runs(tmp_path, undisturbed)
 
 
