@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from image_files import batches, encode, photo, png_header, turned
 from PIL import Image, PngImagePlugin
 
-from trainer.commands import doctor
+from trainer.commands import doctor, predict
 from trainer.config import Config
 from trainer.data.dataset import load
 from trainer.data.images import pillow_reader, tf_decoder
@@ -255,6 +255,22 @@ def test_colours_are_shown_to_a_grey_model_as_bright_as_they_are(folder):
     for name in ("plain.png", "plain.jpg", "rgba.png", "plain.bmp", "grey.jpg"):
         wanted = np.asarray(Image.fromarray(colours[name]).convert("L"))
         np.testing.assert_allclose(serving(tf.constant(SERVED[name])).numpy()[..., 0].astype(int), wanted, atol=1)
+
+
+def test_predict_shows_a_grey_model_what_serving_shows_it(tmp_path):
+    """Files in colours, of every kind, before a model that was trained on grey ones."""
+    names = ["plain.png", "plain.jpg", "rgba.png", "la.png", "plain.bmp", "palette.png", "grey.jpg", "exif 6.jpg"]
+    for name in names:
+        (tmp_path / name).write_bytes(SERVED[name])
+    paths = [str(tmp_path / name) for name in names]
+    run = types.SimpleNamespace(image_shape=(72, 72, 1), config=Config(), model_dir=None)
+    split, bad = predict._open(paths, run)
+    serving = tf.function(FileDecoder(View(72, 72, 1, "crop")).decode)
+    for examples, images, _ in split.identified_chunks(3):
+        for example, image in zip(examples.tolist(), images, strict=True):
+            wanted = serving(tf.constant(SERVED[names[example]])).numpy()
+            np.testing.assert_array_equal(image, wanted, err_msg=names[example])
+    assert not bad.count
 
 
 @pytest.mark.parametrize("files, size, version", [

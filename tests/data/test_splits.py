@@ -165,6 +165,13 @@ def test_a_fraction_beside_a_validation_split_is_refused(tmp_path, returning, so
             returning(("a", "b"), arrays(40), arrays(9), arrays(8), validation_fraction=0.2)
 
 
+def test_classes_of_a_single_image_each_hold_nothing_back(returning, tmp_path):
+    class_folders(tmp_path, 2, classes=("a", "b"))
+    for load_it in (lambda: open_folder(tmp_path), lambda: returning(("a", "b"), arrays(2))):
+        with pytest.raises(DataError, match="every class has a single image"):
+            load_it()
+
+
 def test_nothing_to_evaluate_on_is_refused(tmp_path):
     with pytest.raises(DataError, match="nothing to evaluate on"):
         open_folder(lay_out(tmp_path, {"train": 40}), validation_fraction=0.0)

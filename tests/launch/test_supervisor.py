@@ -108,16 +108,21 @@ def test_a_lost_gpu_of_this_machine_must_be_there_again(job, tmp_path, monkeypat
     assert all(f"GPU {number} of this machine is not there again" in error.cause for number in lost)
 
 
-def test_words_of_a_worker_put_off_nothing_after_a_failure(job):
-    """Also if a stop is requested meanwhile: after a failure all is over within 30 s."""
-    began = time.monotonic()
-    threading.Timer(7.0, os.kill, (os.getpid(), signal.SIGTERM)).start()
-    error = job("""
+# Worker 1 fails after a second; worker 0 pays no attention to any request to end.
+FAILS_ALONE = """
 if rank:
     time.sleep(1)
     end(70, "lockstep: alone")
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
 signal.signal(signal.SIGABRT, signal.SIG_IGN)
+"""
+
+
+def test_words_of_a_worker_put_off_nothing_after_a_failure(job):
+    """Also if a stop is requested meanwhile: after a failure all is over within 30 s."""
+    began = time.monotonic()
+    threading.Timer(7.0, os.kill, (os.getpid(), signal.SIGTERM)).start()
+    error = job(FAILS_ALONE + """
 while time.monotonic() < began + 60:
     print("lockstep: SIGTERM: still training", file=sys.stderr, flush=True)
     time.sleep(1)
@@ -140,12 +145,7 @@ end(75, "lockstep: saved")
 
 def test_whoever_does_not_end_is_ended_within_30_seconds(job):
     began = time.monotonic()
-    error = job("""
-if rank:
-    time.sleep(1)
-    end(70, "lockstep: alone")
-signal.signal(signal.SIGTERM, signal.SIG_IGN)
-signal.signal(signal.SIGABRT, signal.SIG_IGN)
+    error = job(FAILS_ALONE + """
 child = os.fork()
 while True: time.sleep(1)
 """)

@@ -56,6 +56,9 @@ def held_back(labels: np.ndarray, names: Sequence[bytes], fraction: float) -> np
 
     Returns:
         bool [n], True for the examples that are held back.
+
+    Raises:
+        DataError: if that is none.
     """
     hashes = np.array([hashlib.sha256(name).digest() for name in names], "S32")
     order = np.lexsort((hashes, labels))  # class by class, in each by the hash
@@ -64,4 +67,7 @@ def held_back(labels: np.ndarray, names: Sequence[bytes], fraction: float) -> np
     ranks = np.arange(len(order)) - np.repeat(firsts, counts)
     mask = np.zeros(len(order), bool)
     mask[order] = ranks < np.repeat(wanted, counts)
+    if not mask.any():
+        raise DataError("every class has a single image, so none can be held back to evaluate on",
+                        "add images to each class, or a validation split")
     return mask

@@ -130,7 +130,7 @@ class Measurement:
                 self.between_pieces()
                 _write(pipe, np.array(images.shape, np.int64), images, labels)
             if "saved_model" in pipes:
-                rows += [(images[row], self.split.served_file(example)) for row, example in enumerate(ids.tolist())
+                rows += [(images[row], self._file(example)) for row, example in enumerate(ids.tolist())
                          if example in sample]
         files = [(image, file) for image, file in rows if file is not None]
         if files:
@@ -141,6 +141,12 @@ class Measurement:
         for pipe in pipes.values():
             with contextlib.suppress(BrokenPipeError):
                 pipe.close()
+
+    def _file(self, example: int) -> bytes | None:
+        """The file of an example; None if there is none, or none any more."""
+        with contextlib.suppress(ValueError):
+            return self.split.served_file(example)
+        return None
 
     def _answer(self, name: str, process: subprocess.Popen[bytes], stderr: Path) -> dict[str, Any]:
         """Waits until a process ends; returns the accuracy and the number of examples that it printed."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import unicodedata
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -102,23 +102,18 @@ def _class_name(folder: str) -> str:
     return unicodedata.normalize("NFC", folder)
 
 
-def _hold_back(by_folder: Mapping[str, Mapping[str, Sequence[str]]], prefix: str,
+def _hold_back(by_folder: Mapping[str, dict[str, list[str]]], prefix: str,
                fraction: float) -> dict[str, dict[str, list[str]]]:
     """Moves a fraction of each class from the training split, whose names have `prefix`, into a validation split."""
-    train: dict[str, list[str]] = {}
-    validation: dict[str, list[str]] = {}
-    for label, names in by_folder["train"].items():
-        # Without the split's folder: the answer is the same whether there is a train/ or not.
-        below = [os.fsencode(name[len(prefix):]) for name in names]
-        mask = held_back(np.zeros(len(names), int), below, fraction).tolist()
-        train[label] = [name for name, is_held_back in zip(names, mask, strict=True) if not is_held_back]
-        validation[label] = [name for name, is_held_back in zip(names, mask, strict=True) if is_held_back]
-    if not any(validation.values()):
-        raise DataError("every class has a single image, so none can be held back to evaluate on",
-                        "add images to each class, or a val/ folder")
-    others = {name: {label: list(names) for label, names in by_class.items()}
-              for name, by_class in by_folder.items() if name != "train"}
-    return {"train": train, "validation": validation, **others}
+    images = [(label, name) for label, names in by_folder["train"].items() for name in names]
+    labels = np.unique([label for label, _ in images], return_inverse=True)[1]
+    # Without the split's folder: the answer is the same whether there is a train/ or not.
+    mask = held_back(labels, [os.fsencode(name[len(prefix):]) for _, name in images], fraction).tolist()
+    divided: dict[str, dict[str, list[str]]] = {
+        split_name: {label: [] for label in by_folder["train"]} for split_name in ("train", "validation")}
+    for (label, name), is_held_back in zip(images, mask, strict=True):
+        divided["validation" if is_held_back else "train"][label].append(name)
+    return {**divided, **{name: by_class for name, by_class in by_folder.items() if name != "train"}}
 
 
 def common_size(sizes: Collection[tuple[int, int]]) -> int:

@@ -56,7 +56,8 @@ class EncodedSplit(Split):
         # Read in place of an unusable image: a step with a row that is known to be bad need not be done over.
         self._stand_in = int(self._unusable.argmin())
         self._ways = self._possible_ways()
-        self._decoders = [tf_decoder.Decoder(view, grey=view.channels == 1, fits=view.resize == "pad" and not (
+        # `predict` shows colours to a model that was trained on grey images.
+        self._decoders = [tf_decoder.Decoder(view, grey=headers.is_grey, fits=view.resize == "pad" and not (
             training and "crop" in self.done)) for training in (False, True)]
 
     def _possible_ways(self) -> list[int]:

@@ -134,7 +134,8 @@ def _orientation_of(image: ImageFile.ImageFile) -> tuple[int, bool]:
     """(the orientation, whether version 1 of `pixels` knew another one), by what stands before the pixels."""
     if image.format == "TIFF":
         return 1, False  # Pillow turns these itself
-    exif, xmp = image.info.get("exif", b""), image.info.get("xmp", b"")
+    exif = image.info.get("exif", b"")
+    xmp = image.info.get("xmp") or image.info.get("XML:com.adobe.xmp", "").encode()  # some PNGs have only this
     both = orientation(exif, xmp)
     return both, bool(xmp) and both != orientation(exif, b"")
 

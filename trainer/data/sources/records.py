@@ -25,7 +25,7 @@ from trainer.data.images.crops import View
 from trainer.data.images.encoded_split import EncodedSplit
 from trainer.data.images.header_table import HeaderTable, pixels_version, seen_share
 from trainer.data.images.layout import shown
-from trainer.data.images.pillow_reader import OTHER, SEEN_OTHERWISE, TRANSPARENT_PNG
+from trainer.data.images.pillow_reader import GREY, OTHER, SEEN_OTHERWISE, TRANSPARENT_PNG
 from trainer.data.images.stored_size import stored_size
 from trainer.data.lanes import Lanes, lanes_of
 from trainer.data.records import index
@@ -62,8 +62,9 @@ class RecordSplit(EncodedSplit):
         # Several steps are under way at once: small records are fetched by the step, which is faster, large ones
         # only when their turn to be decoded comes.
         self._one_by_one = bool(rows["length"].mean() > _LARGE)
-        # An index says nothing of transparency; what `prepare` writes has none.
+        # An index says nothing of transparency (what `prepare` writes has none), and of grey only if all images are.
         traits = SEEN_OTHERWISE * np.isin(rows["kind"], (OTHER, TRANSPARENT_PNG)).astype(np.uint8)
+        traits |= np.uint8(GREY if view.channels == 1 else 0)
         headers = HeaderTable(rows["kind"], rows["width"].astype(np.int32), rows["height"].astype(np.int32),
                               rows["orientation"], traits, _problems(indexed.problems, chosen))
         super().__init__(rows["label"], headers, view, augment, bad)
@@ -223,8 +224,4 @@ def _held_back(indexed: index.IndexedSplit, fraction: float) -> np.ndarray:
     shards = [os.path.basename(shard["file"]) for shard in indexed.shards]
     rows, numbers = indexed.rows["shard"].tolist(), indexed.numbers().tolist()
     names = [f"{shards[shard]}:{number}".encode() for shard, number in zip(rows, numbers, strict=True)]
-    mask = held_back(indexed.rows["label"], names, fraction)
-    if not mask.any():
-        raise DataError("every class has a single image, so none can be held back to evaluate on",
-                        "add images to each class, or validation shards")
-    return mask
+    return held_back(indexed.rows["label"], names, fraction)
