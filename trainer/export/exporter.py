@@ -71,10 +71,11 @@ def export(job: Job, model: keras.Model, measurement: Measurement, accuracy: flo
     durable.require_room(folder, len(config.export) * int(1.1 * weights + _OVERHEAD_BYTES), "the exports")
     staged.mkdir(parents=True)
     try:
-        for name in config.export:
-            measurement.between_pieces()
-            _write(name, model, staged / PATHS[name], data.classes, config.resize)
-        measured = measurement.of_exports({name: staged / PATHS[name] for name in config.export})
+        with measurement.starting(config.export) as processes:
+            for name in config.export:
+                measurement.between_pieces()
+                _write(name, model, staged / PATHS[name], data.classes, config.resize)
+            measured = measurement.of_exports({name: staged / PATHS[name] for name in config.export}, processes)
         _check(measured, accuracy, measurement.split_name)
         result = {name: {"path": f"{folder.name}/{PATHS[name]}", **measured[name],
                          "bytes": _size(staged / PATHS[name])} for name in config.export}

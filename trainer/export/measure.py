@@ -3,20 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import json
-import os
-import shutil
-import subprocess
-import sys
-import tempfile
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
 from trainer.errors import StorageError
+from trainer.export.export_processes import ExportProcesses
 from trainer.process.tf_import import tf
 
 if TYPE_CHECKING:
@@ -24,7 +18,6 @@ if TYPE_CHECKING:
 
     from trainer.plan import Job
 
-_LAST_SECONDS = 3600.0  # in which a process must end after all images have been written to it
 _CHUNK_SIZE = 500  # images that are evaluated at once
 _FILES = 256  # that `serve_bytes` is given, at most
 
@@ -57,7 +50,7 @@ class Measurement:
 
     def accuracy(self, model: keras.Model) -> float:
         """The accuracy of a model in this process."""
-        @tf.function(reduce_retracing=True)
+        @tf.function(reduce_retracing=True, autograph=False)
         def predict(images: tf.Tensor) -> tf.Tensor:
             return tf.argmax(model(tf.cast(images, tf.float32), training=False), -1)
 
@@ -69,11 +62,23 @@ class Measurement:
                 examples += len(labels)
         return correct / examples
 
-    def of_exports(self, paths: Mapping[str, Path]) -> dict[str, dict[str, Any]]:
+    def starting(self, names: Sequence[str]) -> contextlib.AbstractContextManager[ExportProcesses | None]:
+        """Starts what can start before the exports are written: on a CPU, the processes of all formats.
+
+        Args:
+            names: The formats.
+
+        Returns:
+            A context manager; what it gives is for `of_exports`.
+        """
+        return contextlib.nullcontext() if self._kind.cuda else ExportProcesses(names)
+
+    def of_exports(self, paths: Mapping[str, Path], started: ExportProcesses | None) -> dict[str, dict[str, Any]]:
         """Measures exports.
 
         Args:
             paths: Format to path.
+            started: What `starting` gave, for the same formats.
 
         Returns:
             Format to a dict of accuracy and examples; of the SavedModel also file_examples and file_differences: how
@@ -82,45 +87,25 @@ class Measurement:
         Raises:
             StorageError: if one can't be loaded.
         """
-        with tempfile.TemporaryDirectory(prefix="lockstep-") as scratch:
-            # A copy that is started in its own folder: the package isn't on that process's path.
-            script = shutil.copy(Path(__file__).with_name("measure_script.py"), scratch)
-            if not self._kind.cuda:
-                return self._side_by_side(paths, script)
-            measured = {}
-            for name, path in paths.items():
-                try:
-                    measured |= self._side_by_side({name: path}, script, on_gpu=True)
-                except StorageError:
-                    measured |= self._side_by_side({name: path}, script)  # the GPU's memory may be taken
-            return measured
+        if started:
+            return self._side_by_side(paths, started)
+        measured = {}
+        for name, path in paths.items():
+            try:
+                with ExportProcesses([name], on_gpu=True) as processes:
+                    measured |= self._side_by_side({name: path}, processes)
+            except StorageError:
+                with ExportProcesses([name]) as processes:  # the GPU's memory may be taken
+                    measured |= self._side_by_side({name: path}, processes)
+        return measured
 
-    def _side_by_side(self, paths: Mapping[str, Path], script: Path | str,
-                      on_gpu: bool = False) -> dict[str, dict[str, Any]]:
-        scratch = Path(script).parent
-        running: dict[str, subprocess.Popen[bytes]] = {}
-        environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", **(
-            {"TF_FORCE_GPU_ALLOW_GROWTH": "true"} if on_gpu else {"CUDA_VISIBLE_DEVICES": "-1"})}
-        try:
-            for name, path in paths.items():
-                with open(scratch / f"{name}.err", "wb") as stderr:
-                    running[name] = subprocess.Popen(
-                        [sys.executable, script, name, str(path.resolve())], cwd=scratch, env=environment,
-                        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stderr,
-                        start_new_session=True)  # so that only this process receives Ctrl-C
-            self._feed({name: process.stdin for name, process in running.items() if process.stdin})
-            return {name: self._answer(name, process, scratch / f"{name}.err") for name, process in running.items()}
-        finally:
-            for process in running.values():
-                process.kill()
-                process.wait()
-                for stream in (process.stdout, process.stdin):
-                    with contextlib.suppress(BrokenPipeError):
-                        if stream:
-                            stream.close()
+    def _side_by_side(self, paths: Mapping[str, Path], processes: ExportProcesses) -> dict[str, dict[str, Any]]:
+        processes.load(paths)
+        self._feed(processes.pipes)
+        return processes.answers(self.between_pieces)
 
     def _feed(self, pipes: Mapping[str, IO[bytes]]) -> None:
-        """Writes a split's images to all processes as fast as they read; `_answer` reports a process that died.
+        """Writes a split's images to all processes as fast as they read; `answers` reports one that died.
 
         The process of the SavedModel gets some of them again, as the files that they come from.
         """
@@ -147,26 +132,6 @@ class Measurement:
         with contextlib.suppress(ValueError):
             return self.split.served_file(example)
         return None
-
-    def _answer(self, name: str, process: subprocess.Popen[bytes], stderr: Path) -> dict[str, Any]:
-        """Waits until a process ends; returns the accuracy and the number of examples that it printed."""
-        deadline = time.monotonic() + _LAST_SECONDS
-        while True:
-            try:
-                process.wait(timeout=0.2)
-                break
-            except subprocess.TimeoutExpired:
-                self.between_pieces()
-                if time.monotonic() > deadline:
-                    raise StorageError(f"the {name} export was given all images and did not end in "
-                                       f"{_LAST_SECONDS:.0f} s", f"leave {name} out of --export, or check why its "
-                                       "process hangs") from None
-        if process.returncode:
-            last = (stderr.read_text(errors="replace").strip().splitlines() or ["no message"])[-1]
-            raise StorageError(f"the {name} export can't be loaded again (exit {process.returncode}): {last[:300]}",
-                               f"leave {name} out of --export; the checkpoints hold the model")
-        assert process.stdout is not None  # a pipe
-        return json.loads(process.stdout.read().splitlines()[-1])
 
 
 def _write(pipe: IO[bytes], *arrays: np.ndarray) -> None:

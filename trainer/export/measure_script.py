@@ -1,27 +1,34 @@
-"""Measures an exported model on images from standard input. Imports nothing of this project.
+"""Measures exported models on images from pipes. Imports nothing of this project.
 
-    python measure_script.py h5|keras|saved_model PATH
+    python measure_script.py h5|keras|saved_model …
 
-Started as a copy in a folder of its own. The input is a sequence of chunks, all numbers in the machine's own
-byte order: n, h, w, c (int64), images (uint8 [n, h, w, c]) and their labels (int32 [n]). A SavedModel may get a last
-chunk with -n: images, the lengths of the files that they come from (int64 [n]), and these files. Prints a JSON line
-with the accuracy and the number of images, and of how many files it said another class than of their images.
+Started as a copy in a folder of its own. Imports TensorFlow, waits for a JSON object of name to [path, descriptor of a
+pipe] on standard input, and then forks a process for each export, which loads it alone: no export sees another. What a
+pipe holds is a sequence of chunks, all numbers in the machine's own byte order: n, h, w, c (int64), images (uint8
+[n, h, w, c]) and their labels (int32 [n]). A SavedModel may get a last chunk with -n: images, the lengths of the files
+that they come from (int64 [n]), and these files.
+
+Writes NAME.json: the accuracy and the number of images, and of how many files the export said another class than of
+their images; and NAME.err, what the export's process wrote to stderr. Prints a JSON object of name to exit code.
 """
 
 import ctypes
 import gc
 import json
+import os
 import sys
+import traceback
 
 gc.disable()  # until all is imported and loaded: a fifth of the time
 sys.modules["matplotlib"] = None  # type: ignore[assignment]  which Keras would import for nothing here
+import keras  # noqa: E402
 import numpy as np  # noqa: E402
 import tensorflow as tf  # noqa: E402
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any
+    from typing import Any, BinaryIO
 
 
 def classifier(kind: str, path: str) -> "tuple[Callable[[np.ndarray], np.ndarray], Any]":
@@ -33,12 +40,11 @@ def classifier(kind: str, path: str) -> "tuple[Callable[[np.ndarray], np.ndarray
             return loaded.signatures["serving_default"](images=tf.constant(images))["class"].numpy()
 
         return classify, loaded.signatures
-    import keras
 
     model = keras.models.load_model(path, compile=False)
     assert isinstance(model, keras.Model)
 
-    @tf.function
+    @tf.function(autograph=False)
     def predict(images: tf.Tensor) -> tf.Tensor:
         return tf.argmax(model(tf.cast(images, tf.float32), training=False), -1)
 
@@ -48,32 +54,69 @@ def classifier(kind: str, path: str) -> "tuple[Callable[[np.ndarray], np.ndarray
     return classify, None
 
 
-def read(kind: type, *shape: int) -> np.ndarray:
-    """The next numbers of the input."""
-    data = sys.stdin.buffer.read(int(np.prod(shape)) * np.dtype(kind).itemsize)
+def read(pipe: "BinaryIO", kind: type, *shape: int) -> np.ndarray:
+    """The next numbers of a pipe."""
+    data = pipe.read(int(np.prod(shape)) * np.dtype(kind).itemsize)
     return np.frombuffer(data, kind).reshape(shape)
 
 
-def main() -> None:
-    """Prints the accuracy."""
-    ctypes.CDLL(None).prctl(1, 9)  # PR_SET_PDEATHSIG, SIGKILL: this process ends when its parent does
+def measure(kind: str, path: str, pipe: "BinaryIO") -> "dict[str, Any]":
+    """What NAME.json holds."""
     tf.config.experimental.enable_tensor_float_32_execution(False)
-    kind, path = sys.argv[1:]
     classify, signatures = classifier(kind, path)
     gc.enable()
     correct, examples, result = 0, 0, {}
-    while header := sys.stdin.buffer.read(4 * np.dtype(np.int64).itemsize):
+    while header := pipe.read(4 * np.dtype(np.int64).itemsize):
         count, *shape = np.frombuffer(header, np.int64).tolist()
-        images = read(np.uint8, abs(count), *shape)
+        images = read(pipe, np.uint8, abs(count), *shape)
         if count < 0:
-            files = [read(np.uint8, length).tobytes() for length in read(np.int64, -count).tolist()]
+            files = [read(pipe, np.uint8, length).tobytes() for length in read(pipe, np.int64, -count).tolist()]
             answers = signatures["serve_bytes"](image_bytes=tf.constant(files))["class"].numpy()
             result = {"file_examples": len(files), "file_differences": int(np.sum(answers != classify(images)))}
             continue
-        correct += int(np.sum(classify(images) == read(np.int32, count)))
+        correct += int(np.sum(classify(images) == read(pipe, np.int32, count)))
         examples += count
     assert not any(name.split(".")[0] == "trainer" for name in sys.modules)
-    print(json.dumps({"accuracy": correct / examples, "examples": examples, **result}))
+    return {"accuracy": correct / examples, "examples": examples, **result}
+
+
+def end_with_parent() -> None:
+    """Lets this process end when its parent does."""
+    ctypes.CDLL(None).prctl(1, 9)  # PR_SET_PDEATHSIG, SIGKILL
+
+
+def fork(kind: str, path: str, descriptor: int, others: "list[int]") -> int:
+    """Starts the process of an export; returns its id."""
+    parent = os.getpid()
+    if process := os.fork():
+        return process
+    try:
+        end_with_parent()
+        if os.getppid() != parent:
+            os._exit(1)
+        for other in others:  # whose writers would never learn that their reader is gone
+            os.close(other)
+        with open(f"{kind}.err", "wb") as stderr:
+            os.dup2(stderr.fileno(), 2)
+        with open(descriptor, "rb") as pipe, open(f"{kind}.json", "w") as file:
+            json.dump(measure(kind, path, pipe), file)
+        os._exit(0)
+    except BaseException:
+        traceback.print_exc()
+        sys.stderr.flush()
+        os._exit(1)
+
+
+def main() -> None:
+    """Measures each export."""
+    end_with_parent()
+    tasks = json.load(sys.stdin)
+    descriptors = [descriptor for _, descriptor in tasks.values()]
+    children = {name: fork(name, path, descriptor, [other for other in descriptors if other != descriptor])
+                for name, (path, descriptor) in tasks.items()}
+    for descriptor in descriptors:
+        os.close(descriptor)
+    print(json.dumps({name: os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for name, child in children.items()}))
 
 
 main()
