@@ -84,11 +84,9 @@ class Trainable:
 
     def __init__(self, data, replicas=1, *, xla=False, precision="float32", kind=CPU, first_step=0,
                  **settings):
-        import tensorflow as tf
-
         from trainer.data.pipeline import open_feed
         from trainer.train.state import TrainState
-        from trainer.train.step.train_loop import make_train_loop
+        from trainer.train.step.train_loop import TrainLoop
 
         self.config = Config(**{"dataset": "shapes", "batch_size": 24, "epochs": 100, **settings})
         assert not self.config.problems()
@@ -97,12 +95,11 @@ class Trainable:
         self.job = Job(self.config, self.plan, self.runtime, data)
         self.state = TrainState(self.job)
         self.feed = open_feed(self.job, first_step=first_step)
-        self.loop = make_train_loop(self.job, self.state, self.feed)
-        self._tf = tf
+        self.loop = TrainLoop(self.job, self.state, self.feed)
 
     def train(self, steps):
         """Trains some steps; returns their records as NumPy arrays."""
-        records = self.loop(self._tf.constant(steps))
+        records = self.loop(steps)
         return type(records)(*(part if part is None else part.numpy() for part in records))
 
     def weights(self):

@@ -16,7 +16,7 @@ from kernel_registry import described, has_kernel, loop_body, register_xla, spli
 from trainer.config import AUGMENTATIONS, MODELS, OPTIMIZERS
 from trainer.data.dataset import in_memory
 from trainer.train.evaluation import Evaluator
-from trainer.train.step.train_loop import make_train_loop
+from trainer.train.step.train_loop import TrainLoop
 
 pytestmark = pytest.mark.slow
 
@@ -51,7 +51,7 @@ def traced(small, replicas=2, workers=1, **settings):
     made = Trainable(small, replicas, **settings)
     if workers > 1:
         runtime = dataclasses.replace(made.runtime, workers=workers)
-        made.loop = make_train_loop(dataclasses.replace(made.job, runtime=runtime), made.state, made.feed)
+        made.loop = TrainLoop(dataclasses.replace(made.job, runtime=runtime), made.state, made.feed)
     return made
 
 
@@ -60,13 +60,13 @@ def test_the_step_of_networks_of_keras(name):
     images = np.zeros((8, 64, 64, 3), np.uint8)
     data = in_memory("large", ("a", "b"), (images, np.arange(8) % 2), (images, np.arange(8) % 2))
     require_kernels(traced(data, 1, model=f"keras:{name}", precision="bfloat16",
-                           batch_size=2).loop.get_concrete_function(COUNT))
+                           batch_size=2).loop.trace())
 
 
 @pytest.mark.parametrize("model", [*MODELS, "small_models:dropped"])
 def test_the_step_of_every_model(small, model):
     _, inside = require_kernels(traced(small, 1, model=model, precision="bfloat16",
-                                       batch_size=2).loop.get_concrete_function(COUNT))
+                                       batch_size=2).loop.trace())
     assert len(inside) > 100
 
 
@@ -75,22 +75,22 @@ def test_the_step_of_every_model(small, model):
 def test_the_step_in_every_precision(small, precision, where):
     require_kernels(traced(small, precision=precision, input=where, clip_norm=1.0, ledger=True, schedule="cosine",
                            label_smoothing=0.1, class_weights="balanced",
-                           model="small_models:regularized").loop.get_concrete_function(COUNT))
+                           model="small_models:regularized").loop.trace())
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_the_update_of_every_optimizer(small, optimizer):
     require_kernels(traced(small, optimizer=optimizer, weight_decay=0.1, warmup_epochs=1,
-                           model="small_models:smooth").loop.get_concrete_function(COUNT))
+                           model="small_models:smooth").loop.trace())
 
 
 @pytest.mark.parametrize("augment", [(name,) for name in AUGMENTATIONS] + [AUGMENTATIONS])
 def test_the_step_with_every_augmentation(small, augment):
-    require_kernels(traced(small, augment=augment, model="small_models:smooth").loop.get_concrete_function(COUNT))
+    require_kernels(traced(small, augment=augment, model="small_models:smooth").loop.trace())
 
 
 def test_the_step_of_several_workers(small):
-    outside, _ = require_kernels(traced(small, workers=2, ledger=True).loop.get_concrete_function(COUNT))
+    outside, _ = require_kernels(traced(small, workers=2, ledger=True).loop.trace())
     assert any(node.op == "Timestamp" for node in outside)
 
 
@@ -105,7 +105,7 @@ def test_evaluation(small, xla):
 def test_a_step_without_xla(small, more):
     made = traced(small, xla=False, ledger=True, clip_norm=1.0, precision="bfloat16",
                   model="small_models:regularized", **more)
-    outside, inside = require_kernels(made.loop.get_concrete_function(COUNT), WITHOUT_XLA if more else ())
+    outside, inside = require_kernels(made.loop.trace(), WITHOUT_XLA if more else ())
     assert len(outside) > 300 and not inside
 
 

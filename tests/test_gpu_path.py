@@ -11,6 +11,7 @@ from conftest import make_runtime
 
 from trainer.config import Config
 from trainer.data.pipeline import open_feed
+from trainer.data.positions import batch_at
 from trainer.plan import Job, make_plan
 from trainer.train.evaluation import Evaluator
 
@@ -73,20 +74,24 @@ def test_evaluation_and_snapshots_take_the_same_way(trainable, small, replicas):
     assert answers[0] == answers[1]
 
 
-def test_every_feed_gives_the_batches_of_the_cpu(small):
+@pytest.mark.parametrize("calls", [[10], [1, 1, 8], [3, 6, 1]])
+def test_every_feed_gives_the_batches_of_the_cpu(small, calls):
     config = Config(batch_size=24, epochs=1)
     plan = make_plan(config, small.train.size, 2)
-    ours, theirs = (open_feed(Job(config, plan, make_runtime(2, kind=kind, xla=True), small), first_step=0).iterators
+    ours, theirs = (open_feed(Job(config, plan, make_runtime(2, kind=kind, xla=True), small), first_step=0)
                     for kind in (make_runtime(1).kind, gpu_like.KIND))
-    for mine, other in zip(ours, theirs, strict=True):
-        for batch, resident in zip(mine, other, strict=True):
+    taken = [theirs.positions.take(steps) for steps in calls]
+    for replica, mine in enumerate(ours.iterators):
+        others = [batch_at(step) for call in taken for step in call[replica]]
+        for batch, resident in zip(mine, others, strict=True):
             assert type(batch) is type(resident) and resident.images is None
             np.testing.assert_array_equal(batch.ids, resident.ids)
+            np.testing.assert_array_equal(batch.seeds, resident.seeds)
 
 
 def test_no_collective_is_inside_an_xla_program(trainable):
     made = trainable(2, kind=gpu_like.KIND, xla=True, **SETTINGS)
-    graph = made.loop.get_concrete_function(tf.TensorSpec([], tf.int32)).graph.as_graph_def()
+    graph = made.loop.trace().graph.as_graph_def()
     functions = {function.signature.name: function for function in graph.library.function}
     compiled = [name for name, function in functions.items() if function.attr["_XlaMustCompile"].b]
     assert compiled
@@ -143,7 +148,7 @@ def test_a_step_that_is_not_finite_changes_nothing_but_the_counters(trainable, r
 
 def outside_xla(made):
     """The operations of a step that no XLA program holds, without those that do nothing."""
-    graph = made.loop.get_concrete_function(tf.TensorSpec([], tf.int32)).graph.as_graph_def()
+    graph = made.loop.trace().graph.as_graph_def()
     functions = {function.signature.name: function for function in graph.library.function}
     (loop,) = [node for function in (graph.node, *(each.node_def for each in functions.values())) for node in function
                if node.op in ("While", "StatelessWhile") and "body" in node.attr][:1]
@@ -167,6 +172,7 @@ def test_a_step_of_one_replica_is_one_program_and_little_else(trainable, model, 
     made = trainable(1, kind=gpu_like.KIND, xla=True, model=model, batch_size=2, epochs=1)
     counts = outside_xla(made)
     assert counts.total() <= most, counts
+    assert not [op for op in counts if "Iterator" in op or "RemoteCall" in op]  # the images are resident
     assert not {"If", "StatelessIf", "Switch", "Case"} & counts.keys()
 
 

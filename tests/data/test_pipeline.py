@@ -40,7 +40,7 @@ def test_a_resumed_pipeline_goes_on_where_it_was(small):
 
 def test_blocks_join_without_a_seam(small, monkeypatch):
     _, whole = global_batches(small, 2)
-    monkeypatch.setattr("trainer.data.pipeline._BLOCK", 72)
+    monkeypatch.setattr("trainer.data.positions._BLOCK", 72)
     _, blocks = global_batches(small, 2)
     np.testing.assert_array_equal([step[0] for step in blocks], [step[0] for step in whole])
 

@@ -101,7 +101,7 @@ def _measure_on(runtime: "Runtime", config: Config, options: Options) -> dict[st
     from trainer.plan import Job, make_plan
     from trainer.process.tf_import import tf
     from trainer.train.state import TrainState
-    from trainer.train.step.train_loop import make_train_loop, sums_vectors
+    from trainer.train.step.train_loop import TrainLoop, sums_vectors
 
     data = load(config)
     plan = make_plan(config, data.train.size, runtime.replicas)
@@ -114,20 +114,24 @@ def _measure_on(runtime: "Runtime", config: Config, options: Options) -> dict[st
     synthetic = by_host._replace(iterators=same)
 
     @tf.function
-    def read(steps: tf.Tensor) -> tf.Tensor:
+    def read_batches(steps: tf.Tensor) -> tf.Tensor:
         for _ in tf.range(steps):
             for iterator in real.iterators:
                 next(iterator)
         return steps
 
+    def read(steps: int) -> Any:
+        return real.positions.take(steps) if real.positions else read_batches(tf.constant(steps))
+
     began = time.perf_counter()
     small = dataclasses.replace(config, batch_size=2 * runtime.replicas, input="host")
     least = Job(small, make_plan(small, data.train.size, runtime.replicas), runtime, data)
     functions: dict[str, Callable[..., Any]] = {
-        "real_step": make_train_loop(job, state, real), "synthetic_step": make_train_loop(job, state, synthetic),
-        "least_step": make_train_loop(least, state, open_feed(least, first_step=0)), "input_alone_step": read}
+        "real_step": TrainLoop(job, state, real), "synthetic_step": TrainLoop(job, state, synthetic),
+        "least_step": TrainLoop(least, state, open_feed(least, first_step=0)), "input_alone_step": read}
     if runtime.replicas > 1:
-        functions["all_reduce"] = sums_vectors(job, state)
+        reduce = sums_vectors(job, state)
+        functions["all_reduce"] = lambda steps: reduce(tf.constant(steps))
     times = {name: _time(function, options) for name, function in functions.items()}
     result: dict[str, Any] = {"replicas": runtime.replicas, "devices": runtime.sentence(), "model": config.model,
                               "batch_size": config.batch_size, "dataset": config.dataset}
@@ -145,7 +149,7 @@ def _time(function: Callable[..., Any], options: Options) -> list[float]:
 
     def stretch(count: int) -> float:
         began = time.perf_counter()
-        for tensor in tf.nest.flatten(function(tf.constant(count, tf.int32))):
+        for tensor in tf.nest.flatten(function(count)):
             if tensor is not None:  # no ids without a ledger
                 tensor.numpy()
         return (time.perf_counter() - began) / count

@@ -6,44 +6,42 @@ replica reads its own rows of every global batch, so nothing needs to be split o
 
 from __future__ import annotations
 
-import functools
 import math
-import threading
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from trainer.data import order
 from trainer.data.augment.apply import left_for_device
+from trainer.data.positions import Blocks, DevicePositions
 from trainer.data.split import Batch, EvalBatch
 from trainer.errors import UsageError
 from trainer.process import cpu
 from trainer.process.tf_import import tf
 
 if TYPE_CHECKING:
-    from trainer.data.order import ExampleOrder
     from trainer.data.split import Split
     from trainer.device_kind import DeviceKind
     from trainer.distributed.runtime import Runtime
-    from trainer.plan import Job, Plan
+    from trainer.plan import Job
 
 _PREFETCH = 4
-_BLOCK = 2**16  # examples whose order is worked out at once
 
 
 class Feed(NamedTuple):
     """What training reads.
 
     Args:
-        iterators: An iterator over `Batch` for each local replica.
+        iterators: An iterator over `Batch` for each local replica; none where images are resident.
         resident: The split's (images, labels) on the device of each local replica, or None where batches bring them.
+        positions: Where images are resident, what each call of the device loop takes its steps from; else None.
         augment: Those of `--augment` that are left to be done on the device.
         class_weights: float32 [classes], by which losses are multiplied, or None.
     """
 
     iterators: list[Iterator[Batch]]
     resident: list[tuple[tf.Tensor, tf.Tensor] | None]
+    positions: DevicePositions | None
     augment: tuple[str, ...]
     class_weights: np.ndarray | None
 
@@ -63,22 +61,15 @@ def open_feed(job: Job, *, first_step: int) -> Feed:
     """
     config, plan, runtime, split = job.config, job.plan, job.runtime, job.data.train
     stream, threads = split.order(config.seed, plan.batch_size), _threads(split, runtime)
-    blocks = _Blocks(stream, plan, first_step)
-    on_device = _lie_on_device(split, config.input, runtime)
-    resident = [split.resident(device) if on_device else None for device in runtime.devices]
-
-    def batches(positions: tf.data.Dataset) -> tf.data.Dataset:
-        return positions.map(_batch_of_ids) if on_device else split.read(positions, threads)
-
-    iterators = [iterate(batches(blocks.rows_of(replica)), threads, device, runtime.kind)
+    augment = left_for_device(config.augment, split)
+    weights = job.data.balanced_weights() if config.class_weights == "balanced" else None
+    if _lie_on_device(split, config.input, runtime):
+        positions = DevicePositions(stream, plan, first_step, runtime.replica_ids, runtime.devices)
+        return Feed([], [split.resident(device) for device in runtime.devices], positions, augment, weights)
+    blocks = Blocks(stream, plan, first_step)
+    iterators = [iterate(split.read(blocks.rows_of(replica), threads), threads, device, runtime.kind)
                  for replica, device in zip(runtime.replica_ids, runtime.devices, strict=True)]
-    return Feed(iterators, resident, left_for_device(config.augment, split),
-                job.data.balanced_weights() if config.class_weights == "balanced" else None)
-
-
-def _batch_of_ids(ids: tf.Tensor, seeds: tf.Tensor) -> Batch:
-    """A batch of images and labels that are on the device already."""
-    return Batch(ids, seeds, None, None)
+    return Feed(iterators, [None] * len(iterators), None, augment, weights)
 
 
 def evaluation_iterators(split: Split, runtime: Runtime, *,
@@ -113,49 +104,6 @@ def evaluation_iterators(split: Split, runtime: Runtime, *,
     iterators = [iterate(data_of(replica), threads, device, runtime.kind)
                  for replica, device in zip(runtime.replica_ids, runtime.devices, strict=True)]
     return iterators, steps
-
-
-class _Blocks:
-    """The order of a run's examples, worked out a block of steps at a time, once for all replicas of this process.
-
-    Args:
-        order: The order of the split's examples.
-        plan: The steps of the run.
-        first_step: The step at which the run goes on.
-    """
-
-    def __init__(self, order: ExampleOrder, plan: Plan, first_step: int) -> None:
-        self._order, self._plan, self._first_step = order, plan, first_step
-        self._steps = max(1, _BLOCK // plan.batch_size)
-        self._lock = threading.Lock()
-        self._kept: dict[int, tuple[np.ndarray, np.ndarray]] = {}
-
-    def rows_of(self, replica: int) -> tf.data.Dataset:
-        """A data set of a replica's (ids int64 [n], seeds uint32 [n]), an element a step."""
-        plan = self._plan
-
-        def slices(block_index: tf.Tensor) -> tf.data.Dataset:
-            ids, seeds = tf.numpy_function(functools.partial(self._rows, replica), [block_index],
-                                           (tf.int64, tf.uint32))
-            return tf.data.Dataset.from_tensor_slices((tf.ensure_shape(ids, [None, plan.per_replica_batch_size]),
-                                                       tf.ensure_shape(seeds, [None, plan.per_replica_batch_size])))
-
-        blocks = -(-(plan.total_steps - self._first_step) // self._steps)
-        return tf.data.Dataset.range(blocks).flat_map(slices)
-
-    def _rows(self, replica: int, block_index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """A replica's rows of (ids, seeds) of a block, each [steps, rows of the replica]."""
-        return order.rows_of(self._block(int(block_index)), self._plan.replicas, replica)
-
-    def _block(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        """(ids, seeds), each [steps, batch_size]. Replicas are at about the same step, so two blocks are kept."""
-        with self._lock:
-            if index not in self._kept:
-                begin = self._first_step + index * self._steps
-                end = min(begin + self._steps, self._plan.total_steps)
-                self._kept = {other: block for other, block in self._kept.items() if other == index - 1}
-                self._kept[index] = order.global_batches(self._order, self._plan.batch_size, begin, end)
-            return self._kept[index]
 
 
 def _lie_on_device(split: Split, wanted: str, runtime: Runtime) -> bool:

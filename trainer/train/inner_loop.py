@@ -10,9 +10,8 @@ import numpy as np
 
 from trainer.data.pipeline import open_feed
 from trainer.distributed.stragglers import StragglerMonitor
-from trainer.process.tf_import import tf
 from trainer.train.loss_monitor import LossMonitor
-from trainer.train.step.train_loop import StepRecords, TrainLoop, make_train_loop
+from trainer.train.step.train_loop import StepRecords, TrainLoop
 from trainer.train.steps_per_call import CallTimer
 
 if TYPE_CHECKING:
@@ -74,7 +73,7 @@ class InnerLoop:
 
     def compile(self) -> None:
         """Opens the pipelines and makes the device loop."""
-        self._loop = make_train_loop(self._job, self._state, open_feed(self._job, first_step=self.step))
+        self._loop = TrainLoop(self._job, self._state, open_feed(self._job, first_step=self.step))
 
     def run(self, num_steps: int) -> CallReport:
         """Does steps on the device; `compile` has been called before.
@@ -88,7 +87,7 @@ class InnerLoop:
         assert self._loop is not None
         self.stragglers.begin()
         with self.timer.measure(num_steps):
-            records = self._loop(tf.constant(num_steps, tf.int32))
+            records = self._loop(num_steps)
             records = StepRecords(*(None if part is None else np.asarray(part) for part in records))
         self.stragglers.note(records.times)
         windows = list(self._metrics.update(records, self.step, self._job.plan, self._monitor))

@@ -10,6 +10,8 @@ import itertools
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from trainer.data.augment.apply import augment_batch
+from trainer.data.positions import batch_at
+from trainer.data.split import Batch
 from trainer.process.tf_import import tf
 from trainer.train.losses import example_losses
 
@@ -19,7 +21,6 @@ if TYPE_CHECKING:
     import keras
 
     from trainer.data.pipeline import Feed
-    from trainer.data.split import Batch
     from trainer.plan import Job
     from trainer.train.state import TrainState
 
@@ -57,12 +58,12 @@ class Gradients:
         self._job, self._state, self._feed, self._model = job, state, feed, state.model
         self.statistics: list[keras.Variable] = []
 
-    def compute(self, batch: Batch, resident: tuple[tf.Tensor, tf.Tensor] | None,
+    def compute(self, batch: Batch | tf.Tensor, resident: tuple[tf.Tensor, tf.Tensor] | None,
                 loss_scale: tf.Tensor) -> tuple[Summands, list[tf.Tensor]]:
         """Does a forward and a backward pass.
 
         Args:
-            batch: The replica's examples.
+            batch: The replica's examples; where images are resident, int64 [2, rows], as `batch_at` takes them.
             resident: The (images, labels) on the replica's device, or None if the batch holds its own.
             loss_scale: The factor of the loss in the backward pass.
 
@@ -70,6 +71,7 @@ class Gradients:
             (the `Summands`, the statistics before the pass).
         """
         model, config, plan, runtime = self._model, self._job.config, self._job.plan, self._job.runtime
+        batch = batch if isinstance(batch, Batch) else batch_at(batch)
         images, labels = ((batch.images, batch.labels) if resident is None else
                           (tf.gather(whole, batch.ids) for whole in resident))
         labels = tf.cast(labels, tf.int32)  # pyright: ignore[reportArgumentType, reportCallIssue]  None only if resident

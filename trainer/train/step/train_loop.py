@@ -57,10 +57,10 @@ class StepRecords(NamedTuple):
     times: _Array | None
 
 
-TrainLoop = Callable[[tf.Tensor], StepRecords]
-# A function of a `Batch`, resident (images, labels) or None, and the replica's number to (float32 [6] for
-# `StepRecords`, time stamps, empty for one worker).
-_Compute = Callable[["Batch", tuple[tf.Tensor, tf.Tensor] | None, int], tuple[tf.Tensor, list[tf.Tensor]]]
+# A function of a batch as `Gradients.compute` takes it, resident (images, labels) or None, and the replica's number to
+# (float32 [6] for `StepRecords`, time stamps, empty for one worker).
+_Compute = Callable[["Batch | tf.Tensor", tuple[tf.Tensor, tf.Tensor] | None, int],
+                    tuple[tf.Tensor, list[tf.Tensor]]]
 
 
 def _pack(summands: Summands) -> tf.Tensor:
@@ -77,49 +77,65 @@ def _unpack(vector: tf.Tensor, weights: Sequence[keras.Variable], statistics: Se
     return Summands(tensors[:len(weights)], tensors[len(weights):], sums)
 
 
-def make_train_loop(job: Job, state: TrainState, feed: Feed) -> TrainLoop:
-    """Makes the function that trains.
+class TrainLoop:
+    """The function that trains: a number of steps to their `StepRecords`.
 
-    Returns:
-        A function of a number of steps (int32 scalar tensor) that does so many steps and returns their `StepRecords`.
+    Args:
+        job: What the run trains.
+        state: The state that each step changes.
+        feed: What training reads.
     """
-    replica_step = _make_replica_step(job, state, feed)
-    strategy, ledger, several_workers = job.runtime.strategy, job.config.ledger, job.runtime.workers > 1
 
-    @tf.function
-    def train(steps: tf.Tensor) -> StepRecords:
-        # An array of records for each of `StepRecords`' sources that this run has.
-        arrays = [tf.TensorArray(tf.float32, steps, element_shape=[6])]
-        arrays += [tf.TensorArray(tf.int64, steps, element_shape=[job.plan.batch_size])] if ledger else []
-        arrays += [tf.TensorArray(tf.float64, steps, element_shape=[2])] if several_workers else []
-        for index in tf.range(steps):
-            # All replicas return the same values; read the first.
-            results = [strategy.experimental_local_results(result)[0] for result in strategy.run(replica_step)]
-            arrays = [array.write(index, result) for array, result in zip(arrays, results, strict=True)]
-        rows, *others = [array.stack() for array in arrays]
-        loss, correct, learning_rate, finite, examples, scale = tf.unstack(rows, axis=1)
-        return StepRecords(loss, correct, learning_rate, finite > 0, examples, scale,
-                           others.pop(0) if ledger else None, others.pop(0) if several_workers else None)
+    def __init__(self, job: Job, state: TrainState, feed: Feed) -> None:
+        replica_step = _make_replica_step(job, state, feed)
+        strategy, ledger, several_workers = job.runtime.strategy, job.config.ledger, job.runtime.workers > 1
+        self._positions = feed.positions
+        self._specs = [tf.TensorSpec([], tf.int32), self._positions.spec if self._positions else []]
 
-    return train
+        @tf.function(input_signature=self._specs)
+        def train(steps: tf.Tensor, positions: list[tf.Tensor]) -> StepRecords:
+            # An array of records for each of `StepRecords`' sources that this run has.
+            arrays = [tf.TensorArray(tf.float32, steps, element_shape=[6])]
+            arrays += [tf.TensorArray(tf.int64, steps, element_shape=[job.plan.batch_size])] if ledger else []
+            arrays += [tf.TensorArray(tf.float64, steps, element_shape=[2])] if several_workers else []
+            for index in tf.range(steps):
+                # All replicas return the same values; read the first.
+                results = [strategy.experimental_local_results(result)[0]
+                           for result in strategy.run(replica_step, (index, positions))]
+                arrays = [array.write(index, result) for array, result in zip(arrays, results, strict=True)]
+            rows, *others = [array.stack() for array in arrays]
+            loss, correct, learning_rate, finite, examples, scale = tf.unstack(rows, axis=1)
+            return StepRecords(loss, correct, learning_rate, finite > 0, examples, scale,
+                               others.pop(0) if ledger else None, others.pop(0) if several_workers else None)
+
+        self.function = train
+
+    def __call__(self, steps: int) -> StepRecords:
+        """Does so many steps."""
+        return self.function(tf.constant(steps, tf.int32), self._positions.take(steps) if self._positions else [])
+
+    def trace(self) -> Any:
+        """The loop's concrete function, whose graph shows what a step consists of."""
+        return self.function.get_concrete_function(*self._specs)
 
 
-def _make_replica_step(job: Job, state: TrainState, feed: Feed) -> Callable[[], tuple[tf.Tensor, ...]]:
-    """Makes a step on a replica: a function to (float32 [6] for `StepRecords`, with --ledger the ids, on several
-    workers the time stamps)."""
+def _make_replica_step(job: Job, state: TrainState, feed: Feed) -> Callable[..., tuple[tf.Tensor, ...]]:
+    """Makes a step on a replica: a function of the step's number in the call, and of what `DevicePositions` gave, to
+    (float32 [6] for `StepRecords`, with --ledger the ids, on several workers the time stamps)."""
     runtime = job.runtime
     fuses = runtime.xla and runtime.kind.fuses
     compute = (_in_two_programs if fuses and job.plan.replicas > 1 else _in_one_program if fuses else _in_parts)(
         job, state, feed)
 
-    def replica_step() -> tuple[tf.Tensor, ...]:
+    def replica_step(index: tf.Tensor, positions: list[tf.Tensor]) -> tuple[tf.Tensor, ...]:
         context = tf.distribute.get_replica_context()
         # A constant while tracing: under a strategy this function is traced once per replica.
         replica_id = int(tf.get_static_value(context.replica_id_in_sync_group) or 0)
-        local = replica_id % len(feed.iterators)
-        batch = next(feed.iterators[local])
+        local = replica_id % len(feed.resident)
+        batch = positions[local][index] if positions else next(feed.iterators[local])
         row, timestamps = compute(batch, feed.resident[local], replica_id)
-        used = [_all_ids(batch.ids, replica_id, job.plan, context)] if job.config.ledger else []
+        used = ([_all_ids(batch[0] if positions else batch.ids, replica_id, job.plan, context)]
+                if job.config.ledger else [])
         return row, *used, *([tf.cast(timestamps, tf.float64)] if timestamps else [])
 
     return replica_step
@@ -131,12 +147,12 @@ def _in_parts(job: Job, state: TrainState, feed: Feed) -> _Compute:
     update, weights = Update(job, state, gradients), state.model.trainable_variables
 
     @tf.function(jit_compile=job.runtime.xla)
-    def forward_backward(batch: Batch, resident: tuple[tf.Tensor, tf.Tensor] | None,
+    def forward_backward(batch: Batch | tf.Tensor, resident: tuple[tf.Tensor, tf.Tensor] | None,
                          loss_scale: tf.Tensor) -> tuple[tf.Tensor, list[tf.Tensor]]:
         summands, before = gradients.compute(batch, resident, loss_scale)
         return _pack(summands), before
 
-    def compute(batch: Batch, resident: tuple[tf.Tensor, tf.Tensor] | None,
+    def compute(batch: Batch | tf.Tensor, resident: tuple[tf.Tensor, tf.Tensor] | None,
                 replica_id: int) -> tuple[tf.Tensor, list[tf.Tensor]]:
         seed_random_layers(state, job.config.seed, replica_id, job.plan.replicas)
         loss_scale = tf.identity(state.loss_scale)
@@ -154,7 +170,7 @@ def _in_one_program(job: Job, state: TrainState, feed: Feed) -> _Compute:
     update, iterations = Update(job, state, gradients), state.optimizer.iterations
 
     @tf.function(jit_compile=True)
-    def step(batch: Batch, resident: tuple[tf.Tensor, tf.Tensor] | None) -> tf.Tensor:
+    def step(batch: Batch | tf.Tensor, resident: tuple[tf.Tensor, tf.Tensor] | None) -> tf.Tensor:
         seed_random_layers(state, job.config.seed, 0, 1)
         row = update.apply_finite(*gradients.compute(batch, resident, tf.identity(state.loss_scale)))
         iterations.assign_add(tf.cast(row[3], iterations.dtype))
@@ -170,7 +186,7 @@ def _in_two_programs(job: Job, state: TrainState, feed: Feed) -> _Compute:
     iterations = state.optimizer.iterations
 
     @tf.function(jit_compile=True)
-    def forward_backward(batch: Batch, resident: tuple[tf.Tensor, tf.Tensor] | None,
+    def forward_backward(batch: Batch | tf.Tensor, resident: tuple[tf.Tensor, tf.Tensor] | None,
                          replica_id: int) -> tuple[tf.Tensor, list[tf.Tensor]]:
         seed_random_layers(state, job.config.seed, replica_id, job.plan.replicas)
         summands, before = gradients.compute(batch, resident, tf.identity(state.loss_scale))
@@ -180,7 +196,7 @@ def _in_two_programs(job: Job, state: TrainState, feed: Feed) -> _Compute:
     def finish(vector: tf.Tensor, before: list[tf.Tensor]) -> tf.Tensor:
         return update.apply_finite(_unpack(vector, weights, gradients.statistics), before)
 
-    def compute(batch: Batch, resident: tuple[tf.Tensor, tf.Tensor] | None,
+    def compute(batch: Batch | tf.Tensor, resident: tuple[tf.Tensor, tf.Tensor] | None,
                 replica_id: int) -> tuple[tf.Tensor, list[tf.Tensor]]:
         vector, before = forward_backward(batch, resident, replica_id)
         vector, timestamps = _all_reduce(job, vector)
