@@ -113,12 +113,14 @@ def _measure_on(runtime: "Runtime", config: Config, options: Options) -> dict[st
             for iterator, device in zip(by_host.iterators, runtime.devices, strict=True)]
     synthetic = by_host._replace(iterators=same)
 
-    @tf.function
+    def read_one(count: tf.Tensor) -> tf.Tensor:
+        for iterator in real.iterators:
+            next(iterator)
+        return count + 1
+
+    @tf.function(autograph=False)
     def read_batches(steps: tf.Tensor) -> tf.Tensor:
-        for _ in tf.range(steps):
-            for iterator in real.iterators:
-                next(iterator)
-        return steps
+        return tf.while_loop(lambda count: count < steps, read_one, (tf.constant(0),))[0]
 
     def read(steps: int) -> Any:
         return real.positions.take(steps) if real.positions else read_batches(tf.constant(steps))

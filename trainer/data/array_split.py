@@ -44,6 +44,7 @@ class ArraySplit(Split):
         """Puts a pipeline's images beside its ids, as `Split.read` describes it."""
         images, labels = self._on_host
 
+        @tf.autograph.experimental.do_not_convert
         def gather(ids: tf.Tensor, seeds: tf.Tensor) -> Batch:
             return Batch(ids, seeds, tf.gather(images, ids), tf.gather(labels, ids))
 

@@ -89,6 +89,7 @@ def evaluation_iterators(split: Split, runtime: Runtime, *,
     positions = positions.reshape(steps, runtime.replicas, per_replica_batch_size)
     threads = _threads(split, runtime)
 
+    @tf.autograph.experimental.do_not_convert
     def weigh(batch: Batch, weights: tf.Tensor) -> EvalBatch:
         readable = weights if batch.mask is None else weights * batch.mask
         unreadable = weights - readable
@@ -156,6 +157,7 @@ class _OnDevice:
         tensors = data.map(self._tensors_of)
         self._tensors = iter(tensors.apply(tf.data.experimental.prefetch_to_device(device, _PREFETCH)))
 
+    @tf.autograph.experimental.do_not_convert
     def _tensors_of(self, element: Any) -> tuple[tf.Tensor, ...]:
         """The fields of an element that are not None."""
         return tuple(getattr(element, name) for name in self._names)

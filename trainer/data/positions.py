@@ -40,6 +40,7 @@ class Blocks:
         """A data set of a replica's (ids int64 [n], seeds uint32 [n]), an element a step."""
         plan = self._plan
 
+        @tf.autograph.experimental.do_not_convert
         def slices(block_index: tf.Tensor) -> tf.data.Dataset:
             ids, seeds = tf.numpy_function(functools.partial(self._rows, replica), [block_index],
                                            (tf.int64, tf.uint32))

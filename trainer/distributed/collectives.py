@@ -41,7 +41,7 @@ def all_reduce_ints(runtime: Runtime, values: Sequence[int]) -> list[int]:
         def job_sum(x: tf.Tensor) -> tf.Tensor:
             return runtime.strategy.experimental_local_results(runtime.strategy.run(replica_sum, args=(x,)))[0]
 
-        _FUNCTIONS["sum"] = tf.function(job_sum, reduce_retracing=True)
+        _FUNCTIONS["sum"] = tf.function(job_sum, reduce_retracing=True, autograph=False)
     # Every local replica adds the same, so the sum counts each worker once per replica.
     sums = _FUNCTIONS["sum"](tf.constant(values, tf.int64)).numpy()
     return [int(value) // len(runtime.devices) for value in sums]

@@ -28,7 +28,7 @@ class Serving(tf.Module):
         self._files = FileDecoder(View(height, width, channels, resize))
         # The variables alone: a tracked Keras model would be stored with all weights twice.
         self._variables = [variable.value for variable in model.variables]
-        self._call = tf.function(lambda images: model(tf.cast(images, tf.float32), training=False))
+        self._call = tf.function(lambda images: model(tf.cast(images, tf.float32), training=False), autograph=False)
         self._names = tf.constant(classes)
 
     def signatures(self) -> dict[str, Any]:
@@ -40,13 +40,14 @@ class Serving(tf.Module):
         signatures = {"serving_default": self.of_pixels()}
         if self._shape[-1] in (1, 3):
             encoded = tf.TensorSpec([None], tf.string, name="image_bytes")
-            signatures["serve_bytes"] = tf.function(self._classify_bytes).get_concrete_function(encoded)
+            of_files = tf.function(self._classify_bytes, autograph=False)
+            signatures["serve_bytes"] = of_files.get_concrete_function(encoded)
         return signatures
 
     def of_pixels(self) -> Any:
         """The signature that takes uint8 images [n, height, width, channels]."""
         images = tf.TensorSpec([None, *self._shape], tf.uint8, name="images")
-        return tf.function(self._classify).get_concrete_function(images)
+        return tf.function(self._classify, autograph=False).get_concrete_function(images)
 
     def _classify(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
         probabilities = tf.nn.softmax(self._call(images))

@@ -96,7 +96,7 @@ def _make_evaluate(model: keras.Model, runtime: Runtime, iterators: Sequence[Ite
     """Makes a function of a number of steps (int32 scalar tensor) that returns a row per step, as `forward` has it."""
     classes = model.output_shape[-1]
 
-    @tf.function(jit_compile=runtime.xla)
+    @tf.function(jit_compile=runtime.xla, autograph=False)
     def forward(batch: EvalBatch) -> tf.Tensor:
         """float32 [2 + 2 · classes]: the sum of the losses, the number of unreadable examples, and for each class the
         number of correct predictions, then for each class the number of examples."""
@@ -110,12 +110,16 @@ def _make_evaluate(model: keras.Model, runtime: Runtime, iterators: Sequence[Ite
     def replica_pass(steps: tf.Tensor) -> tf.Tensor:
         context = tf.distribute.get_replica_context()
         replica_id = tf.get_static_value(context.replica_id_in_sync_group) or 0
+
+        def one(step: tf.Tensor, sums: tf.TensorArray) -> tuple[tf.Tensor, tf.TensorArray]:
+            batch = next(iterators[replica_id % len(iterators)])
+            return step + 1, sums.write(step, tf.cast(forward(batch), tf.float64))
+
         sums = tf.TensorArray(tf.float64, steps, element_shape=[2 + 2 * classes])
-        for step in tf.range(steps):
-            sums = sums.write(step, tf.cast(forward(next(iterators[replica_id % len(iterators)])), tf.float64))
+        _, sums = tf.while_loop(lambda step, _: step < steps, one, (tf.constant(0), sums))
         return context.all_reduce("SUM", sums.stack()) if runtime.replicas > 1 else sums.stack()
 
-    @tf.function
+    @tf.function(autograph=False)
     def evaluate(steps: tf.Tensor) -> tf.Tensor:
         return runtime.strategy.experimental_local_results(runtime.strategy.run(replica_pass, args=(steps,)))[0]
 

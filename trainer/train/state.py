@@ -97,7 +97,7 @@ class TrainState:
     def checksums(self) -> list[int]:
         """A checksum of the state of each of this process's replicas: equal states have equal checksums."""
         if self._sum is None:
-            self._sum = tf.function(functools.partial(self._strategy.run, self._checksum))
+            self._sum = tf.function(functools.partial(self._strategy.run, self._checksum), autograph=False)
         return [int(checksum) for checksum in self._strategy.experimental_local_results(self._sum())]
 
     def _checksum(self) -> tf.Tensor:

@@ -100,6 +100,7 @@ class EncodedSplit(Split):
         decode = functools.partial(self._decode_row, training)
         with_care = functools.partial(self._decode_with_care, training)
 
+        @tf.autograph.experimental.do_not_convert
         def decode_step(*columns: Any) -> tf.data.Dataset:
             rows = tf.data.Dataset.from_tensor_slices(columns)
             fast = rows.map(decode, num_parallel_calls=threads, deterministic=True).batch(batch_size, True)
@@ -107,8 +108,9 @@ class EncodedSplit(Split):
                                       deterministic=True).batch(batch_size, True)
             return fast.ignore_errors(log_warning=False).concatenate(careful).take(1)
 
+        prepare = tf.autograph.experimental.do_not_convert(functools.partial(self._prepare_step, training))
         # Two steps at once, so that no thread waits where one ends and the next begins.
-        prepared = positions.map(functools.partial(self._prepare_step, training)).prefetch(1)
+        prepared = positions.map(prepare).prefetch(1)
         return prepared.interleave(decode_step, cycle_length=2, num_parallel_calls=2, deterministic=True)
 
     def chunks(self, chunk_size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -125,6 +127,7 @@ class EncodedSplit(Split):
         Yields:
             (ids int64 [n], images, labels) of the images that can be read.
         """
+        @tf.autograph.experimental.do_not_convert
         def position(ids: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             return tf.ensure_shape(ids, [1]), tf.zeros([1], tf.uint32)
 

@@ -59,7 +59,7 @@ def all_reduce(runtime: Runtime) -> None:
     Raises:
         DeviceError: if the sum is wrong.
     """
-    @tf.function
+    @tf.function(autograph=False)
     def reduce() -> tuple[tf.Tensor, ...]:
         def replica() -> tf.Tensor:
             context = tf.distribute.get_replica_context()
@@ -93,7 +93,7 @@ def compile_convolution(runtime: Runtime) -> None:
     wanted = _by_numpy(images, kernel)
     began = time.perf_counter()
     for precision, tolerance in _TOLERANCES.items():
-        @tf.function(jit_compile=runtime.xla)
+        @tf.function(jit_compile=runtime.xla, autograph=False)
         def value_and_gradient(images: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor) -> tuple[Any, ...]:
             with tf.GradientTape() as tape:
                 tape.watch((kernel, bias))

@@ -92,17 +92,20 @@ class TrainLoop:
         self._positions = feed.positions
         self._specs = [tf.TensorSpec([], tf.int32), self._positions.spec if self._positions else []]
 
-        @tf.function(input_signature=self._specs)
+        @tf.function(input_signature=self._specs, autograph=False)
         def train(steps: tf.Tensor, positions: list[tf.Tensor]) -> StepRecords:
             # An array of records for each of `StepRecords`' sources that this run has.
             arrays = [tf.TensorArray(tf.float32, steps, element_shape=[6])]
             arrays += [tf.TensorArray(tf.int64, steps, element_shape=[job.plan.batch_size])] if ledger else []
             arrays += [tf.TensorArray(tf.float64, steps, element_shape=[2])] if several_workers else []
-            for index in tf.range(steps):
+
+            def step(index: tf.Tensor, *arrays: tf.TensorArray) -> tuple[Any, ...]:
                 # All replicas return the same values; read the first.
                 results = [strategy.experimental_local_results(result)[0]
                            for result in strategy.run(replica_step, (index, positions))]
-                arrays = [array.write(index, result) for array, result in zip(arrays, results, strict=True)]
+                return index + 1, *(array.write(index, result) for array, result in zip(arrays, results, strict=True))
+
+            _, *arrays = tf.while_loop(lambda index, *_: index < steps, step, (tf.constant(0), *arrays))
             rows, *others = [array.stack() for array in arrays]
             loss, correct, learning_rate, finite, examples, scale = tf.unstack(rows, axis=1)
             return StepRecords(loss, correct, learning_rate, finite > 0, examples, scale,
@@ -146,7 +149,7 @@ def _in_parts(job: Job, state: TrainState, feed: Feed) -> _Compute:
     gradients = Gradients(job, state, feed)
     update, weights = Update(job, state, gradients), state.model.trainable_variables
 
-    @tf.function(jit_compile=job.runtime.xla)
+    @tf.function(jit_compile=job.runtime.xla, autograph=False)
     def forward_backward(batch: Batch | tf.Tensor, resident: tuple[tf.Tensor, tf.Tensor] | None,
                          loss_scale: tf.Tensor) -> tuple[tf.Tensor, list[tf.Tensor]]:
         summands, before = gradients.compute(batch, resident, loss_scale)
@@ -169,7 +172,7 @@ def _in_one_program(job: Job, state: TrainState, feed: Feed) -> _Compute:
     gradients = Gradients(job, state, feed)
     update, iterations = Update(job, state, gradients), state.optimizer.iterations
 
-    @tf.function(jit_compile=True)
+    @tf.function(jit_compile=True, autograph=False)
     def step(batch: Batch | tf.Tensor, resident: tuple[tf.Tensor, tf.Tensor] | None) -> tf.Tensor:
         seed_random_layers(state, job.config.seed, 0, 1)
         row = update.apply_finite(*gradients.compute(batch, resident, tf.identity(state.loss_scale)))
@@ -185,14 +188,14 @@ def _in_two_programs(job: Job, state: TrainState, feed: Feed) -> _Compute:
     update, weights = Update(job, state, gradients), state.model.trainable_variables
     iterations = state.optimizer.iterations
 
-    @tf.function(jit_compile=True)
+    @tf.function(jit_compile=True, autograph=False)
     def forward_backward(batch: Batch | tf.Tensor, resident: tuple[tf.Tensor, tf.Tensor] | None,
                          replica_id: int) -> tuple[tf.Tensor, list[tf.Tensor]]:
         seed_random_layers(state, job.config.seed, replica_id, job.plan.replicas)
         summands, before = gradients.compute(batch, resident, tf.identity(state.loss_scale))
         return _pack(summands), before
 
-    @tf.function(jit_compile=True)
+    @tf.function(jit_compile=True, autograph=False)
     def finish(vector: tf.Tensor, before: list[tf.Tensor]) -> tf.Tensor:
         return update.apply_finite(_unpack(vector, weights, gradients.statistics), before)
 
@@ -214,12 +217,13 @@ def sums_vectors(job: Job, state: TrainState) -> Callable[[tf.Tensor], tf.Tensor
     def reduce_once() -> tf.Tensor:
         return _all_reduce(job, tf.ones([length]))[0][0]
 
-    @tf.function
+    def add_one(count: tf.Tensor, total: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        return count + 1, total + job.runtime.strategy.experimental_local_results(
+            job.runtime.strategy.run(reduce_once))[0]
+
+    @tf.function(autograph=False)
     def repeat(times: tf.Tensor) -> tf.Tensor:
-        total = tf.zeros([])
-        for _ in tf.range(times):
-            total += job.runtime.strategy.experimental_local_results(job.runtime.strategy.run(reduce_once))[0]
-        return total
+        return tf.while_loop(lambda count, _: count < times, add_one, (tf.constant(0), tf.zeros([])))[1]
 
     return repeat
 

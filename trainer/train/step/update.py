@@ -29,7 +29,7 @@ class Update:
         self._job, self._state, self._gradients = job, state, gradients
         optimizer, weights = state.optimizer, state.model.trainable_variables
 
-        @tf.function(jit_compile=job.runtime.xla)
+        @tf.function(jit_compile=job.runtime.xla, autograph=False)
         def update(tensors: list[tf.Tensor]) -> None:
             optimizer.update(tensors, weights)
 
@@ -84,8 +84,8 @@ class Update:
         learning_rate = tf.identity(optimizer.learning_rate)
         if job.config.clip_norm:
             gradients, _ = tf.clip_by_global_norm(gradients, job.config.clip_norm)
-        if finite:  # nothing in this branch crosses replicas
-            self._compiled(gradients)
+        # Nothing in this branch crosses replicas.
+        tf.cond(finite, lambda: self._compiled(gradients), lambda: None)
         row = self._count(summed, finite, before, loss_scale, learning_rate)
         optimizer.iterations.assign_add(tf.cast(finite, optimizer.iterations.dtype))
         return row
@@ -107,7 +107,7 @@ class Update:
 def _advance_counters(state: TrainState, finite: tf.Tensor) -> None:
     """Counts a step, and counts it as skipped if it isn't finite."""
     state.step.assign_add(tf.constant(1, tf.int64))
-    state.skipped.assign_add(tf.cast(not finite, tf.int64))
+    state.skipped.assign_add(tf.cast(tf.logical_not(finite), tf.int64))
 
 
 def _update_loss_scale(state: TrainState, finite: tf.Tensor) -> None:
