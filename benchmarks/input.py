@@ -1,8 +1,8 @@
-"""Training reads image files at 0.93 times the speed of a bare loop of tf.io.decode_jpeg (0.91 – 0.94, n = 5).
+"""Training reads image files at 0.94 times the speed of a bare loop of tf.io.decode_jpeg (0.91 – 0.95, n = 9).
 
-Measured by `speed`: 2,592 images/s from a folder and 2,506 from records, warm, beside 2,787 of the bare loop (medians
-of 5 rounds). By `resume`: 1.01 s (0.92 – 1.12, n = 5) from the index of a million records to the first batch, 0.90 s
-(0.87 – 0.96, n = 5) at 90 % of an epoch. By `memory`: 0.95 GiB resident at most over 20.1 GB of records (n = 1).
+Measured by `speed --rounds=9`: 2,391 images/s from a folder and 2,303 from records, warm, beside 2,551 of the bare loop
+(medians of 9 rounds). By `resume`: 1.01 s (0.92 – 1.12, n = 5) from the index of a million records to the first batch,
+0.90 s (0.87 – 0.96, n = 5) at 90 % of an epoch. By `memory`: 0.95 GiB resident at most over 20.1 GB of records (n = 1).
 Machine: two cores of an AMD EPYC, idle, no GPU.
 
     python benchmarks/input.py speed  [--images=2000] [--rounds=5]       images/s beside the bare loop

@@ -23,7 +23,7 @@ import numpy as np
 from trainer.data.images import crops, pillow_reader, tf_decoder
 from trainer.data.split import Batch, Split
 from trainer.errors import StorageError, raise_if_transient
-from trainer.process import cpu
+from trainer.process import cpu, memory
 from trainer.process.tf_import import tf
 
 if TYPE_CHECKING:
@@ -47,6 +47,7 @@ class EncodedSplit(Split):
     def __init__(self, labels: np.ndarray, headers: HeaderTable, view: crops.View, augment: Sequence[str],
                  bad: BadExamples) -> None:
         super().__init__(labels)
+        memory.keep_freed()
         self.headers, self._view, self._bad = headers, view, bad
         self.done = _done_while_reading(augment, view)
         self._unusable = np.zeros(len(labels), bool)

@@ -1,0 +1,20 @@
+"""How this process treats memory that it has freed."""
+
+import contextlib
+import ctypes
+import functools
+
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # of mallopt(3)
+
+
+@functools.cache
+def keep_freed() -> None:
+    """Keeps up to 256 MB of freed memory for the next request, where the C library is glibc.
+
+    Left to itself it gives a batch's encoded images back to the system after each step, and takes fresh pages for the
+    next: of the time in which records were read, four fifths went there.
+    """
+    with contextlib.suppress(OSError, AttributeError):
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(_TRIM_THRESHOLD, 2**28)
+        mallopt(_MMAP_THRESHOLD, 2**25)  # the most; the first setting ends its growth from use
