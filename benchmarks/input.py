@@ -40,7 +40,7 @@ from trainer.data import order  # noqa: E402
 from trainer.data.dataset import load  # noqa: E402
 from trainer.data.records import external_shards  # noqa: E402
 from trainer.distributed.runtime import tf  # noqa: E402  keeps back TensorFlow's messages during its import
-from trainer.process.cpu import cores  # noqa: E402
+from trainer.process.host import cores  # noqa: E402
 
 _BATCH = 128
 _SHARDS = 64  # of the records that `resume` reads

@@ -12,7 +12,7 @@ from PIL import Image
 
 from trainer.data.images.pillow_reader import DEEP, GREY, JPEG, OTHER, PNG, TRANSPARENT_PNG, decode, read_header
 from trainer.data.images.tf_decoder import problem_of
-from trainer.process import cpu
+from trainer.process import host
 
 
 def header_of(data):
@@ -101,4 +101,4 @@ def test_any_bytes_are_an_image_or_have_a_problem(junk, kind, at):
 
 def test_a_file_that_is_not_there_is_a_problem(tmp_path):
     assert "can't be read" in read_header(tmp_path / "none.jpg").problem
-    assert cpu.cores() >= 1
+    assert host.cores() >= 1

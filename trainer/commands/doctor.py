@@ -123,7 +123,7 @@ def _check_data(options: Options) -> None:
     # isort: split
     from trainer.data.dataset import load
     from trainer.data.images.encoded_split import EncodedSplit
-    from trainer.process.cpu import cores
+    from trainer.process.host import cores
     from trainer.process.progress_bar import bar
 
     data = load(Config(dataset=options.dataset, data_dir=options.data_dir, max_bad_records=2**31,

@@ -16,7 +16,7 @@ from trainer.data.augment.apply import left_for_device
 from trainer.data.positions import Blocks, DevicePositions
 from trainer.data.split import Batch, EvalBatch
 from trainer.errors import UsageError
-from trainer.process import cpu
+from trainer.process import host
 from trainer.process.tf_import import tf
 
 if TYPE_CHECKING:
@@ -120,7 +120,7 @@ def _lie_on_device(split: Split, wanted: str, runtime: Runtime) -> bool:
 def _threads(split: Split, runtime: Runtime) -> int:
     """The number of threads of each of this process's pipelines."""
     # Gathering from memory is cheap: more threads would only take cores from the training step.
-    return max(1, cpu.cores() // len(runtime.devices)) if split.decodes else 1
+    return max(1, host.cores() // len(runtime.devices)) if split.decodes else 1
 
 
 def iterate(data: tf.data.Dataset, threads: int, device: str, kind: DeviceKind) -> Iterator[Any]:

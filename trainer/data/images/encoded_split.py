@@ -23,7 +23,7 @@ import numpy as np
 from trainer.data.images import crops, pillow_reader, tf_decoder
 from trainer.data.split import Batch, Split
 from trainer.errors import StorageError, raise_if_transient
-from trainer.process import cpu, memory
+from trainer.process import host
 from trainer.process.tf_import import tf
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ class EncodedSplit(Split):
     def __init__(self, labels: np.ndarray, headers: HeaderTable, view: crops.View, augment: Sequence[str],
                  bad: BadExamples) -> None:
         super().__init__(labels)
-        memory.keep_freed()
+        host.keep_freed_memory()
         self.headers, self._view, self._bad = headers, view, bad
         self.done = _done_while_reading(augment, view)
         self._unusable = np.zeros(len(labels), bool)
@@ -133,7 +133,7 @@ class EncodedSplit(Split):
             return tf.ensure_shape(ids, [1]), tf.zeros([1], tf.uint32)
 
         positions = tf.data.Dataset.range(self.size).batch(1).map(position)
-        data = self.read(positions, cpu.cores(), training=False).unbatch().batch(chunk_size).prefetch(1)
+        data = self.read(positions, host.cores(), training=False).unbatch().batch(chunk_size).prefetch(1)
         for batch in cast("Iterator[Any]", data.as_numpy_iterator()):
             self._bad.check()
             readable = batch.mask > 0

@@ -19,7 +19,7 @@ from trainer.data.images import pillow_reader
 from trainer.data.images.layout import SPLIT_NAMES, split_of
 from trainer.data.records import index
 from trainer.errors import DataError
-from trainer.process import cpu
+from trainer.process import host
 from trainer.process.progress_bar import bar
 from trainer.process.tf_import import tf
 
@@ -92,7 +92,7 @@ def make_index(source: Path, out: Path) -> str:
         raise DataError(f"{source} has shards of {' and '.join(by_split)} only", "put train-… shards there")
     out.mkdir(parents=True, exist_ok=True)
     paths = [path for shards in by_split.values() for path in shards]
-    with ThreadPoolExecutor(cpu.cores()) as threads, bar("shards", len(paths)) as advance:
+    with ThreadPoolExecutor(host.cores()) as threads, bar("shards", len(paths)) as advance:
         def read(path: Path) -> _Shard:
             shard = _read_shard(path)
             advance(1)

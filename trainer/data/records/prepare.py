@@ -27,8 +27,8 @@ from trainer.data.images.layout import shown
 from trainer.data.order import permutation
 from trainer.data.records import index, shards
 from trainer.errors import DataError, UsageError
-from trainer.process.cpu import cores
 from trainer.process.exit import tell
+from trainer.process.host import cores
 from trainer.process.progress_bar import bar
 from trainer.storage import durable
 from trainer.storage.folder_lock import FolderLock

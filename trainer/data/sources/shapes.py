@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from trainer.data.dataset import Dataset, in_memory
-from trainer.process import cpu
+from trainer.process import host
 
 if TYPE_CHECKING:
     from trainer.config import Config
@@ -60,7 +60,7 @@ def render_images(seed: int, split: int, count: int) -> tuple[np.ndarray, np.nda
         part = images[chunk_index * _CHUNK:(chunk_index + 1) * _CHUNK]
         part[:] = _render_chunk(np.random.default_rng((seed, split, chunk_index)), _CHUNK)[:len(part)]
 
-    with ThreadPoolExecutor(cpu.cores()) as threads:
+    with ThreadPoolExecutor(host.cores()) as threads:
         collections.deque(threads.map(render, range(-(-count // _CHUNK))), maxlen=0)
     return images, labels
 

@@ -1,4 +1,4 @@
-"""Memory that was freed is kept for the next request."""
+"""What a process uses of its machine: memory that was freed is kept for the next request."""
 
 import platform
 import subprocess
@@ -11,7 +11,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.skipif(platform.libc_ver()[0] != "gl
 
 STEPS = """
 import resource
-from trainer.process.memory import keep_freed
+from trainer.process.host import keep_freed_memory
 
 def pages():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
@@ -22,7 +22,7 @@ def pages():
 
 pages()
 given_back = pages()
-keep_freed()
+keep_freed_memory()
 pages()
 print(given_back, pages())
 """

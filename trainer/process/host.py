@@ -1,14 +1,20 @@
-"""How this process treats memory that it has freed."""
+"""What this process may use of its machine: cores, and the memory that it has freed."""
 
 import contextlib
 import ctypes
 import functools
+import os
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # of mallopt(3)
 
 
+def cores() -> int:
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 @functools.cache
-def keep_freed() -> None:
+def keep_freed_memory() -> None:
     """Keeps up to 256 MB of freed memory for the next request, where the C library is glibc.
 
     Left to itself it gives a batch's encoded images back to the system after each step, and takes fresh pages for the
