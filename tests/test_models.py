@@ -11,6 +11,7 @@ from trainer import models
 from trainer.config import MODELS
 from trainer.errors import UsageError
 from trainer.models import applications
+from trainer.models.normalization import moments, normalize_in_one_pass
 from trainer.models.pooling import max_pool, pool_by_comparison
 
 
@@ -161,6 +162,43 @@ def test_pools_by_comparison_leave_no_max_pool_gradient_and_the_same_values(name
 
     graph = gradients.get_concrete_function(images).graph.as_graph_def()
     assert not any("MaxPoolGrad" in node.op for node in graph.node)
+
+
+@pytest.mark.parametrize("mean, deviation", [(0, 1), (1000, 1), (-3, 1e-3), (7, 0)])
+@pytest.mark.parametrize("shape, axes", [((16, 8, 8, 3), [0, 1, 2]), ((64, 5), [0])])
+def test_moments_in_one_pass_are_as_exact_as_in_two(mean, deviation, shape, axes):
+    x = np.random.default_rng(0).normal(mean, deviation, shape).astype(np.float32)
+    exact = x.astype(np.float64).mean(tuple(axes)), x.astype(np.float64).var(tuple(axes))
+    for found, wanted in zip(moments(tf.constant(x), axes), exact, strict=True):
+        np.testing.assert_allclose(found, wanted, rtol=2e-5, atol=1e-12)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_a_model_that_normalizes_in_one_pass_is_the_same_model(precision):
+    """Values, gradients and moving averages of two layers; and their sums of squares wait for no mean."""
+    policy = {"float32": "float32", "bfloat16": "mixed_bfloat16"}[precision]
+
+    def build():
+        images = keras.Input((8, 8, 3))
+        inner = keras.Sequential([keras.layers.Conv2D(6, 3, activation="relu"),
+                                  keras.layers.BatchNormalization(dtype=policy), keras.layers.Dense(2, "sigmoid")])
+        return keras.Model(images, inner(keras.layers.BatchNormalization(dtype=policy)(images)))
+
+    model, changed = build(), build()
+    changed.set_weights(model.get_weights())
+    normalize_in_one_pass(changed)
+    images = tf.constant(np.random.default_rng(0).normal(5, 2, (16, 8, 8, 3)), tf.float32)
+    found = []
+    for each in (model, changed):
+        with tf.GradientTape() as tape:
+            values = each(images, training=True)
+            loss = tf.reduce_sum(tf.square(values)[:, 0])
+        found.append([values, *tape.gradient(loss, each.trainable_variables), *each.non_trainable_variables])
+    for ours, theirs in zip(*found, strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=(1e-4 if precision == "float32" else 2e-2) * np.abs(theirs).max())
+
+    graph = tf.function(lambda: changed(images, training=True)).get_concrete_function().graph.as_graph_def()
+    assert not any(node.op == "SquaredDifference" for node in graph.node)
 
 
 FIRST_WEIGHTS = {  # the sum of absolute values, each variable's times its place, for 10 classes of 32-pixel images

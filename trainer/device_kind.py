@@ -28,6 +28,7 @@ class DeviceKind:
         exact_float32: Whether products of float32 matrices are rounded as float32 is, and not as TF32.
         avoids_scatters: Whether a max pool's gradient, and RandAugment's histograms where XLA is on, are found by
             comparing, and not by a scatter.
+        one_pass_moments: Whether, with XLA, batch normalization finds mean and variance in one pass over its input.
         manages_memory: Whether TensorFlow manages the device's memory. TensorFlow is told to take memory as it needs
             it, and logical devices get a share each.
         cuda: Whether CUDA does the work: its driver, libraries and flags decide the last bits.
@@ -45,6 +46,7 @@ class DeviceKind:
     fuses: bool
     exact_float32: bool
     avoids_scatters: bool
+    one_pass_moments: bool
     manages_memory: bool
     cuda: bool
     self_test_seconds: float
@@ -62,6 +64,7 @@ CPU = DeviceKind(
     fuses=False,  # measured with XLA: slower, and large models compile twice as long
     exact_float32=True,
     avoids_scatters=False,  # measured without XLA: twice as fast for max pools, over ten times for histograms
+    one_pass_moments=False,  # Keras's own bits
     manages_memory=False,
     cuda=False,
     self_test_seconds=120.0,
@@ -78,6 +81,7 @@ GPU = DeviceKind(
     fuses=True,  # a branch's predicate travels to the host, which launches nothing until it is there
     exact_float32=False,  # TF32 from compute capability 8.0 on, unless --tf32=off
     avoids_scatters=True,  # XLA makes atomic additions of them; op determinism refuses a max pool's gradient
+    one_pass_moments=True,  # XLA can't merge two passes of which one waits for the other
     manages_memory=True,  # left to itself, TensorFlow takes all, and a process that measures an export finds none
     cuda=True,
     self_test_seconds=1800.0,  # kernels are compiled at their first use, and convolutions tried out

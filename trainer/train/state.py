@@ -10,6 +10,7 @@ import numpy as np
 
 from trainer import models
 from trainer.models import applications
+from trainer.models.normalization import normalize_in_one_pass
 from trainer.models.pooling import pool_by_comparison
 from trainer.process.tf_import import tf
 from trainer.storage import bit_versions
@@ -53,6 +54,8 @@ class TrainState:
                 applications.require_loadable(config.model.removeprefix("keras:"), config.export, self.model)
             if runtime.kind.avoids_scatters:
                 pool_by_comparison(self.model)
+            if runtime.kind.one_pass_moments and runtime.xla:
+                normalize_in_one_pass(self.model)
             self.optimizer = optimizers.make_optimizer(config, job.plan)
             self.optimizer.build(self.model.trainable_variables)
             self.step = _scalar(0, tf.int64, "step")
