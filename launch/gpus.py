@@ -21,10 +21,12 @@ class Slot:
     Args:
         name: As a user reads it: "GPU 0", "CPU 1".
         environment: The variables that a process on this slot gets in addition to its parent's.
+        cores: The numbers of the cores that it may use; empty for all.
     """
 
     name: str
     environment: dict[str, str]
+    cores: tuple[int, ...] = ()
 
 
 def slots(gpus: str, gpus_per_run: int, count: int) -> tuple[list[Slot], int]:

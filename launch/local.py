@@ -1,4 +1,4 @@
-"""`python -m launch.local --num_workers=2 -- FLAGS`: several workers on this machine."""
+"""`python -m launch.local --num_workers=2 -- FLAGS`: several workers on this machine; 0: one for each GPU."""
 
 import dataclasses
 import os
@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from launch import cli, gpus
+from launch.cores import shares as core_shares
 from launch.workers.supervisor import WorkerSpec, supervise
 from launch.workers.worker import agent_command
 from trainer.config import Config
@@ -19,7 +20,7 @@ from trainer.process.exit import run_as_process, run_to_exit_code
 class Options(Checked):
     """python -m launch.local --num_workers=N -- TRAINER'S FLAGS: several workers here, watched and started again."""
 
-    num_workers: int = option(2, "number of workers", least=1, most=1024)
+    num_workers: int = option(2, "number of workers; 0: one for each GPU that is visible", least=0, most=1024)
     gpus_per_worker: int = option(-1, "-1: an equal share of the visible GPUs; 0: CPU", least=-1)
     max_restarts: int = option(3, "start all workers again this often after a lost worker or device", least=0)
     hang_timeout: float | None = option(None, "the trainer's --hang_timeout", above=0)
@@ -40,12 +41,39 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(argv: Sequence[str]) -> None:
     options, arguments, config = cli.parse(Options, argv)
     arguments = cli.with_hang_timeout(arguments, options.hang_timeout)
-    specs = _worker_specs(options, config, arguments)
+    specs = worker_specs(options, config, arguments)
     supervise(specs, arguments, config, options.max_restarts)
 
 
-def _worker_specs(options: Options, config: Config, arguments: list[str]) -> list[WorkerSpec]:
-    """A `WorkerSpec` for each worker; adds the number of GPUs to the trainer's arguments."""
+def _one_for_each_gpu(options: Options) -> Options:
+    """The options with as many workers as GPUs are visible."""
+    available = len(gpus.chosen("all"))
+    if not available:
+        raise DeviceError("--num_workers=0 is one worker for each GPU; none is visible",
+                          "name a number; nvidia-smi -L lists the GPUs that the driver sees")
+    if options.gpus_per_worker not in (-1, 1):
+        raise UsageError("--num_workers=0 gives each worker one GPU; received "
+                         f"--gpus_per_worker={options.gpus_per_worker}", "leave one of them out")
+    return dataclasses.replace(options, num_workers=available, gpus_per_worker=1)
+
+
+def worker_specs(options: Options, config: Config, arguments: list[str]) -> list[WorkerSpec]:
+    """What is started.
+
+    Args:
+        options: The launcher's options.
+        config: The trainer's settings.
+        arguments: The trainer's arguments, to which the number of GPUs is added.
+
+    Returns:
+        A `WorkerSpec` for each worker.
+
+    Raises:
+        DeviceError: if there are not as many GPUs as asked for.
+        UsageError: if the trainer's settings don't fit so many workers.
+    """
+    if options.num_workers == 0:
+        options = _one_for_each_gpu(options)
     shares = _gpu_shares(options, config)
     num_gpus = len(shares[0]["CUDA_VISIBLE_DEVICES"].split(",")) if shares else 0
     fitting, problems = cli.misfits(config, options.num_workers, num_gpus, "num_workers")
@@ -53,17 +81,9 @@ def _worker_specs(options: Options, config: Config, arguments: list[str]) -> lis
     if fitting.num_gpus != config.num_gpus:
         arguments.append(f"--num_gpus={num_gpus}")  # exactly so many: never a silent run on the CPU
     import_path = os.pathsep.join(path for path in (str(Path.cwd()), os.environ.get("PYTHONPATH")) if path)
-    cores: list[tuple[int, ...]] = [()] * options.num_workers if shares else _core_shares(options.num_workers)
     return [WorkerSpec("127.0.0.1", "this machine", tuple(agent_command()), {"PYTHONPATH": import_path, **share},
                        cpus=cpus)
-            for share, cpus in zip(shares or [{}] * options.num_workers, cores, strict=True)]
-
-
-def _core_shares(workers: int) -> list[tuple[int, ...]]:
-    """Each worker's own cores, where there are enough: workers that share all cores take turns on them."""
-    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
-    each = len(cores) // workers
-    return [tuple(cores[rank * each:(rank + 1) * each]) for rank in range(workers)]
+            for share, cpus in zip(shares or [{}] * options.num_workers, core_shares(options.num_workers), strict=True)]
 
 
 def _gpu_shares(options: Options, config: Config) -> list[dict[str, str]] | None:

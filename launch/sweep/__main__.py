@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from launch import gpus
+from launch import cores, gpus
 from launch.sweep import grid, results, runner
 from launch.sweep.display import Display
 from launch.sweep.job import Job
@@ -66,6 +66,8 @@ def _sweep(argv: Sequence[str]) -> None:
         return
     slots, gpus_per_run = gpus.slots(options.gpus, options.gpus_per_run, options.slots)
     planned = grid.read(file, out, gpus_per_run)
+    shares = cores.shares(max(1, min(len(slots), len(planned))))  # a slot too many is for runs that are started again
+    slots = [dataclasses.replace(slot, cores=shares[index % len(shares)]) for index, slot in enumerate(slots)]
     if obstacles := [line for run in planned for line in results.obstacles(run)]:
         raise UsageError(obstacles, "use another --out, or set the file back to go on with these")
     if (out / "config.json").exists():

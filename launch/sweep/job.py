@@ -20,17 +20,20 @@ _TAIL_BYTES = 1 << 16
 _HEADER = "--- "  # before the output of a start
 # A run is one process, also where the sweep itself is a task of a larger job.
 _VARIABLES_OF_A_JOB = ("TF_CONFIG", "SLURM_STEP_ID")
-# Becomes the run's process, after a request to Linux to send it SIGTERM when the sweep's process ends for any reason.
+# Becomes the run's process, on the slot's cores, after a request to Linux to send it SIGTERM when the sweep's process
+# ends for any reason.
 # Not done between fork and exec: there, in a process with threads, few calls are allowed.
 _TETHERED = """
 import ctypes, os, signal, sys
 signal.signal(signal.SIGTERM, signal.SIG_DFL)
 try:
     ctypes.CDLL(None).prctl(1, signal.SIGTERM)
+    if sys.argv[2]:
+        os.sched_setaffinity(0, map(int, sys.argv[2].split(",")))
 except (OSError, AttributeError):
     pass
 if os.getppid() == int(sys.argv[1]):
-    os.execv(sys.argv[2], sys.argv[2:])
+    os.execv(sys.argv[3], sys.argv[3:])
 """
 
 
@@ -78,7 +81,8 @@ class Job:
                       f"{' '.join(command[1:])}\n".encode())
             log.flush()
             # In a session of its own: Ctrl-C is for the sweep, which asks each run to stop once.
-            self.process = subprocess.Popen([sys.executable, "-ISc", _TETHERED, str(os.getpid()), *command],
+            tethered = [sys.executable, "-ISc", _TETHERED, str(os.getpid()), ",".join(map(str, slot.cores))]
+            self.process = subprocess.Popen([*tethered, *command],
                                             stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
                                             start_new_session=True, env={**inherited, **slot.environment})
         self.state, self.starts = "running", self.starts + 1

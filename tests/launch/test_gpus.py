@@ -7,7 +7,7 @@ import sys
 import pytest
 from conftest import environment
 
-from launch import gpus
+from launch import cli, cores, gpus, local
 from trainer.errors import DeviceError
 
 TWO = "GPU 0: NVIDIA H200 (UUID: GPU-aa11)\nGPU 1: NVIDIA H200 (UUID: GPU-bb22)\n"
@@ -86,3 +86,29 @@ def test_a_lost_device_means_another_start_elsewhere(tmp_path, nvidia_smi):
     assert done.returncode == 69, done.stdout + done.stderr
     assert "2 at a time: GPU 0, GPU 1" in done.stdout and "run: on GPU 0" in done.stdout
     assert "--num_gpus=1 asks for 1 GPU" in done.stdout and "run: on GPU 1, start 2" in done.stdout
+
+
+@pytest.mark.parametrize("words, gpus_each, numbers", [
+    (["--num_workers=0"], "--num_gpus=1", ["0", "1", "2", "3"]),
+    (["--num_workers=2"], "--num_gpus=2", ["0,1", "2,3"])])
+def test_workers_of_this_machine_share_gpus_and_cores(nvidia_smi, monkeypatch, words, gpus_each, numbers):
+    nvidia_smi("".join(f"GPU {number}: NVIDIA H200 (UUID: GPU-{number})\n" for number in range(4)))
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(1, 10)))
+    options, arguments, config = cli.parse(local.Options, [*words, "--", "--dataset=shapes", "--batch_size=64"])
+    specs = local.worker_specs(options, config, arguments)
+    assert [spec.environment["CUDA_VISIBLE_DEVICES"] for spec in specs] == numbers and gpus_each in arguments
+    assert [core for spec in specs for core in spec.cpus] == list(range(1, 9))
+    assert len({len(spec.cpus) for spec in specs}) == 1
+
+
+def test_a_worker_for_each_gpu_needs_gpus(nvidia_smi, capsys):
+    nvidia_smi("No devices were found\n", code=6)
+    assert local.main(["--num_workers=0", "--", "--dataset=shapes"]) == 69
+    assert "one worker for each GPU; none is visible" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("available, count, shares", [
+    ({0, 1, 2, 3, 4}, 2, [(0, 1), (2, 3)]), ({7}, 2, [(), ()]), ({3, 5}, 1, [(3, 5)])])
+def test_cores_are_shared_equally(monkeypatch, available, count, shares):
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: available)
+    assert cores.shares(count) == shares

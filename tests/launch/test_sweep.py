@@ -15,7 +15,9 @@ from pathlib import Path
 import pytest
 from conftest import environment
 
+from launch.gpus import Slot
 from launch.sweep import grid, results
+from launch.sweep.job import Job
 from trainer.reporting import jsonl
 from trainer.storage.model_dir import ModelDir
 
@@ -51,6 +53,20 @@ def test_the_best_run_is_the_first_row(swept, tmp_path):
     assert last["code"] == "76" and last["step"] == ""
     assert json.loads((tmp_path / "sweep.json").read_text())["runs"] == rows
     assert results.codes(tmp_path) == {"seed=1": 0, "seed=2": 76, "seed=3": 0}
+
+
+@pytest.mark.slow
+def test_a_run_keeps_to_the_cores_of_its_slot(swept):
+    (run, *_), _ = swept
+    core = max(os.sched_getaffinity(0))
+    job = Job(run)
+    job.start(Slot("CPU 1", {}, (core,)))
+    deadline = time.monotonic() + 60
+    while b"trainer.main" not in Path(f"/proc/{job.process.pid}/cmdline").read_bytes().split(b"\0")[:3]:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    assert os.sched_getaffinity(job.process.pid) == {core}
+    job.process.kill()
 
 
 def test_done_is_what_has_a_result_of_the_same_settings(swept):
