@@ -87,9 +87,11 @@ class Gradients:
             if batch.mask is not None:
                 losses *= batch.mask
             loss = tf.reduce_sum(losses) / plan.batch_size
-            # Every replica computes the whole of Keras's regularization, and the all-reduce sums it.
-            objective = loss + tf.add_n([tf.zeros([]), *as_float32(model.losses)]) / plan.replicas
-            scaled = objective * loss_scale
+            objective = loss
+            if penalties := as_float32(model.losses):
+                # Every replica computes the whole of Keras's regularization, and the all-reduce sums it.
+                objective += tf.add_n([tf.zeros([]), *penalties]) / plan.replicas
+            scaled = objective * loss_scale if runtime.precision == "float16" else objective  # elsewhere it is 1
         gradients: Any = tape.gradient(scaled, model.trainable_variables,
                                   unconnected_gradients=tf.UnconnectedGradients.ZERO)
         is_correct = tf.equal(tf.argmax(logits, 1, tf.int32), target.dominant())

@@ -151,18 +151,19 @@ def _in_parts(job: Job, state: TrainState, feed: Feed) -> _Compute:
 
     @tf.function(jit_compile=job.runtime.xla, autograph=False)
     def forward_backward(batch: Batch | tf.Tensor, resident: tuple[tf.Tensor, tf.Tensor] | None,
-                         loss_scale: tf.Tensor) -> tuple[tf.Tensor, list[tf.Tensor]]:
+                         loss_scale: tf.Tensor) -> tuple[tf.Tensor, Summands, list[tf.Tensor]]:
         summands, before = gradients.compute(batch, resident, loss_scale)
-        return _pack(summands), before
+        return _pack(summands), summands, before
 
     def compute(batch: Batch | tf.Tensor, resident: tuple[tf.Tensor, tf.Tensor] | None,
                 replica_id: int) -> tuple[tf.Tensor, list[tf.Tensor]]:
         seed_random_layers(state, job.config.seed, replica_id, job.plan.replicas)
         loss_scale = tf.identity(state.loss_scale)
-        vector, before = forward_backward(batch, resident, loss_scale)
+        vector, summands, before = forward_backward(batch, resident, loss_scale)
         vector, timestamps = _all_reduce(job, vector)
         finite = tf.reduce_all(tf.math.is_finite(vector))
-        return update.apply(_unpack(vector, weights, gradients.statistics), finite, before, loss_scale), timestamps
+        summed = summands if job.plan.replicas == 1 else _unpack(vector, weights, gradients.statistics)
+        return update.apply(summed, finite, before, loss_scale), timestamps
 
     return compute
 

@@ -48,15 +48,11 @@ class Update:
         Returns:
             float32 [6], a row of `StepRecords`.
         """
-        job, state, optimizer = self._job, self._state, self._state.optimizer
+        state, optimizer = self._state, self._state.optimizer
         finite = tf.reduce_all([tf.reduce_all(tf.math.is_finite(tensor)) for tensor in (
             *summed.gradients, *summed.statistics, summed.sums)])
         loss_scale, learning_rate = tf.identity(state.loss_scale), tf.identity(optimizer.learning_rate)
-        gradients = list(summed.gradients)
-        if job.runtime.precision == "float16":  # elsewhere the scale is 1
-            gradients = [tensor / loss_scale for tensor in gradients]
-        if job.config.clip_norm:
-            gradients, _ = tf.clip_by_global_norm(gradients, job.config.clip_norm)
+        gradients = self._unscaled_and_clipped(summed.gradients, loss_scale)
         weights = state.model.trainable_variables
         changed = [variable.value for variable in (*weights, *optimizer.variables)
                    if variable is not optimizer.iterations]
@@ -79,16 +75,21 @@ class Update:
         Returns:
             float32 [6], a row of `StepRecords`.
         """
-        job, optimizer = self._job, self._state.optimizer
-        gradients = [tensor / loss_scale for tensor in summed.gradients]
+        optimizer = self._state.optimizer
+        gradients = self._unscaled_and_clipped(summed.gradients, loss_scale)
         learning_rate = tf.identity(optimizer.learning_rate)
-        if job.config.clip_norm:
-            gradients, _ = tf.clip_by_global_norm(gradients, job.config.clip_norm)
         # Nothing in this branch crosses replicas.
         tf.cond(finite, lambda: self._compiled(gradients), lambda: None)
         row = self._count(summed, finite, before, loss_scale, learning_rate)
         optimizer.iterations.assign_add(tf.cast(finite, optimizer.iterations.dtype))
         return row
+
+    def _unscaled_and_clipped(self, gradients: Sequence[tf.Tensor], loss_scale: tf.Tensor) -> list[tf.Tensor]:
+        if self._job.runtime.precision == "float16":  # elsewhere the scale is 1
+            gradients = [tensor / loss_scale for tensor in gradients]
+        if self._job.config.clip_norm:
+            gradients, _ = tf.clip_by_global_norm(gradients, self._job.config.clip_norm)
+        return list(gradients)
 
     def _count(self, summed: Summands, finite: tf.Tensor, before: Sequence[tf.Tensor], loss_scale: tf.Tensor,
                learning_rate: tf.Tensor) -> tf.Tensor:
