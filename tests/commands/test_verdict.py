@@ -2,7 +2,7 @@
 
 import pytest
 
-from trainer.commands._verdict import verdict
+from trainer.commands._verdict import reading_rate, verdict
 
 
 @pytest.mark.parametrize("real, synthetic, reading, least, all_reduce, words", [
@@ -17,3 +17,9 @@ def test_the_largest_cause_is_named_with_its_share(real, synthetic, reading, lea
            "input_alone_step_ms": [reading],
            **({"all_reduce_ms": [all_reduce]} if all_reduce else {})}
     assert verdict(row).startswith(words)
+
+
+def test_reading_is_told_by_core_and_by_device():
+    row = {"synthetic_step_ms": [10.0], "input_alone_step_ms": [40.0], "batch_size": 100, "replicas": 2, "cores": 8}
+    assert reading_rate(row) == ("a core reads 312 images/s, so each device needs 16 cores beside its own work; 4 each "
+                                 "are here")

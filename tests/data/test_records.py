@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import json
+import re
 import shutil
 import types
 import zlib
@@ -15,12 +16,14 @@ from hypothesis import strategies as st
 from image_files import batches, class_folders, encode, figures, photo, turned
 from PIL import Image
 
+from trainer.commands import doctor
 from trainer.config import Config
 from trainer.data import order
 from trainer.data.records import external_shards, index, shards
 from trainer.data.records.prepare import prepare
 from trainer.data.sources import records
 from trainer.errors import DataError, StorageError, UsageError
+from trainer.process import host
 from trainer.storage.folder_lock import FolderLock
 
 
@@ -54,6 +57,14 @@ def copy(made, tmp_path):
 
 def load(folder, **more):
     return records.load(Config(dataset="records", data_dir=str(folder), **more))
+
+
+def test_doctor_says_how_fast_they_are_read(made, capsys, monkeypatch):
+    monkeypatch.setattr(doctor, "_READ_SECONDS", 0.1)
+    doctor.run(doctor.Options(data=True, dataset="records", data_dir=str(made)))
+    told = re.search(r"reads about ([\d,]+) images/s with (\d+) cores, ([\d,]+) a core", capsys.readouterr().out)
+    whole, cores, a_core = (int(number.replace(",", "")) for number in told.groups())
+    assert whole > 100 and cores == host.cores() and abs(whole - cores * a_core) <= cores
 
 
 def content(folder):

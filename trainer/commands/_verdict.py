@@ -7,6 +7,23 @@ from typing import Any
 _INPUT, _COMMUNICATION, _HOST = 0.1, 0.2, 0.5  # shares of a step from which on its cause is named
 
 
+def reading_rate(row: Mapping[str, Any]) -> str:
+    """How many images a core reads, and how many cores each device needs to be kept busy.
+
+    Args:
+        row: The row of a data set whose images are decoded: `replicas`, `cores` that read, `input_alone_step_ms` and
+            `synthetic_step_ms` as in `verdict`, and `batch_size`.
+
+    Returns:
+        A clause.
+    """
+    synthetic, reading = (statistics.median(row[f"{name}_step_ms"]) for name in ("synthetic", "input_alone"))
+    a_core = 1e3 * row["batch_size"] / reading / row["cores"]
+    needed = row["cores"] * reading / synthetic / row["replicas"]
+    return (f"a core reads {a_core:,.0f} images/s, so each device needs {needed:.2g} cores beside its own work; "
+            f"{row['cores'] / row['replicas']:.2g} each are here")
+
+
 def verdict(row: Mapping[str, Any]) -> str:
     """What bounds the step of a row of the table.
 

@@ -9,11 +9,12 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from trainer.commands._verdict import verdict
+from trainer.commands._verdict import reading_rate, verdict
 from trainer.config import Config
 from trainer.distributed.cluster import Cluster
 from trainer.errors import DeviceError
 from trainer.options import Checked, option
+from trainer.process import host
 
 if TYPE_CHECKING:
     from trainer.distributed.runtime import Runtime
@@ -136,7 +137,8 @@ def _measure_on(runtime: "Runtime", config: Config, options: Options) -> dict[st
         functions["all_reduce"] = lambda steps: reduce(tf.constant(steps))
     times = {name: _time(function, options) for name, function in functions.items()}
     result: dict[str, Any] = {"replicas": runtime.replicas, "devices": runtime.sentence(), "model": config.model,
-                              "batch_size": config.batch_size, "dataset": config.dataset}
+                              "batch_size": config.batch_size, "dataset": config.dataset,
+                              **({"cores": host.cores()} if data.train.decodes else {})}
     for name, seconds in times.items():
         result[f"{name}_ms"] = [round(1e3 * value, 4) for value in sorted(seconds)]
         if name.endswith("_step") and name != "least_step":
@@ -186,4 +188,5 @@ def _show(rows: Sequence[dict[str, Any]], options: Options) -> None:
                       f"{max(0.0, step - bare) / step:.0%}")
     console.print(table)
     for row in rows:
-        console.print(f"{row['replicas']}: {row['devices']}; {row['verdict']}")
+        reading = f"; {reading_rate(row)}" if "cores" in row else ""
+        console.print(f"{row['replicas']}: {row['devices']}; {row['verdict']}{reading}")

@@ -3,6 +3,7 @@
 import dataclasses
 import subprocess
 import sys
+import time
 from typing import TYPE_CHECKING
 
 from trainer.config import Config
@@ -13,9 +14,11 @@ from trainer.process.exit import say
 
 if TYPE_CHECKING:
     from trainer.data.dataset import Dataset
+    from trainer.data.images.encoded_split import EncodedSplit
     from trainer.distributed.runtime import Runtime
 
 _SHOWN_LINES = 20
+_READ_BATCH, _READ_SECONDS = 64, 1.5  # of the reading that is timed
 
 
 @dataclasses.dataclass(frozen=True)
@@ -145,3 +148,28 @@ def _check_data(options: Options) -> None:
     if grey := _unused_range(data):
         say(f"warning: {grey}")
     print(f"{sum(split.size for split in data.splits.values()):,} images read, nothing is wrong with them")
+    if isinstance(data.train, EncodedSplit):
+        _say_reading_speed(data.train)
+
+
+def _say_reading_speed(split: "EncodedSplit") -> None:
+    """Prints how fast training would read images."""
+    from trainer.data import order
+    from trainer.process.host import cores
+    from trainer.process.tf_import import tf
+
+    batch_size = min(_READ_BATCH, split.size)
+    steps = min(100, split.size // batch_size)
+    positions = order.batches(split.order(0, batch_size), batch_size, 1, 0, 0, steps)
+    options = tf.data.Options()
+    options.threading.private_threadpool_size = cores()
+    read = split.read(tf.data.Dataset.from_tensor_slices(positions).repeat(), cores()).with_options(options)
+    batches = iter(read.prefetch(2))
+    next(batches)  # opens the pipeline
+    began, count = time.perf_counter(), 0
+    while (seconds := time.perf_counter() - began) < _READ_SECONDS:
+        next(batches)
+        count += 1
+    rate = count * batch_size / seconds
+    print(f"training reads about {rate:,.0f} images/s with {cores()} cores, {rate / cores():,.0f} a core: devices that "
+          "train more wait for images (python -m trainer bench measures both)")
