@@ -1,7 +1,7 @@
 # make run          a fresh machine to a trained, evaluated, exported model
 # make test         a fresh machine to a green test suite
 # make test-fast    the tests that start no process, in under a minute
-# make test-gpu     everything that only a GPU can show, on a machine that has one (half an hour)
+# make test-gpu     everything that only a GPU can show, on a machine that has one; DEVICES=cpu tries the checks themselves
 # make lint         style, imports and types
 # make torture      kills and resumes without end: at every write of a save and an export, and at random (an hour)
 # make bench        the table of benchmarks/RESULTS.md that compares speeds (needs the data; see benchmarks/speed.py)
@@ -12,6 +12,7 @@ PYTHON ?= python3
 VENV := .venv
 RUN_DIR ?= runs/quickstart
 DATA_DIR ?= .test-data
+DEVICES ?= gpu
 
 .PHONY: help run test test-fast test-gpu lint bench bench-input torture clean
 
@@ -28,8 +29,8 @@ test-fast: $(VENV)/installed-test
 	$(VENV)/bin/python -m pytest tests --ignore=tests/gpu -m "not slow" --numprocesses=2 --dist=loadfile
 
 test-gpu: $(VENV)/installed-test
-	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[cuda,test]'
-	$(VENV)/bin/python -m pytest tests/gpu -v -rs -s
+	[ $(DEVICES) != gpu ] || $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[cuda,test]'
+	$(VENV)/bin/python tests/gpu/run.py --devices=$(DEVICES)
 
 lint: $(VENV)/installed-test
 	$(VENV)/bin/python -m ruff check .

@@ -9,7 +9,7 @@ import subprocess
 import sys
 
 import pytest
-from conftest import environment
+from conftest import ROOT, environment
 from gpu_like import ENVIRONMENT
 from runs import assert_equal_runs, finish, ledger, reported, start
 from test_train import wait_for_step
@@ -41,16 +41,6 @@ def test_a_run_killed_and_resumed_equals_one_that_was_not(tmp_path, more):
     assert_equal_runs(killed, through)
 
 
-def test_it_has_the_ids_and_nearly_the_losses_of_the_cpu(tmp_path):
-    flags = ("--model=small_models:smooth", "--learning_rate=0.001", "--virtual_devices=2")
-    for name, more in (("gpu", ENVIRONMENT), ("cpu", {})):
-        (tmp_path / name).mkdir()
-        finish(start(tmp_path / name, *FLAGS, *flags, **more), 0)
-    assert ledger(tmp_path / "gpu") == ledger(tmp_path / "cpu")
-    for ours, theirs in zip(*(reported(tmp_path / name) for name in ("gpu", "cpu")), strict=True):
-        assert ours["loss"] == pytest.approx(theirs["loss"], rel=1e-5)
-
-
 def test_the_commands_on_what_it_left(tmp_path, run):
     flags = ("--model=cnn3", "--virtual_devices=2", "--precision=bfloat16", "--export=h5,keras,saved_model")
     gpu_run(tmp_path, *flags)
@@ -60,15 +50,6 @@ def test_the_commands_on_what_it_left(tmp_path, run):
     assert json.loads(done.out)["eval_accuracy"] == pytest.approx(result["eval_accuracy"], abs=2e-3), done.err
     assert run("trainer", "export", "--model_dir=run", "--export=h5", **ENVIRONMENT).code == 0
     assert run("trainer", "verify", "--model_dir=run", **ENVIRONMENT).code == 0
-
-
-def test_bench_and_doctor(run):
-    done = run("trainer", "bench", "--dataset=shapes", "--replicas=2", "--seconds=0.1", "--repeats=1", "--json",
-               "--model=small_models:smooth", **ENVIRONMENT)
-    (row,) = [json.loads(line) for line in done.out.splitlines()]
-    assert row["replicas"] == 2 and "XLA on" in row["devices"], done.err
-    done = run("trainer", "doctor", "--virtual_devices=2", **ENVIRONMENT)
-    assert done.code == 0 and "all-reduce of 4 MiB between 2 replicas: right" in done.out, done.err
 
 
 def test_two_workers_of_one_device_equal_one_process(tmp_path, run):
@@ -81,6 +62,36 @@ def test_two_workers_of_one_device_equal_one_process(tmp_path, run):
     assert ledger(tmp_path) == ledger(alone)
     for ours, theirs in zip(reported(tmp_path), reported(alone), strict=True):
         assert ours["loss"] == pytest.approx(theirs["loss"], rel=1e-4)
+
+
+def test_every_check_of_make_test_gpu_works(tmp_path):
+    """The program that a GPU box runs, on logical CPU devices with small models."""
+    done = subprocess.run([sys.executable, ROOT / "tests/gpu/run.py", "--devices=cpu", f"--out={tmp_path / 'report'}"],
+                          cwd=ROOT, capture_output=True, text=True, env=environment())
+    checks = json.loads((tmp_path / "report/report.json").read_text())["checks"]
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert [check["name"] for check in checks if check["result"] != "passed"] == ["memory"]
+    assert "needs" not in done.stdout and len(checks) == 11
+    assert (tmp_path / "report/report.md").read_text().count("| passed |") == 10
+
+
+def test_a_check_that_fails_or_aborts_is_told(tmp_path):
+    """By its name, with the others' results beside it; nothing of a GPU box's is hidden by the abort of one check."""
+    code = ("import os, sys; sys.argv[1:1] = []; sys.path.insert(0, 'tests/gpu'); import run, command_checks\n"
+            "def wrong(box): assert 1 + 1 == 3, 'the sum is 2'\n"
+            "run.CHECKS = {'fails': (wrong, 60), 'aborts': (lambda box: os.abort(), 60), 'hangs': "
+            "(lambda box: __import__('time').sleep(99), 2), 'works': (lambda box: ('well', {}), 60)}\n"
+            "run.__file__ = sys.argv[0] = os.environ['SCRIPT']\nrun.main()")
+    script = tmp_path / "script.py"
+    script.write_text(code)
+    done = subprocess.run([sys.executable, script, "--devices=cpu", f"--out={tmp_path / 'report'}"], cwd=ROOT,
+                          capture_output=True, text=True, env=environment(SCRIPT=str(script)))
+    checks = {check["name"]: check for check in json.loads((tmp_path / "report/report.json").read_text())["checks"]}
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert {name: check["result"] for name, check in checks.items()} == {
+        "fails": "failed", "aborts": "failed", "hangs": "failed", "works": "passed"}
+    assert "the sum is 2" in checks["fails"]["words"] and "ended with -6" in checks["aborts"]["words"]
+    assert "FAILED: fails, aborts, hangs" in done.stdout
 
 
 def test_this_suite_really_takes_the_gpus_path():
