@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from process_environment import ROOT, environment
 
 from trainer.config import Config
 from trainer.data.sources import shapes
@@ -15,7 +16,6 @@ from trainer.device_kind import CPU
 from trainer.distributed import runtime as runtime_module
 from trainer.plan import Job, make_plan
 
-ROOT = Path(__file__).parent.parent
 CIFAR10 = Path(os.environ.get("LOCKSTEP_TEST_CIFAR10", ROOT / ".test-data"))
 
 
@@ -124,14 +124,6 @@ class Ended:
     code: int
     out: str
     err: str
-
-
-def environment(**more):
-    """The environment of a test's processes: without an outer cluster's variables and without GPUs."""
-    cleaned = {name: value for name, value in os.environ.items()
-               if name not in ("TF_CONFIG", "TF_CPP_MIN_LOG_LEVEL") and not name.startswith("SLURM_")}
-    return {**cleaned, "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}:{ROOT / 'tests/support'}",
-            "CUDA_VISIBLE_DEVICES": "-1", **more}
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ import sys
 import numpy as np
 import pytest
 
+from trainer import models
 from trainer.config import Config
 from trainer.data.dataset import in_memory, load
 from trainer.errors import DataError, UsageError
@@ -45,6 +46,17 @@ def test_what_a_function_may_not_return(made, value, words):
 def test_a_function_that_is_not_there():
     with pytest.raises(UsageError, match="--dataset=nowhere.at:all can't be imported"):
         load(Config(dataset="nowhere.at:all"))
+
+
+@pytest.mark.parametrize("flag, name, called", [
+    ("dataset", "taking:nothing", r"nothing\(config\)"),
+    ("model", "taking:one", r"one\(classes, image_shape\)")])
+def test_a_function_that_takes_something_else(monkeypatch, tmp_path, flag, name, called):
+    (tmp_path / "taking.py").write_text("def nothing(): pass\ndef one(config): pass\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(UsageError, match=f"--{flag}={name} can't be called as {called}") as caught:
+        load(Config(dataset=name)) if flag == "dataset" else models.build(name, 3, (4, 4, 3))
+    assert "define it so: def" in str(caught.value.fix)
 
 
 def test_what_changed_is_said():

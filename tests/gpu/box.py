@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT / name) for name in (".", "tests", "tests/support", "tests/system")]
 
 import gpu_like  # noqa: E402
-from conftest import environment  # noqa: E402
+from process_environment import environment  # noqa: E402
 
 from trainer.distributed.devices import machine  # noqa: E402
 

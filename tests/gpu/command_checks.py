@@ -10,10 +10,10 @@ import sys
 import time
 
 from box import ROOT
-from runs import assert_equal_runs
+from runs import assert_equal_runs, wait_for_step
 
-_FLAGS = ("--dataset=shapes", "--batch_size=64", "--optimizer=sgd", "--learning_rate=0.01", "--log_every_steps=5",
-          "--eval_every_epochs=0.1", "--checkpoint_every_steps=20", "--export=none", "--ledger", "--augment=flip,crop",
+_FLAGS = ("--batch_size=64", "--optimizer=sgd", "--learning_rate=0.01", "--log_every_steps=5",
+          "--checkpoint_every_steps=20", "--export=none", "--ledger",
           "--model_dir=run")
 # Dense peak in bfloat16, FLOP/s, from the makers' data sheets; the first name that a GPU's name contains counts.
 _PEAKS = {"H200": 989e12, "H100 PCIe": 756e12, "H100": 989e12, "A100": 312e12, "L40S": 362e12, "L4": 121e12,
@@ -21,7 +21,10 @@ _PEAKS = {"H200": 989e12, "H100 PCIe": 756e12, "H100": 989e12, "A100": 312e12, "
 
 
 def _trainer(box, *more):
-    return ["trainer.main", *_FLAGS, f"--model={box.pick('cnn3', 'small_models:smooth')}", *box.flags(), *more]
+    return ["trainer.main", *_FLAGS, *box.flags(), *box.pick(
+        ["--dataset=shapes", "--model=cnn3", "--augment=flip,crop", "--eval_every_epochs=0.1"],
+        ["--dataset=small_data:few", "--model=small_models:smooth", "--eval_every_epochs=0.4",
+         "--batch_size=16"]), *more]
 
 
 def machine(box):
@@ -53,8 +56,6 @@ def start_and_exports(box):
 
 def kills(box):
     """A run that is killed, asked to stop, and goes on, beside one that was not; with --deterministic equal bits."""
-    from test_train import wait_for_step
-
     steps, speeds, reached = box.pick(300, 60), {}, 0
     flags = ["--deterministic", f"--max_steps={steps}"]
     box.run("through", *_trainer(box, *flags))
@@ -89,8 +90,6 @@ def memory(box):
 
 def lost_worker(box):
     """Two workers of a device each: one is killed, the other ends with 70 in time."""
-    from test_train import wait_for_step
-
     box.need(2)
     flags = [flag for flag in _trainer(box, "--max_steps=100000", "--eval_every_epochs=1000")[1:]
              if "virtual" not in flag]

@@ -50,7 +50,7 @@ def ops(box):
                      "model": "small_models:regularized"})
     data = _small()
     for more in settings:
-        for where in ("host", "auto"):
+        for where in box.pick(("host", "auto"), ("auto",) if more else ("host",)):
             _trained(data, dataclasses.replace(started, xla=True), 3, input=where, **more)
     return "no op of a step leaves the device", {}
 
@@ -66,7 +66,7 @@ def losses(box):
     models = box.pick([("cnn3", precisions, xlas) for precisions, xlas in [
         (("float32", "float32 with TF32", "bfloat16", "float16"), (True, False))]] + [
         ("resnet20", ("float32", "bfloat16"), (True,)), ("resnet50", ("bfloat16",), (True,))],
-        [("small_models:smooth", ("float32", "float16"), (True, False)),
+        [("small_models:smooth", ("float32", "float16"), (True,)), ("small_models:smooth", ("float32",), (False,)),
          ("small_models:normalized", ("bfloat16",), (True,))])
     for model, precisions, xlas in models:
         for xla in xlas:

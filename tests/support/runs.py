@@ -2,10 +2,10 @@
 
 import subprocess
 import sys
+import time
 
 import numpy as np
-from conftest import environment
-from event_files import scalars
+from process_environment import environment
 
 from trainer.reporting import jsonl
 
@@ -22,6 +22,17 @@ def finish(process, code):
     assert process.returncode == code, out + err
     assert "Traceback" not in err, err
     return out, err
+
+
+def wait_for_step(process, folder, step):
+    """Waits until the metrics of a step are written."""
+    path = folder / "run/metrics.jsonl"
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and process.poll() is None:
+        if path.exists() and any(line["step"] >= step for line in jsonl.read(path)):
+            return
+        time.sleep(0.02)
+    raise AssertionError(f"step {step} never came: {process.communicate()}")
 
 
 def state(folder):
@@ -51,6 +62,8 @@ def ledger(folder):
 
 def assert_equal_runs(folder, other):
     """Checks that weights, optimizer, counters, metrics, ledger and the scalars in the event files are the same."""
+    from event_files import scalars
+
     (name, variables), (other_name, other_variables) = state(folder), state(other)
     assert name == other_name and variables.keys() == other_variables.keys()
     for variable, value in variables.items():

@@ -11,8 +11,7 @@ import sys
 import pytest
 from conftest import ROOT, environment
 from gpu_like import ENVIRONMENT
-from runs import assert_equal_runs, finish, ledger, reported, start
-from test_train import wait_for_step
+from runs import assert_equal_runs, finish, ledger, reported, start, wait_for_step
 
 FLAGS = ("--dataset=shapes", "--model=small_models:regularized", "--batch_size=16", "--max_steps=30", "--optimizer=sgd",
          "--learning_rate=0.02", "--augment=flip,crop", "--eval_every_epochs=0.02", "--log_every_steps=4",

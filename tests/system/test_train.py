@@ -2,15 +2,12 @@
 
 import json
 import signal
-import time
 
 import numpy as np
 import pytest
 import runs
 from event_files import scalars
-from runs import assert_equal_runs, finish, ledger, reported, state
-
-from trainer.reporting import jsonl
+from runs import assert_equal_runs, finish, ledger, reported, state, wait_for_step
 
 # Batch norm, momentum, augmentation, two replicas; evaluations, logs and checkpoints that fall on different steps.
 FLAGS = ("--dataset=shapes", "--model=small_models:normalized", "--batch_size=16", "--max_steps=40", "--optimizer=sgd",
@@ -21,17 +18,6 @@ FLAGS = ("--dataset=shapes", "--model=small_models:normalized", "--batch_size=16
 
 def start(folder, *more):
     return runs.start(folder, *FLAGS, *more)
-
-
-def wait_for_step(process, folder, step):
-    """Waits until the metrics of a step are written."""
-    path = folder / "run/metrics.jsonl"
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline and process.poll() is None:
-        if path.exists() and any(line["step"] >= step for line in jsonl.read(path)):
-            return
-        time.sleep(0.02)
-    raise AssertionError(f"step {step} never came: {process.communicate()}")
 
 
 @pytest.fixture(scope="module")

@@ -54,7 +54,7 @@ def _of_zoo(name: str, classes: int, image_shape: tuple[int, int, int]) -> keras
 
 def _of_function(name: str, classes: int, image_shape: tuple[int, int, int]) -> keras.Model:
     """The model that a user's function returns."""
-    model = function_of("model", name)(classes, image_shape)
+    model = function_of("model", name, ("classes", "image_shape"))(classes, image_shape)
     if not isinstance(model, keras.Model) or not hasattr(model, "input_shape"):
         raise UsageError(f"--model={name} must return a functional keras.Model; it returned {type(model).__name__}",
                          "build it with keras.Input and keras.Model, so that it can be exported and loaded again")

@@ -2,6 +2,7 @@
 
 import importlib
 import importlib.machinery
+import inspect
 import os
 import re
 import sys
@@ -12,26 +13,36 @@ from trainer.config import FUNCTION
 from trainer.errors import UsageError
 
 
-def function_of(flag: str, name: str) -> Callable[..., Any]:
+def function_of(flag: str, name: str, arguments: tuple[str, ...]) -> Callable[..., Any]:
     """Imports the function that a flag names.
 
     Args:
         flag: The flag's name.
         name: package.module:function.
+        arguments: The names of what it is called with.
 
     Returns:
         The function.
 
     Raises:
-        UsageError: if it cannot be imported.
+        UsageError: if it cannot be imported, or not be called so.
     """
     module, function = name.split(":")
     add_cwd_to_path()
     try:
-        return getattr(importlib.import_module(module), function)
+        found = getattr(importlib.import_module(module), function)
     except (ImportError, AttributeError) as error:
         raise UsageError(f"--{flag}={name} can't be imported: {error}",
                          "name a function of a module that lies in this folder or is installed") from None
+    try:
+        inspect.signature(found).bind(*arguments)
+    except TypeError as error:
+        called = f"{function}({', '.join(arguments)})"
+        raise UsageError(f"--{flag}={name} can't be called as {called}: {error}",
+                         f"define it so: def {called}") from None
+    except ValueError:
+        pass  # compiled code that doesn't say what it takes
+    return found
 
 
 def origin_of(name: str) -> str | None:

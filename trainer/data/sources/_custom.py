@@ -25,7 +25,7 @@ def load(config: Config) -> Dataset:
     Raises:
         UsageError: if the function cannot be imported, or returns something else.
     """
-    returned = function_of("dataset", config.dataset)(config)
+    returned = function_of("dataset", config.dataset, ("config",))(config)
     if isinstance(returned, Dataset):
         if config.validation_fraction:
             raise UsageError(f"--validation_fraction={config.validation_fraction:g} can't divide a Dataset that "
