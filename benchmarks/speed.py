@@ -4,12 +4,11 @@ Measured: batch 128, one replica; 1.71 times (1.30 – 7.31) on two logical CPUs
 with next to no arithmetic, where the program itself takes most of a step. Each figure is the median ratio of n = 5
 pairs, with its range. Machine: two cores of an AMD EPYC, idle, no GPU.
 
-    python benchmarks/speed.py --data_dir=FOLDER [--rounds=5] [--peer="python other_program.py"]
+    python benchmarks/speed.py --data_dir=FOLDER [--rounds=5] [--peer="NAME=python other.py --data_dir={data_dir}"] …
 
 The last lines are the table of benchmarks/RESULTS.md. Ours is the mean speed of the whole of `trainer.main` (metrics,
-TensorBoard and checkpoints written); the peer's is its best epoch. The two run one after the other. The peer takes
---data_dir, --model, --batch_size, --replicas and --epochs, and prints a JSON line with images_per_second. FOLDER holds
-CIFAR-10's binary files.
+TensorBoard and checkpoints written); a peer's is its best epoch. All run one after the other, round after round. A peer
+prints a JSON line with images_per_second. FOLDER holds CIFAR-10's binary files.
 """
 
 import argparse
@@ -22,8 +21,10 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-CASES = (("cnn3", 128, 1), ("cnn3", 128, 2), ("tiny", 8, 1))
-MODEL_TITLES = {"cnn3": "`cnn3`", "tiny": "next to no arithmetic (`benchmarks/models.py`)"}
+FIT = (f"{sys.executable} benchmarks/keras_fit.py --data_dir={{data_dir}} --model={{model}} --batch_size={{batch}} "
+       "--replicas={replicas} --epochs={epochs}")
+CASES = (("cnn3", 128, 1), ("cnn3", 128, 2), ("cnn3", 128, 4), ("tiny", 8, 1), ("resnet20", 128, 1))
+MODEL_TITLES = {"cnn3": "`cnn3`", "resnet20": "`resnet20`", "tiny": "next to no arithmetic (`benchmarks/models.py`)"}
 
 
 def our_speed(data_dir, model, batch_size, replicas, epochs):
@@ -49,41 +50,55 @@ def our_speed(data_dir, model, batch_size, replicas, epochs):
 
 
 def peer_speed(command, data_dir, model, batch_size, replicas, epochs):
-    """Trains with the peer, in a process of its own.
+    """Trains with a peer, in a process of its own.
 
     Args:
-        command: The peer's command line, without the flags that it takes.
+        command: The command line, with {data_dir}, {model}, {batch}, {replicas} and {epochs} where it takes them.
         data_dir, model, batch_size, replicas, epochs: As in `our_speed`.
 
     Returns:
-        Images/s as the peer prints them, in the last line that is a JSON object.
+        Images/s as the peer prints them, in the last line that is a JSON object; None if the peer has no such case.
     """
+    if (model != "cnn3" and "{model}" not in command) or (replicas > 1 and "{replicas}" not in command):
+        return None
     name = "benchmarks.models:tiny" if model == "tiny" and "benchmarks/keras_fit" in command else model
-    answer = subprocess.run([*shlex.split(command), f"--data_dir={data_dir}", f"--model={name}",
-                             f"--batch_size={batch_size}", f"--replicas={replicas}", f"--epochs={epochs}"],
-                            cwd=ROOT, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    words = shlex.split(command.format(data_dir=data_dir, model=name, batch=batch_size, replicas=replicas,
+                                       epochs=epochs))
+    answer = subprocess.run(words, cwd=ROOT, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     return json.loads([line for line in answer.stdout.splitlines() if line.startswith("{")][-1])["images_per_second"]
+
+
+def cell(rates, ours):
+    """A peer's median rate, and the ratio of ours to it in the same round with its range, as text."""
+    if None in rates:
+        return "–"
+    ratios = [own / rate for own, rate in zip(ours, rates, strict=True)]
+    return f"{statistics.median(rates):,.0f}: {statistics.median(ratios):.2f} ({min(ratios):.2f} – {max(ratios):.2f})"
 
 
 def main():
     """Prints the table of RESULTS.md, a row when its case is measured."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data_dir", required=True, help="the folder of CIFAR-10's binary files")
-    parser.add_argument("--rounds", type=int, default=5, help="number of pairs")
+    parser.add_argument("--rounds", type=int, default=5, help="number of rounds")
     parser.add_argument("--epochs", type=int, default=2, help="number of epochs of each run")
-    parser.add_argument("--peer", default=f"{sys.executable} benchmarks/keras_fit.py",
-                        help="command of the other program")
+    parser.add_argument("--cases", default="", help="comma list of the cases, by number from 1; default: all")
+    parser.add_argument("--peer", action="append", default=[], metavar="NAME=COMMAND",
+                        help="another program beside `fit`, with {data_dir}, {model}, {batch}, {replicas} and {epochs} "
+                        "where it takes them; may be given several times")
     options = parser.parse_args()
-    print("| model | batch | replicas | ours, images/s | `fit`, images/s | ratio |")
-    print("|---|---|---|---|---|---|")
-    for model, batch_size, replicas in CASES:
+    peers = {"`fit`": FIT, **dict(peer.split("=", 1) for peer in options.peer)}
+    print(f"| model | batch | replicas | ours, images/s | {' | '.join(f'{name}: ours by its' for name in peers)} |")
+    print("|---" * (4 + len(peers)) + "|")
+    chosen = [int(number) - 1 for number in options.cases.split(",")] if options.cases else range(len(CASES))
+    for model, batch_size, replicas in (CASES[index] for index in chosen):
         case = (options.data_dir, model, batch_size, replicas, options.epochs)
-        pairs = [(our_speed(*case), peer_speed(options.peer, *case)) for _ in range(options.rounds)]
-        ratios = [ours / peers for ours, peers in pairs]
-        ours, peers = (statistics.median(column) for column in zip(*pairs, strict=True))
+        rounds = [(our_speed(*case), *(peer_speed(command, *case) for command in peers.values()))
+                  for _ in range(options.rounds)]
+        ours, *others = zip(*rounds, strict=True)
+        cells = " | ".join(cell(rates, ours) for rates in others)
         print(f"| {MODEL_TITLES[model]} | {batch_size} | {replicas if replicas == 1 else f'{replicas} logical CPUs'} | "
-              f"{ours:,.0f} | {peers:,.0f} | {statistics.median(ratios):.2f} "
-              f"({min(ratios):.2f} – {max(ratios):.2f}) |", flush=True)
+              f"{statistics.median(ours):,.0f} | {cells} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,7 @@
-"""TITLE
+"""From the command to the first step of `cnn3` it takes 2.4 s (n = 3), half of it for the import of TensorFlow.
+
+Measured: 2.37 s on one CPU, and 3.71 s (3.68 – 3.72) with XLA on the path that GPUs take. Eight replicas of `resnet20`
+with XLA take 93 s in one process on two cores, 107 s in eight processes that share these cores (n = 1).
 
     python benchmarks/start.py [--models=cnn3,resnet20] [--rounds=3]
 
