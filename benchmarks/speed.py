@@ -1,8 +1,8 @@
-"""Lockstep trains `cnn3` at 1.37 times the speed of Keras's `fit` (1.13 – 1.91, n = 5 pairs), in images/s.
+"""Lockstep trains `cnn3` at 1.59 times the speed of Keras's `fit` (1.00 – 1.84, n = 5 rounds), in images/s.
 
-Measured: batch 128, one replica; 1.71 times (1.30 – 7.31) on two logical CPUs, and 3.97 times (3.39 – 5.20) at batch 8
-with next to no arithmetic, where the program itself takes most of a step. Each figure is the median ratio of n = 5
-pairs, with its range. Machine: two cores of an AMD EPYC, idle, no GPU.
+Measured in the same rounds, batch 128, one replica: 0.95 times Orbit's speed (0.80 – 1.03) and 2.08 times PyTorch's
+(1.80 – 2.28). On two logical CPUs 3.53 times that of `fit` (1.83 – 3.83) and 1.07 times Orbit's (1.06 – 1.16, n = 3).
+Each figure is the median ratio of the rounds, with its range. Machine: two cores of an AMD EPYC, idle, no GPU.
 
     python benchmarks/speed.py --data_dir=FOLDER [--rounds=5] [--peer="NAME=python other.py --data_dir={data_dir}"] …
 

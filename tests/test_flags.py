@@ -23,7 +23,7 @@ def test_defaults_are_the_configs():
 def test_every_flag_reaches_the_config():
     words = ["--model_dir=x", "--resume=never", "--seed=3", "--num_gpus=0", "--virtual_devices=2",
              "--strategy=mirrored", "--precision=bfloat16", "--xla=on", "--tf32=off", "--deterministic",
-             "--dataset=shapes", "--data_dir=d",
+             "--all_reduce=bfloat16", "--dataset=shapes", "--data_dir=d",
              "--batch_size=64", "--image_size=64", "--validation_fraction=0.2", "--max_bad_records=3",
              "--class_weights=balanced", "--lanes=32", "--input=host", "--start_timeout=9", "--hang_timeout=8",
              "--augment=flip,crop", "--model=cnn2", "--optimizer=sgd", "--learning_rate=0.5", "--momentum=0.8",

@@ -101,6 +101,15 @@ def test_no_collective_is_inside_an_xla_program(trainable):
         assert not any("Collective" in op for op in _ops_below(name, functions)), name
 
 
+def test_gradients_travel_in_8_bits_where_that_is_asked_for(trainable):
+    made = trainable(2, kind=gpu_like.KIND, xla=True, all_reduce="bfloat16", model="small_models:normalized")
+    graph = made.loop.trace().graph.as_graph_def()
+    types = collections.Counter(node.attr["T"].type for function in graph.library.function
+                                for node in function.node_def if node.op == "CollectiveReduceV2")
+    assert types == {tf.bfloat16.as_datatype_enum: 2, tf.float32.as_datatype_enum: 2}
+    made.train(2)
+
+
 def _ops_below(name, functions):
     """Every op of a function and of those that it calls."""
     for node in functions[name].node_def:

@@ -14,7 +14,7 @@ from trainer.storage.manifest import seal, write_manifest
 from trainer.storage.model_dir import ModelDir
 
 OTHER = {"seed": 1, "num_gpus": 0, "virtual_devices": 2, "strategy": "mirrored", "precision": "bfloat16", "xla": "on",
-         "tf32": "off", "deterministic": True,
+         "tf32": "off", "deterministic": True, "all_reduce": "bfloat16",
          "start_timeout": 9.0, "hang_timeout": 8.0,
          "dataset": "shapes", "data_dir": "elsewhere", "batch_size": 64, "augment": ("flip",), "model": "cnn2",
          "optimizer": "sgd", "learning_rate": 0.1, "momentum": 0.8, "weight_decay": 0.1, "schedule": "cosine",
@@ -27,7 +27,7 @@ OTHER = {"seed": 1, "num_gpus": 0, "virtual_devices": 2, "strategy": "mirrored",
          "input": "host"}
 # What decides neither the numbers nor what the files of the run hold.
 MAY_CHANGE = {"num_gpus", "virtual_devices", "strategy", "precision", "xla", "data_dir", "epochs", "max_steps",
-              "tf32", "deterministic", "start_timeout", "hang_timeout",
+              "tf32", "deterministic", "all_reduce", "start_timeout", "hang_timeout",
               "patience", "target_accuracy", "checkpoint_every_steps", "checkpoint_every_minutes", "keep_checkpoints",
               "max_bad_steps", "spike_factor", "export", "export_checkpoint", "max_bad_records", "input"}
 

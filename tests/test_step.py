@@ -270,8 +270,8 @@ def test_no_call_of_a_random_layer_draws_what_another_one_draws(trainable):
 @pytest.mark.parametrize("replicas", [1, 3])
 @pytest.mark.parametrize("xla", [False, True])
 def test_frozen_weights_do_not_travel_and_keep_every_bit(trainable, replicas, xla, monkeypatch):
-    sizes, pack = [], train_loop._pack
-    monkeypatch.setattr(train_loop, "_pack", lambda tensors: sizes.append(pack(tensors).shape[0]) or pack(tensors))
+    sizes, pack = [], train_loop.pack
+    monkeypatch.setattr(train_loop, "pack", lambda *given: sizes.append(pack(*given)[0].shape[0]) or pack(*given))
     made = trainable(replicas, model="small_models:frozen", optimizer="sgd", learning_rate=0.01, xla=xla, momentum=0)
     model = made.state.model
     before = [variable.numpy() for variable in made.state.buffers]
@@ -342,3 +342,22 @@ def test_a_checksum_tells_a_replica_whose_weights_are_others(trainable, replicas
     if replicas > 2:
         with pytest.raises(DeviceError, match="the weights of replica 3 are not those of the rest"):
             collectives.require_equal_states(made.runtime, made.state)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("xla", [False, True])
+def test_gradients_that_travel_in_8_bits_learn_as_well(trainable, xla):
+    """On one replica nothing travels; on several all have the same weights, and counts stay exact."""
+    settings = {"model": "small_models:normalized", "optimizer": "sgd", "learning_rate": 0.05, "batch_size": 120,
+                "xla": xla}
+    wide, narrow = (trainable(4, all_reduce=each, **settings) for each in ("float32", "bfloat16"))
+    wanted, found = wide.train(20), narrow.train(20)
+    assert relative(wanted.loss[:1], found.loss[:1]) == 0 < relative(wanted.loss[:5], found.loss[:5]) < 0.02
+    assert found.loss[-5:].mean() < 1.1 * wanted.loss[-5:].mean() < 0.6 * wanted.loss[0]
+    assert np.all(found.examples == 120) and np.array_equal(found.correct, np.round(found.correct))
+    for variable in narrow.state.model.variables:
+        first, *others = (copy.numpy() for copy in narrow.runtime.strategy.experimental_local_results(variable.value))
+        for other in others:
+            np.testing.assert_array_equal(first, other)
+    one, same = (trainable(1, all_reduce=each, **settings).train(5) for each in ("float32", "bfloat16"))
+    np.testing.assert_array_equal(one.loss, same.loss)

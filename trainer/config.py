@@ -65,6 +65,9 @@ class Config(Checked):
     xla: str = option("auto", "compile steps with XLA; auto: on for GPUs, off for CPUs", choices=("auto", "on", "off"))
     tf32: str = option("auto", "round products of float32 matrices on GPUs as TensorFloat-32; auto: on from compute "
                        "capability 8.0 on, TensorFlow's default", choices=("auto", "on", "off"))
+    all_reduce: str = option(
+        "float32", "type in which gradients travel between replicas and are summed; bfloat16: half of the traffic, for "
+        "large models on several machines, and 8 bits of each sum", choices=("float32", "bfloat16"))
     deterministic: bool = option(False, "compute the same bits in every start on the same GPUs: no kernel is chosen by "
                                  "timing, and NCCL sums in a fixed order; slower. CPUs do so without it")
 

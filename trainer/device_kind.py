@@ -32,6 +32,8 @@ class DeviceKind:
         manages_memory: Whether TensorFlow manages the device's memory. TensorFlow is told to take memory as it needs
             it, and logical devices get a share each.
         cuda: Whether CUDA does the work: its driver, libraries and flags decide the last bits.
+        tells_of_bfloat16: Whether to tell of processors that multiply bfloat16, where float32 is what is taken unasked.
+        processes_from: With so many devices in one process or more, a process for each is advised; 0: never.
         self_test_seconds: How long `doctor` waits for its tests.
         environment: Environment variables to set before TensorFlow is imported, where the user didn't set them.
     """
@@ -49,6 +51,8 @@ class DeviceKind:
     one_pass_moments: bool
     manages_memory: bool
     cuda: bool
+    tells_of_bfloat16: bool
+    processes_from: int
     self_test_seconds: float
     environment: Mapping[str, str]
 
@@ -67,6 +71,8 @@ CPU = DeviceKind(
     one_pass_moments=False,  # Keras's own bits
     manages_memory=False,
     cuda=False,
+    tells_of_bfloat16=True,  # faster where the processor has it, but other figures than everyone else's
+    processes_from=0,  # they would share the same cores
     self_test_seconds=120.0,
     environment=types.MappingProxyType({}))
 
@@ -84,6 +90,8 @@ GPU = DeviceKind(
     one_pass_moments=True,  # XLA can't merge two passes of which one waits for the other
     manages_memory=True,  # left to itself, TensorFlow takes all, and a process that measures an export finds none
     cuda=True,
+    tells_of_bfloat16=False,  # --precision=auto takes it
+    processes_from=4,  # a process traces and compiles the step once for each of its devices
     self_test_seconds=1800.0,  # kernels are compiled at their first use, and convolutions tried out
     environment=types.MappingProxyType({
         # Threads of its own for each GPU's kernel launches: the input pipeline's can't hold them up.

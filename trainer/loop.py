@@ -78,6 +78,8 @@ def _read_data(config: Config, runtime: Runtime, console: Console, watchdog: Wat
         with collectives.all_or_none(runtime):
             plan = make_plan(config, data.train.size, runtime.replicas)
     console.say(f"{runtime.sentence()}; {plan.sentence()}")
+    for line in runtime.advice():
+        console.say(line)
     console.say(data.sentence())
     for warning in data.warnings:
         console.warn(warning)

@@ -102,7 +102,8 @@ def _measure_on(runtime: "Runtime", config: Config, options: Options) -> dict[st
     from trainer.plan import Job, make_plan
     from trainer.process.tf_import import tf
     from trainer.train.state import TrainState
-    from trainer.train.step.train_loop import TrainLoop, sums_vectors
+    from trainer.train.step.all_reduce import sums_vectors
+    from trainer.train.step.train_loop import TrainLoop
 
     data = load(config)
     plan = make_plan(config, data.train.size, runtime.replicas)

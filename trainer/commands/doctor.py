@@ -76,6 +76,8 @@ def _check_machine(options: Options) -> None:
     for warning in runtime.warnings:
         print(f"warning: {warning}")
     print(f"training would use: {runtime.sentence()}")
+    for line in runtime.advice():
+        print(line)
     for name in self_tests.TESTS:
         print(_test(name, runtime, options))
 

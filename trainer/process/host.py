@@ -13,6 +13,16 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def multiplies_bfloat16(cpuinfo: str = "/proc/cpuinfo") -> bool:
+    """Whether the processor has instructions that multiply bfloat16, AVX512-BF16 or AMX, as Linux's file says."""
+    try:
+        with open(cpuinfo) as file:
+            flags = next((line.split() for line in file if line.startswith("flags")), [])
+    except OSError:
+        return False
+    return bool({"avx512_bf16", "amx_bf16"} & set(flags))
+
+
 @functools.cache
 def keep_freed_memory() -> None:
     """Keeps up to 256 MB of freed memory for the next request, where the C library is glibc.

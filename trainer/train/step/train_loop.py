@@ -13,20 +13,19 @@ Statistics are averaged in every step, so they are the same on all replicas when
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from trainer.process.tf_import import tf
-from trainer.train.step.gradients import Gradients, Summands, as_float32
+from trainer.train.step.all_reduce import all_ids, all_reduce, pack, unpack
+from trainer.train.step.gradients import Gradients, Summands
 from trainer.train.step.random_layers import seed_random_layers
 from trainer.train.step.update import Update
 
 if TYPE_CHECKING:
-    import keras
-
     from trainer.data.pipeline import Feed
     from trainer.data.split import Batch
-    from trainer.plan import Job, Plan
+    from trainer.plan import Job
     from trainer.train.state import TrainState
 
 _Array = Any  # a tensor where the device loop returns it, a NumPy array where the host reads it
@@ -61,20 +60,6 @@ class StepRecords(NamedTuple):
 # (float32 [6] for `StepRecords`, time stamps, empty for one worker).
 _Compute = Callable[["Batch | tf.Tensor", tuple[tf.Tensor, tf.Tensor] | None, int],
                     tuple[tf.Tensor, list[tf.Tensor]]]
-
-
-def _pack(summands: Summands) -> tf.Tensor:
-    """All summands as one float32 vector."""
-    tensors = as_float32([*summands.gradients, *summands.statistics, summands.sums])
-    return tf.concat([tf.reshape(tensor, [-1]) for tensor in tensors], 0)
-
-
-def _unpack(vector: tf.Tensor, weights: Sequence[keras.Variable], statistics: Sequence[keras.Variable]) -> Summands:
-    """The `Summands` that were packed."""
-    shapes = [*(tuple(variable.shape) for variable in (*weights, *statistics)), (3,)]
-    parts = tf.split(vector, [tf.TensorShape(shape).num_elements() for shape in shapes])
-    *tensors, sums = (tf.reshape(part, shape) for part, shape in zip(parts, shapes, strict=True))
-    return Summands(tensors[:len(weights)], tensors[len(weights):], sums)
 
 
 class TrainLoop:
@@ -137,7 +122,7 @@ def _make_replica_step(job: Job, state: TrainState, feed: Feed) -> Callable[...,
         local = replica_id % len(feed.resident)
         batch = positions[local][index] if positions else next(feed.iterators[local])
         row, timestamps = compute(batch, feed.resident[local], replica_id)
-        used = ([_all_ids(batch[0] if positions else batch.ids, replica_id, job.plan, context)]
+        used = ([all_ids(batch[0] if positions else batch.ids, replica_id, job.plan, context)]
                 if job.config.ledger else [])
         return row, *used, *([tf.cast(timestamps, tf.float64)] if timestamps else [])
 
@@ -151,18 +136,18 @@ def _in_parts(job: Job, state: TrainState, feed: Feed) -> _Compute:
 
     @tf.function(jit_compile=job.runtime.xla, autograph=False)
     def forward_backward(batch: Batch | tf.Tensor, resident: tuple[tf.Tensor, tf.Tensor] | None,
-                         loss_scale: tf.Tensor) -> tuple[tf.Tensor, Summands, list[tf.Tensor]]:
+                         loss_scale: tf.Tensor) -> tuple[list[tf.Tensor], Summands, list[tf.Tensor]]:
         summands, before = gradients.compute(batch, resident, loss_scale)
-        return _pack(summands), summands, before
+        return pack(summands, job), summands, before
 
     def compute(batch: Batch | tf.Tensor, resident: tuple[tf.Tensor, tf.Tensor] | None,
                 replica_id: int) -> tuple[tf.Tensor, list[tf.Tensor]]:
         seed_random_layers(state, job.config.seed, replica_id, job.plan.replicas)
         loss_scale = tf.identity(state.loss_scale)
-        vector, summands, before = forward_backward(batch, resident, loss_scale)
-        vector, timestamps = _all_reduce(job, vector)
-        finite = tf.reduce_all(tf.math.is_finite(vector))
-        summed = summands if job.plan.replicas == 1 else _unpack(vector, weights, gradients.statistics)
+        vectors, summands, before = forward_backward(batch, resident, loss_scale)
+        vectors, timestamps = all_reduce(job, vectors)
+        finite = tf.reduce_all([tf.reduce_all(tf.math.is_finite(vector)) for vector in vectors])
+        summed = summands if job.plan.replicas == 1 else unpack(vectors, weights, gradients.statistics)
         return update.apply(summed, finite, before, loss_scale), timestamps
 
     return compute
@@ -191,66 +176,21 @@ def _in_two_programs(job: Job, state: TrainState, feed: Feed) -> _Compute:
 
     @tf.function(jit_compile=True, autograph=False)
     def forward_backward(batch: Batch | tf.Tensor, resident: tuple[tf.Tensor, tf.Tensor] | None,
-                         replica_id: int) -> tuple[tf.Tensor, list[tf.Tensor]]:
+                         replica_id: int) -> tuple[list[tf.Tensor], list[tf.Tensor]]:
         seed_random_layers(state, job.config.seed, replica_id, job.plan.replicas)
         summands, before = gradients.compute(batch, resident, tf.identity(state.loss_scale))
-        return _pack(summands), before
+        return pack(summands, job), before
 
     @tf.function(jit_compile=True, autograph=False)
-    def finish(vector: tf.Tensor, before: list[tf.Tensor]) -> tf.Tensor:
-        return update.apply_finite(_unpack(vector, weights, gradients.statistics), before)
+    def finish(vectors: list[tf.Tensor], before: list[tf.Tensor]) -> tf.Tensor:
+        return update.apply_finite(unpack(vectors, weights, gradients.statistics), before)
 
     def compute(batch: Batch | tf.Tensor, resident: tuple[tf.Tensor, tf.Tensor] | None,
                 replica_id: int) -> tuple[tf.Tensor, list[tf.Tensor]]:
-        vector, before = forward_backward(batch, resident, replica_id)
-        vector, timestamps = _all_reduce(job, vector)
-        row = finish(vector, before)
+        vectors, before = forward_backward(batch, resident, replica_id)
+        vectors, timestamps = all_reduce(job, vectors)
+        row = finish(vectors, before)
         iterations.assign_add(tf.cast(row[3], iterations.dtype))  # TensorFlow aggregates it, which XLA can't
         return row, timestamps
 
     return compute
-
-
-def sums_vectors(job: Job, state: TrainState) -> Callable[[tf.Tensor], tf.Tensor]:
-    """Makes a function of a number that does as many all-reduces of a vector as long as a step's, and nothing else."""
-    length = sum(tf.TensorShape(variable.shape).num_elements() for variable in state.model.trainable_variables)
-
-    def reduce_once() -> tf.Tensor:
-        return _all_reduce(job, tf.ones([length]))[0][0]
-
-    def add_one(count: tf.Tensor, total: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        return count + 1, total + job.runtime.strategy.experimental_local_results(
-            job.runtime.strategy.run(reduce_once))[0]
-
-    @tf.function(autograph=False)
-    def repeat(times: tf.Tensor) -> tf.Tensor:
-        return tf.while_loop(lambda count, _: count < times, add_one, (tf.constant(0), tf.zeros([])))[1]
-
-    return repeat
-
-
-def _all_reduce(job: Job, vector: tf.Tensor) -> tuple[tf.Tensor, list[tf.Tensor]]:
-    """(the sum of a vector over all replicas, on several workers the times before and after)."""
-    several_workers = job.runtime.workers > 1
-    timestamps = [_timestamp_of(vector)] if several_workers else []
-    if job.plan.replicas > 1:
-        vector = tf.distribute.get_replica_context().all_reduce("SUM", vector)
-    return vector, timestamps + ([_timestamp_of(vector)] if several_workers else [])
-
-
-def _timestamp_of(vector: tf.Tensor) -> tf.Tensor:
-    """The time at which a vector is computed, in seconds since 1970. From a GPU, one number travels to the host."""
-    first = vector[0]  # on the device of the vector
-    with tf.device("/device:CPU:0"), tf.control_dependencies([tf.identity(first)]):
-        return tf.timestamp()
-
-
-def _all_ids(ids: tf.Tensor, replica_id: int, plan: Plan, context: Any) -> tf.Tensor:
-    """The ids of the global batch, on every replica: those that each replica really took from its pipeline."""
-    if plan.replicas == 1:
-        return ids
-    before = replica_id * plan.per_replica_batch_size
-    after = (plan.replicas - 1 - replica_id) * plan.per_replica_batch_size
-    # As float64, which holds them exactly: neither padding nor the all-reduce's own split has a GPU kernel for int64.
-    own = tf.concat([tf.zeros([before], tf.float64), tf.cast(ids, tf.float64), tf.zeros([after], tf.float64)], 0)
-    return tf.cast(context.all_reduce("SUM", own), tf.int64)
