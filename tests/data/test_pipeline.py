@@ -1,8 +1,10 @@
 """Pipelines: the same batches on any number of replicas, after any seek."""
 
+import re
+
 import numpy as np
 import pytest
-from conftest import make_runtime
+from conftest import ROOT, make_runtime
 
 from trainer.config import Config
 from trainer.data import order
@@ -55,3 +57,14 @@ def test_evaluation_weighs_every_example_once_pass_after_pass(small, replicas, r
                 assert batch.images.shape == (rows, 32, 32, 3)
                 seen += [image.tobytes() for image in batch.images.numpy()[batch.weights.numpy() == 1]]
         assert sorted(seen) == sorted(image.tobytes() for image in small.test.images)
+
+
+def test_no_pipeline_is_tuned_by_tensorflow():
+    """Its thread logs a warning where an iterator is dropped meanwhile; every iterator gets its threads from one place.
+
+    What reads elsewhere is a part of a data set: an iterator of the source's own would be told by this.
+    """
+    for path in (ROOT / "trainer").rglob("*.py"):
+        for line in path.read_text().splitlines():
+            opens = re.search(r"as_numpy_iterator\(\)|\biter\((?!\w+\.values|self\.)", line)
+            assert not opens or "with_threads" in line or path.name == "pipeline.py", f"{path}: {line.strip()}"

@@ -156,7 +156,7 @@ def test_restarts_are_counted(tmp_path):
 
 
 @pytest.mark.parametrize("words, says", [
-    (["--num_workers=0", "--", "--epoch=3"], ["--num_workers must be at least 1", "there is no flag --epoch"]),
+    (["--num_workers=-1", "--", "--epoch=3"], ["--num_workers must be at least 0", "there is no flag --epoch"]),
     (["--num_workers=3", "--", "--batch_size=32"], ["nearest that are: 30 or 33"]),
     (["--gpus_per_worker=2", "--", "--num_gpus=1"], ["--gpus_per_worker=2 is not the trainer's --num_gpus=1"])])
 def test_wrong_flags(run, words, says):
@@ -169,7 +169,7 @@ def test_gpus_are_shared_out(tmp_path):
     (tmp_path / "nvidia-smi").write_text("#!/bin/sh\nfor n in 0 1 2 3; do echo \"GPU $n: H (UUID: GPU-$n)\"; done\n")
     (tmp_path / "nvidia-smi").chmod(0o755)
     script = ("import json; from launch import local; from trainer.config import Config; arguments = []; specs = "
-              "local._worker_specs(local.Options(num_workers=2), Config(), arguments); "
+              "local.worker_specs(local.Options(num_workers=2), Config(), arguments); "
               "print(json.dumps([arguments, [spec.environment['CUDA_VISIBLE_DEVICES'] for spec in specs]]))")
     variables = environment(PATH=f"{tmp_path}:{os.environ['PATH']}")
     del variables["CUDA_VISIBLE_DEVICES"]

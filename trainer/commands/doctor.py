@@ -157,16 +157,15 @@ def _check_data(options: Options) -> None:
 def _say_reading_speed(split: "EncodedSplit") -> None:
     """Prints how fast training would read images."""
     from trainer.data import order
+    from trainer.data.pipeline import with_threads
     from trainer.process.host import cores
     from trainer.process.tf_import import tf
 
     batch_size = min(_READ_BATCH, split.size)
     steps = min(100, split.size // batch_size)
     positions = order.batches(split.order(0, batch_size), batch_size, 1, 0, 0, steps)
-    options = tf.data.Options()
-    options.threading.private_threadpool_size = cores()
-    read = split.read(tf.data.Dataset.from_tensor_slices(positions).repeat(), cores()).with_options(options)
-    batches = iter(read.prefetch(2))
+    read = split.read(tf.data.Dataset.from_tensor_slices(positions).repeat(), cores())
+    batches = iter(with_threads(read, cores()).prefetch(2))
     next(batches)  # opens the pipeline
     began, count = time.perf_counter(), 0
     while (seconds := time.perf_counter() - began) < _READ_SECONDS:

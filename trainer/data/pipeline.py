@@ -123,6 +123,17 @@ def _threads(split: Split, runtime: Runtime) -> int:
     return max(1, host.cores() // len(runtime.devices)) if split.decodes else 1
 
 
+def with_threads(data: tf.data.Dataset, threads: int) -> tf.data.Dataset:
+    """A data set with a thread pool of its own, which TensorFlow doesn't tune.
+
+    The thread that tunes logs a warning where an iterator is dropped while it works, and all sizes are chosen here.
+    """
+    options = tf.data.Options()
+    options.threading.private_threadpool_size = threads
+    options.autotune.enabled = False
+    return data.with_options(options)
+
+
 def iterate(data: tf.data.Dataset, threads: int, device: str, kind: DeviceKind) -> Iterator[Any]:
     """Opens a pipeline whose elements wait where a replica needs them.
 
@@ -135,10 +146,7 @@ def iterate(data: tf.data.Dataset, threads: int, device: str, kind: DeviceKind) 
     Returns:
         An iterator over such NamedTuples, also inside a `tf.function`.
     """
-    options = tf.data.Options()
-    options.threading.private_threadpool_size = threads
-    options.autotune.enabled = False
-    data = data.with_options(options)
+    data = with_threads(data, threads)
     return _OnDevice(data, device) if kind.prefetches else iter(data.prefetch(_PREFETCH))
 
 

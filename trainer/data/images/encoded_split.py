@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from trainer.data.images import crops, pillow_reader, tf_decoder
+from trainer.data.pipeline import with_threads
 from trainer.data.split import Batch, Split
 from trainer.errors import StorageError, raise_if_transient
 from trainer.process import host
@@ -134,7 +135,7 @@ class EncodedSplit(Split):
 
         positions = tf.data.Dataset.range(self.size).batch(1).map(position)
         data = self.read(positions, host.cores(), training=False).unbatch().batch(chunk_size).prefetch(1)
-        for batch in cast("Iterator[Any]", data.as_numpy_iterator()):
+        for batch in cast("Iterator[Any]", with_threads(data, host.cores()).as_numpy_iterator()):
             self._bad.check()
             readable = batch.mask > 0
             if readable.any():

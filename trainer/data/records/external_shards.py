@@ -17,6 +17,7 @@ import numpy as np
 
 from trainer.data.images import pillow_reader
 from trainer.data.images.layout import SPLIT_NAMES, split_of
+from trainer.data.pipeline import with_threads
 from trainer.data.records import index
 from trainer.errors import DataError
 from trainer.process import host
@@ -130,7 +131,7 @@ def _leave_out_unlabelled(by_split: dict[str, list[Path]], read_shards: Mapping[
 def _read_shard(path: Path) -> _Shard:
     rows, problems, texts, begin, is_grey = [], {}, {}, 0, True
     try:
-        records = cast("Iterator[Any]", tf.data.TFRecordDataset(str(path)).as_numpy_iterator())
+        records = cast("Iterator[Any]", with_threads(tf.data.TFRecordDataset(str(path)), 1).as_numpy_iterator())
         for row, record in enumerate(records):
             encoded, label, text = _parts(path, row, record)
             header = pillow_reader.read_header(io.BytesIO(encoded))
