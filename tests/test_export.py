@@ -3,6 +3,8 @@
 import dataclasses
 import io
 import json
+import subprocess
+import time
 
 import gpu_like
 import keras
@@ -12,6 +14,7 @@ import tensorflow as tf
 from PIL import Image
 
 from trainer.errors import Stopped, StorageError
+from trainer.export.export_processes import ExportProcesses
 from trainer.export.exporter import PATHS, export, float32_copy
 from trainer.export.measure import Measurement
 from trainer.storage.manifest import read_manifest
@@ -160,3 +163,19 @@ def test_where_a_gpu_has_no_room_an_export_is_measured_on_the_cpu(exported, monk
     again = export_measured(job, made.state.model, tmp_path / "export")
     assert measured(again) == {name: measured(result)[name] for name in job.config.export}
     assert (tmp_path / "tried").read_text().split() == ["true", "cpu", "true", "cpu"]
+
+
+@pytest.mark.parametrize("hangs", ["while it is imported", "while it reads images"])
+def test_an_export_that_hangs_is_named_and_ended(exported, monkeypatch, hangs):
+    _, folder, _ = exported
+    monkeypatch.setattr("trainer.export.export_processes._LAST_SECONDS", 4.0)
+    with ExportProcesses(["keras", "h5"]) as processes:
+        if hangs == "while it reads images":  # no pipe is closed, so more could come
+            processes.load({name: folder / PATHS[name] for name in ("keras", "h5")})
+        with pytest.raises(StorageError, match="the keras export was given all images and did not end in 4 s"):
+            processes.answers(lambda: None)
+        started = processes._process.pid
+    deadline = time.monotonic() + 30
+    while subprocess.run(["pgrep", "--session", str(started), "--runstates", "D,R,S,T"], capture_output=True).stdout:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)

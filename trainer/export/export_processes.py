@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -22,8 +23,8 @@ _LAST_SECONDS = 3600.0  # in which the processes must end after all images have 
 class ExportProcesses:
     """A process that imports TensorFlow, and then forks one for each export (measure_script.py).
 
-    It may start before the exports are written, so that TensorFlow is imported meanwhile. Leave it as a context
-    manager: all its processes have ended then.
+    It may start before the exports are written, so that TensorFlow is imported meanwhile. Use it as a context
+    manager, which ends all its processes.
 
     Args:
         names: The formats.
@@ -54,7 +55,8 @@ class ExportProcesses:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._process.kill()  # the system then ends those that it forked
+        if self._process.poll() is None:
+            os.killpg(self._process.pid, signal.SIGKILL)  # and those that it forked
         self._process.wait()
         for stream in (self._process.stdin, self._process.stdout, *self.pipes.values()):
             with contextlib.suppress(BrokenPipeError):

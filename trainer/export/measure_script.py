@@ -98,8 +98,10 @@ def fork(kind: str, path: str, descriptor: int, others: "list[int]") -> int:
             os.close(other)
         with open(f"{kind}.err", "wb") as stderr:
             os.dup2(stderr.fileno(), 2)
-        with open(descriptor, "rb") as pipe, open(f"{kind}.json", "w") as file:
-            json.dump(measure(kind, path, pipe), file)
+        with open(descriptor, "rb") as pipe:
+            answer = measure(kind, path, pipe)
+        with open(f"{kind}.json", "w") as file:  # a file that is there is an answer
+            json.dump(answer, file)
         os._exit(0)
     except BaseException:
         traceback.print_exc()
