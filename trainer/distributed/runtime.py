@@ -78,7 +78,7 @@ class Runtime:
         local = len(self.devices)
         if self.kind.processes_from and local >= self.kind.processes_from and self.workers == 1:
             lines.append(f"one process traces and compiles the step for all {local} devices: a process for each starts "
-                         "sooner (python -m launch.local --num_workers=0 -- and the same flags)")
+                         "sooner (python -m launch.local --num_workers=0 -- and the same flags but --num_gpus)")
         return lines
 
 
