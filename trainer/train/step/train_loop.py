@@ -3,7 +3,7 @@
 One step, on replica r of R:
 
     1. forward and backward on its part of the global batch (gradients.py)
-    2. one all-reduce that sums everything that crosses replicas, outside XLA
+    2. one all-reduce that sums everything that crosses replicas, outside XLA (all_reduce.py)
     3. unscale, check that all is finite, clip, update (update.py): the same on every replica
 
 On GPUs 1 and 3 are an XLA program each, on one replica a single one together; on CPUs, where XLA is slower, neither is.
@@ -136,9 +136,9 @@ def _in_parts(job: Job, state: TrainState, feed: Feed) -> _Compute:
 
     @tf.function(jit_compile=job.runtime.xla, autograph=False)
     def forward_backward(batch: Batch | tf.Tensor, resident: tuple[tf.Tensor, tf.Tensor] | None,
-                         loss_scale: tf.Tensor) -> tuple[list[tf.Tensor], Summands, list[tf.Tensor]]:
+                         loss_scale: tf.Tensor) -> tuple[list[tf.Tensor], Summands | None, list[tf.Tensor]]:
         summands, before = gradients.compute(batch, resident, loss_scale)
-        return pack(summands, job), summands, before
+        return pack(summands, job), summands if job.plan.replicas == 1 else None, before  # no gradient leaves twice
 
     def compute(batch: Batch | tf.Tensor, resident: tuple[tf.Tensor, tf.Tensor] | None,
                 replica_id: int) -> tuple[tf.Tensor, list[tf.Tensor]]:
@@ -147,7 +147,7 @@ def _in_parts(job: Job, state: TrainState, feed: Feed) -> _Compute:
         vectors, summands, before = forward_backward(batch, resident, loss_scale)
         vectors, timestamps = all_reduce(job, vectors)
         finite = tf.reduce_all([tf.reduce_all(tf.math.is_finite(vector)) for vector in vectors])
-        summed = summands if job.plan.replicas == 1 else unpack(vectors, weights, gradients.statistics)
+        summed = summands or unpack(vectors, weights, gradients.statistics)
         return update.apply(summed, finite, before, loss_scale), timestamps
 
     return compute
