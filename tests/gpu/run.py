@@ -13,7 +13,6 @@ import contextlib
 import json
 import os
 import platform
-import shutil
 import signal
 import subprocess
 import sys
@@ -35,6 +34,7 @@ CHECKS = {
     "flat": (step_checks.flat, 600), "memory": (command_checks.memory, 900),
     "lost worker": (command_checks.lost_worker, 600), "profile": (step_checks.profile, 600),
     "speed": (command_checks.speed, 1800)}
+_RUNNING = []  # the checks' processes
 _MARKS = {"passed": "ok", "failed": "FAILED", "not run": "not run"}
 
 
@@ -71,13 +71,14 @@ def run_check(name, box, out):
     with open(out / f"{name.replace(' ', '-')}.log", "w+") as log:
         process = subprocess.Popen(words, stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
                                    env={**box.variables, "TF_CPP_MIN_LOG_LEVEL": "1" if not box.like else "2"})
+        _RUNNING.append(process)
         try:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(timeout=CHECKS[name][1])
         finally:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)  # what it left, too
+            _kill(process)  # what it left, too
             process.wait()
+            _RUNNING.remove(process)
         log.seek(0)
         lines = log.read().strip().splitlines()
     try:
@@ -86,6 +87,40 @@ def run_check(name, box, out):
         answer = {"result": "failed", "words": f"its process ended with {process.returncode}: {' '.join(lines[-1:])}",
                   "figures": {}}
     return {"name": name, **answer, "seconds": round(time.monotonic() - began, 1)}
+
+
+def run_all(names, like, out):
+    """Runs checks, and writes the report anew after each.
+
+    Args:
+        names: Their names in `CHECKS`.
+        like: Whether CPU devices stand for GPUs; then two run at a time.
+        out: The folder of the report.
+
+    Returns:
+        What `run_check` returned, for each.
+    """
+    rows, about = [], _about(like)
+    with tempfile.TemporaryDirectory(prefix="lockstep-gpu-", ignore_cleanup_errors=True) as scratch:
+        lanes = ThreadPoolExecutor(2 if like else 1)
+        try:
+            for row in lanes.map(lambda name: run_check(name, boxes.Box(like, Path(scratch, name)), out), names):
+                rows.append(row)
+                print(f"{_MARKS[row['result']]:<8} {row['name']:<20} {row['seconds']:>6} s  {_one_line(row['words'])}",
+                      flush=True)
+                (out / "report.json").write_text(json.dumps({"about": about, "checks": rows}, indent=1))
+                (out / "report.md").write_text(report(rows, about))
+        finally:
+            lanes.shutdown(wait=False, cancel_futures=True)
+            for process in list(_RUNNING):  # after Ctrl-C: they are in sessions of their own
+                _kill(process)
+    return rows
+
+
+def _kill(process):
+    """Ends a check's process, and those that it started."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
 
 
 def report(rows, about):
@@ -124,7 +159,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--devices", choices=("gpu", "cpu"), default="gpu", help="cpu: CPU devices used as GPUs are")
     parser.add_argument("--only", default="", help="comma list of checks")
-    parser.add_argument("--out", type=Path, default=Path("runs/test-gpu"), help="folder of the report; replaced")
+    parser.add_argument("--out", type=Path, default=Path("runs/test-gpu"), help="folder of the report")
     parser.add_argument("--check", help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -138,17 +173,16 @@ def main():
         print("nvidia-smi lists no GPU that is visible; these checks are of GPUs (--devices=cpu shows that they work)",
               file=sys.stderr)
         sys.exit(69)
-    shutil.rmtree(options.out, ignore_errors=True)
-    options.out.mkdir(parents=True)
+    options.out.mkdir(parents=True, exist_ok=True)
+    for name in ("report.json", "report.md"):
+        (options.out / name).unlink(missing_ok=True)  # of an earlier time
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     began = time.monotonic()
-    rows = []
-    with tempfile.TemporaryDirectory(prefix="lockstep-gpu-") as scratch, ThreadPoolExecutor(2 if like else 1) as lanes:
-        for row in lanes.map(lambda name: run_check(name, boxes.Box(like, Path(scratch, name)), options.out), names):
-            rows.append(row)
-            print(f"{_MARKS[row['result']]:<8} {row['name']:<20} {row['seconds']:>6} s  {_one_line(row['words'])}",
-                  flush=True)
-    (options.out / "report.json").write_text(json.dumps({"about": _about(like), "checks": rows}, indent=1))
-    (options.out / "report.md").write_text(report(rows, _about(like)))
+    try:
+        rows = run_all(names, like, options.out)
+    except KeyboardInterrupt:
+        print(f"stopped; {options.out} has what was found until then", file=sys.stderr)
+        os._exit(130)
     failed = [row["name"] for row in rows if row["result"] == "failed"]
     print(f"{len(rows) - len(failed)} of {len(rows)} without a failure in {time.monotonic() - began:.0f} s; "
           f"{options.out / 'report.md'} has the figures" + (f"; FAILED: {', '.join(failed)}" if failed else ""))
