@@ -1,9 +1,9 @@
-"""Training reads image files at 0.94 times the speed of a bare loop of tf.io.decode_jpeg (0.91 – 0.95, n = 9).
+"""Training reads image files at 0.95 times the speed of a bare loop of tf.io.decode_jpeg (0.92 – 0.97, n = 9).
 
-Measured by `speed --rounds=9`: 2,391 images/s from a folder and 2,303 from records, warm, beside 2,551 of the bare loop
-(medians of 9 rounds). By `resume`: 1.01 s (0.92 – 1.12, n = 5) from the index of a million records to the first batch,
-0.90 s (0.87 – 0.96, n = 5) at 90 % of an epoch. By `memory`: 0.95 GiB resident at most over 20.1 GB of records (n = 1).
-Machine: two cores of an AMD EPYC, idle, no GPU.
+Measured by `speed --rounds=9`: 2,390 images/s from a folder and 2,308 from records, warm, beside 2,528 of the bare loop
+(medians of 9 rounds); 3,008 from records of 256 pixels. By `resume`: 1.01 s (0.92 – 1.12, n = 5) from the index of a
+million records to the first batch, 0.90 s (0.87 – 0.96, n = 5) at 90 % of an epoch. By `memory`: 0.95 GiB resident at
+most over 20.1 GB of records (n = 1). Machine: two cores of an AMD EPYC, idle, no GPU.
 
     python benchmarks/input.py speed  [--images=2000] [--rounds=5]       images/s beside the bare loop
     python benchmarks/input.py resume [--records=1000000] [--rounds=5]   the first batch, fresh and at 90 % of an epoch
@@ -11,9 +11,9 @@ Machine: two cores of an AMD EPYC, idle, no GPU.
 
 The last lines of each part are those of benchmarks/RESULTS.md. Each part makes its files in a temporary folder (TMPDIR
 says where) and removes them. The part `speed` reads the same files in every round: first the bare loop (read, decode),
-then folder and records as training reads them (read, decode, random crop, resize to 224, flip, batch of 128), all with
-as many threads as there are cores. Cold means that the files were dropped from the page cache before; that needs no
-rights, but the disk has a cache of its own.
+then folder, records, and records of `prepare --resize_shorter=256` as training reads them (read, decode, random crop,
+resize to 224, flip, batch of 128), all with as many threads as there are cores. Cold means that the files were dropped
+from the page cache before; that needs no rights, but the disk has a cache of its own.
 """
 
 import argparse
@@ -161,16 +161,19 @@ def speed(options, root):
         width, height = (500, 375) if index % 3 else (375, 500)
         path.write_bytes(encode(photo(index, width, height), "JPEG", quality=90))
     paths = sorted((root / "d/train").glob("*/*.jpg"))
-    subprocess.run([sys.executable, "-m", "trainer", "prepare", f"--data_dir={root / 'd'}", f"--out={root / 'r'}"],
-                   check=True, cwd=HERE.parent)
+    for folder, more in (("r", []), ("s", ["--resize_shorter=256"])):
+        subprocess.run([sys.executable, "-m", "trainer", "prepare", f"--data_dir={root / 'd'}",
+                        f"--out={root / folder}", *more], check=True, cwd=HERE.parent)
     config = {"augment": ("crop", "flip"), "image_size": 224, "model_dir": "/none"}
-    splits = {kind: load(Config(dataset=kind, data_dir=str(root / folder), **config)).train
-              for kind, folder in (("folder", "d"), ("records", "r"))}
-    files = {"folder": paths, "records": sorted((root / "r").glob("train-*"))}
+    splits, files = {}, {}
+    for kind, dataset, folder in (("folder", "folder", "d"), ("records", "records", "r"),
+                                  ("256 pixels", "records", "s")):
+        splits[kind] = load(Config(dataset=dataset, data_dir=str(root / folder), **config)).train
+        files[kind] = paths if dataset == "folder" else sorted((root / folder).glob("train-*"))
     mean = statistics.mean(path.stat().st_size for path in paths)
     table = []
     for state in ("warm", "cold"):
-        rates = {"bare loop": [], "folder": [], "records": []}
+        rates = {"bare loop": [], "folder": [], "records": [], "256 pixels": []}
         for index in range(options.rounds + 1):  # the first round is thrown away
             for kind, kind_rates in rates.items():
                 if state == "cold":

@@ -5,10 +5,10 @@ with XLA take 93 s in one process on two cores, 107 s in eight processes that sh
 
     python benchmarks/start.py [--models=cnn3,resnet20] [--rounds=3]
 
-The last lines are those of benchmarks/RESULTS.md. Each start is a process of its own, or eight. "In parts" is one
-process: the interpreter and its imports, the model with its optimizer, tracing the device loop, and its first call,
+The last lines are those of benchmarks/RESULTS.md. Each start is a process of its own, or two or eight. The parts are of
+one process: the interpreter and its imports, the model with its optimizer, tracing the device loop, and its first call,
 which compiles, less a later one. "From the command" is `python -m trainer.main`, or `python -m launch.local
---num_workers=8`, to the time that stands in the first line of metrics.jsonl. With XLA, logical CPUs are used as GPUs
+--num_workers=N`, to the time that stands in the first line of metrics.jsonl. With XLA, logical CPUs are used as GPUs
 are (tests/support/gpu_like.py); what CUDA adds to a start isn't in these figures.
 """
 
@@ -119,8 +119,9 @@ def main():
                 whole = [from_the_command(model, replicas, xla) for _ in range(options.rounds)]
                 cells = [*(f"{statistics.median(values):.2f}" for values in parts), seconds(whole)]
                 print(f"| {title} | {replicas} | {' | '.join(cells)} |", flush=True)
-            whole = [from_the_command(model, 8, xla, processes=True) for _ in range(options.rounds)]
-            print(f"| {title} | 8 processes | | | | | {seconds(whole)} |", flush=True)
+            for replicas in (2, 8):
+                whole = [from_the_command(model, replicas, xla, processes=True) for _ in range(options.rounds)]
+                print(f"| {title} | {replicas} processes | | | | | {seconds(whole)} |", flush=True)
 
 
 if __name__ == "__main__":
