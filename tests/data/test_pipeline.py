@@ -60,10 +60,7 @@ def test_evaluation_weighs_every_example_once_pass_after_pass(small, replicas, r
 
 
 def test_no_pipeline_is_tuned_by_tensorflow():
-    """Its thread logs a warning where an iterator is dropped meanwhile; every iterator gets its threads from one place.
-
-    What reads elsewhere is a part of a data set: an iterator of the source's own would be told by this.
-    """
+    """Its thread logs a warning where an iterator is dropped meanwhile: `with_threads` is where one is opened."""
     for path in (ROOT / "trainer").rglob("*.py"):
         for line in path.read_text().splitlines():
             opens = re.search(r"as_numpy_iterator\(\)|\biter\((?!\w+\.values|self\.)", line)

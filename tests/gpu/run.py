@@ -184,8 +184,9 @@ def main():
         print(f"stopped; {options.out} has what was found until then", file=sys.stderr)
         os._exit(130)
     failed = [row["name"] for row in rows if row["result"] == "failed"]
-    print(f"{len(rows) - len(failed)} of {len(rows)} without a failure in {time.monotonic() - began:.0f} s; "
-          f"{options.out / 'report.md'} has the figures" + (f"; FAILED: {', '.join(failed)}" if failed else ""))
+    counts = ", ".join(f"{sum(row['result'] == result for row in rows)} {result}" for result in _MARKS)
+    print(f"{counts} in {time.monotonic() - began:.0f} s; {options.out / 'report.md'} has the figures"
+          + (f"; FAILED: {', '.join(failed)}" if failed else ""))
     sys.exit(1 if failed else 0)
 
 
