@@ -11,7 +11,7 @@ from trainer.config import Config
 from trainer.errors import DataError, UsageError
 from trainer.storage import bit_versions
 from trainer.storage.manifest import seal, write_manifest
-from trainer.storage.model_dir import ModelDir
+from trainer.storage.model_dir import ModelDir, ScratchDir
 
 OTHER = {"seed": 1, "num_gpus": 0, "virtual_devices": 2, "strategy": "mirrored", "precision": "bfloat16", "xla": "on",
          "tf32": "off", "deterministic": True, "all_reduce": "bfloat16",
@@ -24,12 +24,12 @@ OTHER = {"seed": 1, "num_gpus": 0, "virtual_devices": 2, "strategy": "mirrored",
          "spike_factor": 3.0, "ledger": True, "export": ("h5",), "export_checkpoint": "best",
          "resize": "pad",
          "image_size": 64, "validation_fraction": 0.2, "max_bad_records": 3, "class_weights": "balanced", "lanes": 32,
-         "input": "host"}
+         "input": "host", "dry_run": True}
 # What decides neither the numbers nor what the files of the run hold.
 MAY_CHANGE = {"num_gpus", "virtual_devices", "strategy", "precision", "xla", "data_dir", "epochs", "max_steps",
               "tf32", "deterministic", "all_reduce", "start_timeout", "hang_timeout",
               "patience", "target_accuracy", "checkpoint_every_steps", "checkpoint_every_minutes", "keep_checkpoints",
-              "max_bad_steps", "spike_factor", "export", "export_checkpoint", "max_bad_records", "input"}
+              "max_bad_steps", "spike_factor", "export", "export_checkpoint", "max_bad_records", "input", "dry_run"}
 
 
 @pytest.fixture
@@ -96,6 +96,31 @@ def test_without_config_json_the_checkpoints_know_the_settings(folder):
     (model_dir.checkpoints / "step-00000007/manifest.json").write_text("{}")
     with pytest.raises(DataError, match="neither config.json nor a manifest"):
         claim(model_dir, before)
+
+
+def test_what_is_not_given_is_as_the_run_has_it(folder):
+    model_dir = folder(Config(model_dir="x", batch_size=32, validation_fraction=0.2, max_steps=5))
+    inherited = model_dir.inherit(Config(model_dir="x", max_steps=7))
+    assert (inherited.batch_size, inherited.validation_fraction, inherited.max_steps) == (32, 0.2, 7)
+    assert claim(model_dir, inherited) == [("max_steps", 5, 7)]
+    assert model_dir.inherit(Config(batch_size=64)).batch_size == 64  # which `claim` refuses
+    (model_dir.checkpoints / "step-00000007/manifest.json").unlink()
+    assert model_dir.inherit(Config()).batch_size is None  # a new run
+
+
+def test_a_scratch_folder_lies_beside_the_runs_and_goes_with_what_was_made_for_it(tmp_path):
+    scratch = ScratchDir(tmp_path / "runs/mine")
+    assert scratch.root == tmp_path / "runs/.mine.dry_run"
+    (scratch.root / "checkpoints/step-00000001").mkdir(parents=True)  # of a dry run that was killed
+    (tmp_path / "runs/other").mkdir()
+    assert scratch.claim(Config()) == []
+    assert not scratch.checkpoints.exists()
+    scratch.unlock()
+    assert [path.name for path in (tmp_path / "runs").iterdir()] == ["other"]
+    alone = ScratchDir(tmp_path / "new/deep/run")
+    alone.claim(Config())
+    alone.unlock()
+    assert [path.name for path in tmp_path.iterdir()] == ["runs"]
 
 
 def test_where_nothing_was_saved_any_settings_begin_anew(folder):

@@ -68,3 +68,21 @@ def test_no_examples():
 def test_the_sentence():
     assert plan(replicas=4).sentence() == ("global batch 128 = 4 replicas × 32; 50,000 examples make 390.625 steps an "
                                            "epoch; 10 epochs are 3,907 steps")
+
+
+@pytest.mark.parametrize("images, batch_size", [(3, 2), (20, 2), (50, 4), (1279, 64), (1280, 128), (1_000_000, 128)])
+def test_the_default_batch_makes_ten_steps_an_epoch(images, batch_size):
+    made = make_plan(Config(), images, 1)
+    assert made.batch_size == batch_size
+    assert images < 20 or images / made.batch_size >= 10
+    told = made.warnings(Config())
+    assert told == ([] if batch_size == 128 else [
+        f"--batch_size isn't given: it is {batch_size} rather than 128, so that {images:,} images make 10 steps an "
+        "epoch"])
+
+
+def test_a_batch_that_is_asked_for_is_taken_and_told_if_the_data_is_smaller():
+    config = Config(batch_size=128)
+    made = make_plan(config, 20, 1)
+    assert made.batch_size == 128
+    assert len(made.warnings(config)) == 1 and "more than the 20 images to train on" in made.warnings(config)[0]

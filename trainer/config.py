@@ -19,6 +19,7 @@ DATASETS = names_in("data/sources")
 PAIR_AUGMENTATIONS = tuple(sorted(names_in("data/augment/pairs"), reverse=True))
 AUGMENTATIONS = (*names_in("data/augment/images"), *PAIR_AUGMENTATIONS)
 EXPORTS = ("h5", "keras", "saved_model")
+LARGEST_DEFAULT_BATCH = 128
 FUNCTION = (r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", "package.module:function")
 
 
@@ -47,6 +48,8 @@ class Config(Checked):
     resume: str = option(
         "auto", "auto: resume from the last checkpoint if there is one; never: refuse a used model_dir; "
         "require: refuse an unused one", choices=("auto", "never", "require"))
+    dry_run: bool = option(False, "try a short form of all that the run does, in a folder beside --model_dir that is "
+                           "removed afterwards, and say what the run would take")
     seed: int = option(0, "seed of everything random", least=0, most=2**31 - 1, another_run=True)
 
     # Devices.
@@ -91,8 +94,9 @@ class Config(Checked):
     max_bad_records: int = option(
         0, "number of unreadable images and files of other kinds to go on with; they are counted and have no weight",
         least=0)
-    batch_size: int = option(128, "global batch size in examples; divisible by the number of replicas", least=1,
-                             another_run=True)
+    batch_size: int | None = option(
+        None, "global batch size in examples; divisible by the number of replicas; default: 128, or what makes ten "
+        "steps of an epoch of fewer than 1,280 images", least=1, another_run=True)
     input: str = option(
         "auto", "where decoded images live: device, and only indices are sent; host, where batches are put together; "
         "auto: device on GPUs with XLA, up to 1 GiB", choices=("auto", "device", "host"))
@@ -150,8 +154,9 @@ class Config(Checked):
     export_checkpoint: str = option(
         "auto", "weights that are exported: last, best (of the highest evaluated accuracy); auto: best where there is "
         "a validation split or --patience is on, else last", choices=("auto", "last", "best"))
-    export: tuple[str, ...] = option(EXPORTS, "comma list of export formats: h5, keras, saved_model, or none",
-                                     choices=(*EXPORTS, "none"))
+    export: tuple[str, ...] | None = option(
+        None, "comma list of export formats, or none; each is tried beside the first steps, and one that is named here "
+        f"and can't hold the model ends the run; default: {','.join(EXPORTS)}", choices=(*EXPORTS, "none"))
 
     def __post_init__(self) -> None:
         if not self.model_dir:
@@ -161,9 +166,9 @@ class Config(Checked):
     def problems(self) -> list[str]:
         """All that is wrong: what `Checked.problems` lists, and each broken rule that involves several settings."""
         problems = super().problems()
-        if not self.export:
+        if self.export == ():
             problems.append("--export names no format; --export=none exports nothing")
-        if "none" in self.export and len(self.export) > 1:
+        if self.export and "none" in self.export and len(self.export) > 1:
             problems.append(f"--export=none excludes the others; received {','.join(self.export)}")
         if self.strategy == "one_device" and (self.num_gpus > 1 or self.virtual_devices > 1):
             problems.append(f"--strategy=one_device has one replica; received --num_gpus={self.num_gpus} "
@@ -172,9 +177,15 @@ class Config(Checked):
             problems.append("--strategy=multi_worker takes a CPU or whole GPUs per worker; received "
                             f"--virtual_devices={self.virtual_devices}")
         replicas = max(1, self.num_gpus) * max(1, self.virtual_devices)
-        if self.batch_size > 0 and replicas > 1 and self.batch_size % replicas:
-            problems.append(indivisible(self.batch_size, replicas))
+        batch_size = self.batch_size or LARGEST_DEFAULT_BATCH
+        if batch_size > 0 and replicas > 1 and batch_size % replicas:
+            problems.append(indivisible(batch_size, replicas))
         return problems
+
+    @property
+    def formats(self) -> tuple[str, ...]:
+        """The formats of the exports; () for none."""
+        return EXPORTS if self.export is None else tuple(name for name in self.export if name != "none")
 
     def exports_best(self, has_validation: bool) -> bool:
         """Whether the best weights are exported, and not the last.
@@ -205,6 +216,16 @@ class Config(Checked):
                                     for name, value in values.items() if name in names}
         return cls(**settings)
 
+    def inherit(self, other: "Config") -> "Config":
+        """These settings, and for those that aren't given and decide which run it is, another configuration's.
+
+        Args:
+            other: The configuration of the run that goes on.
+        """
+        missing = {field.name: getattr(other, field.name) for field in dataclasses.fields(self)
+                   if field.metadata["another_run"] and getattr(self, field.name) is None}
+        return dataclasses.replace(self, **missing)
+
     def differences(self, other: "Config") -> list[SettingChange]:
         """The settings that another configuration has otherwise.
 
@@ -216,8 +237,9 @@ class Config(Checked):
         """
         # A schedule that falls follows from where the run ends.
         length = set() if self.schedule == "constant" else {"epochs", "max_steps"}
+        same = {"export"} if self.formats == other.formats else set()
         return [SettingChange(field.name, value, other_value, field.metadata["another_run"] or field.name in length)
-                for field in dataclasses.fields(self)
+                for field in dataclasses.fields(self) if field.name not in same
                 if (value := getattr(self, field.name)) != (other_value := getattr(other, field.name))]
 
 

@@ -14,6 +14,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import json
 import math
@@ -30,6 +31,7 @@ from trainer.export.measure import Measurement
 from trainer.export.selection import accuracy_of, select, selected_on
 from trainer.plan import Job, make_plan
 from trainer.reporting.run_record import Outcome, make_result
+from trainer.reporting.summary import summary
 from trainer.run import Run
 from trainer.storage import durable
 
@@ -62,14 +64,14 @@ def train_and_evaluate(config: Config, runtime: Runtime, *, model_dir: ModelDir,
         LockstepError: a subclass for each way to end other than well.
     """
     with stop.nothing_to_save("starting"):
-        job = _read_data(config, runtime, console, watchdog)
+        job = read_data(config, runtime, console, watchdog)
         run = Run(job, model_dir=model_dir, console=console, stop=stop, watchdog=watchdog)
     with contextlib.closing(run):
-        _train(run)
-        return _finish_together(run)
+        train(run)
+        return finish(run)
 
 
-def _read_data(config: Config, runtime: Runtime, console: Console, watchdog: Watchdog) -> Job:
+def read_data(config: Config, runtime: Runtime, console: Console, watchdog: Watchdog) -> Job:
     """Reads the data and makes the plan, on all workers or on none."""
     with watchdog.phase("reading the data"):
         with collectives.all_or_none(runtime):
@@ -83,14 +85,13 @@ def _read_data(config: Config, runtime: Runtime, console: Console, watchdog: Wat
     console.say(data.sentence())
     for warning in data.warnings:
         console.warn(warning)
-    if plan.warmup_steps > plan.total_steps:
-        console.warn(f"the warm-up of {plan.warmup_steps:,} steps is longer than the run, which ends at step "
-                     f"{plan.total_steps:,}: --learning_rate={config.learning_rate:g} is never reached")
+    for warning in plan.warnings(config):
+        console.warn(warning)
     _warn_of_bad(data, console)
-    return Job(config, plan, runtime, data)
+    return Job(dataclasses.replace(config, batch_size=plan.batch_size), plan, runtime, data)
 
 
-def _train(run: Run) -> None:
+def train(run: Run) -> None:
     """Trains and evaluates until the last step, or until the run ends early."""
     if not run.is_done:
         run.console.start(run.step, run.job.plan.total_steps)
@@ -134,6 +135,9 @@ def _agree(run: Run, known_bad: int) -> Decision:
     with catching() as caught:
         run.checkpoints.check()  # raises also what else failed beside the training
         data.bad.check()
+        if run.export_trial and run.inner_loop.is_compiled:
+            for warning in run.export_trial.check():
+                run.console.warn(warning)
     local = Decision(bool(run.stop.signal), num_steps, due, bad, stragglers.local())
     decision = agree(run.job.runtime, local, caught.error)
     data.bad.elsewhere = decision.bad_examples - bad
@@ -209,7 +213,7 @@ def _save_and_stop(run: Run) -> NoReturn:
                   "run the same command again; it goes on from there")
 
 
-def _finish_together(run: Run) -> dict[str, Any] | None:
+def finish(run: Run) -> dict[str, Any] | None:
     """Lets the chief finish the run while the other workers wait; returns the result, or None on the others."""
     result, runtime = None, run.job.runtime
     if runtime.is_chief:
@@ -225,28 +229,38 @@ def _finish_together(run: Run) -> dict[str, Any] | None:
 
 
 def _finish(run: Run) -> dict[str, Any]:
-    """Exports the selected weights, measures them, writes result.json and the report."""
+    """Exports the selected weights, measures them, writes result.json and the report.
+
+    Raises:
+        StorageError: after all of that, if a format failed.
+    """
     job, config = run.job, run.job.config
     assert run.reporter is not None  # the chief
     if run.ended_early:
         run.console.say(f"ended at step {run.step:,}: {run.ended_early}")
-    exports: dict[str, Any] = {}
+    exports = exporter.Exports({}, {})
     with run.nothing_to_save("exporting"):
         measurement = Measurement(job, functools.partial(_raise_if_stopped, run))
+        if run.export_trial:
+            run.export_trial.close()
         selection = select(job, run.state.model, run.metrics, run.checkpoints)
         accuracy = accuracy_of(selection, job, measurement)
-        if config.export != ("none",):
+        if config.formats:
             which = f" of step {selection.step:,}, the best" if selection.step != run.step else ""
-            run.console.say(f"exporting {', '.join(config.export)}{which}, and measuring what was exported")
+            run.console.say(f"exporting {', '.join(config.formats)}{which}, and measuring what was exported")
             run.model_dir.require_lock()
             exports = exporter.export(job, selection.model, measurement, accuracy, folder=run.model_dir.export)
     outcome = Outcome(step=run.step, exported_step=selection.step, selected_on=selected_on(job),
                       test_accuracy=None if job.data.test is None else accuracy,
-                      skipped_steps=int(run.state.skipped.numpy()), wall_seconds=run.wall_seconds, exports=exports)
+                      skipped_steps=int(run.state.skipped.numpy()), wall_seconds=run.wall_seconds,
+                      exports=exports.results, export_failures=exports.failures)
     result = make_result(job, run.metrics, outcome)
     durable.write_durably(run.model_dir.result, json.dumps(result, indent=2))
     with run.nothing_to_save("drawing the curves"):
         run.reporter.draw(take_samples(job))
+    if not config.dry_run:
+        run.console.say(summary(run.model_dir, result))
+    exports.require_all()
     return result
 
 

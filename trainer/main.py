@@ -1,6 +1,7 @@
 """`python -m trainer.main --flags`: trains."""
 
 import contextlib
+import shlex
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -15,8 +16,7 @@ from trainer.process.imports import collector_paused
 from trainer.process.signals import StopRequest
 from trainer.process.watchdog import Watchdog
 from trainer.reporting.console import Console
-from trainer.reporting.summary import summary
-from trainer.storage.model_dir import ModelDir
+from trainer.storage.model_dir import ModelDir, ScratchDir
 
 
 def main(argv: Sequence[str] | None = None, exits_process: bool | None = None) -> int:
@@ -35,7 +35,8 @@ def main(argv: Sequence[str] | None = None, exits_process: bool | None = None) -
 
 def _train(argv: Sequence[str], exits_process: bool) -> None:
     config = flags.parse(Config, argv)
-    cluster, model_dir = read_cluster(config.strategy), ModelDir(config.model_dir)
+    cluster = read_cluster(config.strategy)
+    model_dir = (ScratchDir if config.dry_run else ModelDir)(config.model_dir)
     with StopRequest(exits_process) as stop, Watchdog(config.hang_timeout, stop) as watchdog:
         try:
             _run(config, cluster, model_dir, stop, watchdog)
@@ -48,6 +49,7 @@ def _run(config: Config, cluster: Cluster, model_dir: ModelDir, stop: StopReques
     is_chief = cluster.worker == 0
     with stop.nothing_to_save("starting"):
         with catching() as caught:
+            config = model_dir.inherit(config)
             if is_chief:
                 changed = model_dir.claim(config)
         # This imports TensorFlow; a user's mistakes have been answered by now. Of several workers, TensorFlow puts a
@@ -55,17 +57,24 @@ def _run(config: Config, cluster: Cluster, model_dir: ModelDir, stop: StopReques
         with stop.deferred() if cluster.workers > 1 else contextlib.nullcontext():
             runtime = initialize(config, cluster, model_dir, failure=caught.error, watchdog=watchdog)
         with collector_paused():
+            from trainer.dry_run.dry_run import dry_run
             from trainer.loop import train_and_evaluate
+    start = dry_run if config.dry_run else train_and_evaluate
 
     console = Console(model_dir.log if is_chief else None, quiet=not is_chief)
     for warning in runtime.warnings:
         console.warn(warning)
     for name, before, now in changed:
-        console.say(f"--{name} was {before!r}, now {now!r}")
-    result = train_and_evaluate(config, runtime, model_dir=model_dir, console=console, stop=stop, watchdog=watchdog)
-    if result:
-        console.say(summary(model_dir, result))
+        console.say(f"--{name} was {_shown(before)}, now {_shown(now)}")
+    start(config, runtime, model_dir=model_dir, console=console, stop=stop, watchdog=watchdog)
     console.close()
+
+
+def _shown(value: Any) -> str:
+    """A setting's value as it is given on the command line."""
+    if value is None or value == ():
+        return "not given"
+    return shlex.quote(",".join(map(str, value)) if isinstance(value, tuple) else str(value))
 
 
 if __name__ == "__main__":

@@ -11,13 +11,16 @@ import dataclasses
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
-from trainer.config import indivisible, mixes
+from trainer.config import LARGEST_DEFAULT_BATCH, indivisible, mixes
 from trainer.errors import DataError, UsageError
 
 if TYPE_CHECKING:
     from trainer.config import Config
     from trainer.data.dataset import Dataset
     from trainer.distributed.runtime import Runtime
+
+
+_STEPS_AN_EPOCH = 10  # at least, where --batch_size isn't given: a hundred in the epochs that a run has by default
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,6 +80,24 @@ class Plan:
             multiple += 1
         return candidate
 
+    def warnings(self, config: Config) -> list[str]:
+        """A sentence for everything about the plan that a user may not expect.
+
+        Args:
+            config: What the plan was made of, as the user gave it.
+        """
+        warnings = []
+        if config.batch_size is None and self.batch_size < LARGEST_DEFAULT_BATCH:
+            warnings.append(f"--batch_size isn't given: it is {self.batch_size} rather than {LARGEST_DEFAULT_BATCH}, "
+                            f"so that {self.examples:,} images make {_STEPS_AN_EPOCH} steps an epoch")
+        if self.batch_size > self.examples:
+            warnings.append(f"a batch of {self.batch_size:,} is more than the {self.examples:,} images to train on: "
+                            "each step takes all of them, some several times; a smaller --batch_size takes more steps")
+        if self.warmup_steps > self.total_steps:
+            warnings.append(f"the warm-up of {self.warmup_steps:,} steps is longer than the run, which ends at step "
+                            f"{self.total_steps:,}: --learning_rate={config.learning_rate:g} is never reached")
+        return warnings
+
     def sentence(self) -> str:
         """The arithmetic of the batch, human-readable."""
         product = f" = {self.replicas} replicas × {self.per_replica_batch_size}" if self.replicas > 1 else ""
@@ -122,23 +143,33 @@ def make_plan(config: Config, examples: int, replicas: int) -> Plan:
         UsageError: if the batch size isn't divisible by the number of replicas, or a replica's part can't be paired.
         DataError: if there are no examples.
     """
-    if config.batch_size % replicas:
-        raise UsageError(indivisible(config.batch_size, replicas))
-    if mixes(config.augment) and config.batch_size // replicas % 2:
+    batch_size = config.batch_size or _default_batch_size(examples)
+    if batch_size % replicas:
+        raise UsageError(indivisible(batch_size, replicas))
+    if mixes(config.augment) and batch_size // replicas % 2:
         pairing = " and ".join(name for name in config.augment if mixes((name,)))
         raise UsageError(f"--augment={pairing} joins pairs, so each replica needs an even part of the batch; "
-                         f"--batch_size={config.batch_size} gives each of {replicas} {config.batch_size // replicas}",
-                         f"--batch_size={config.batch_size + replicas}, for instance")
+                         f"--batch_size={batch_size} gives each of {replicas} {batch_size // replicas}",
+                         f"--batch_size={batch_size + replicas}, for instance")
     if examples < 1:
         raise DataError("the training split is empty", "put at least one example into it")
-    steps_per_epoch = Fraction(examples, config.batch_size)
+    steps_per_epoch = Fraction(examples, batch_size)
     total = _steps(config.epochs, steps_per_epoch)
     if config.max_steps is not None:
         total = min(total, config.max_steps)
-    return Plan(examples=examples, batch_size=config.batch_size, replicas=replicas, total_steps=total,
+    return Plan(examples=examples, batch_size=batch_size, replicas=replicas, total_steps=total,
                 warmup_steps=_steps(config.warmup_epochs, steps_per_epoch),
                 eval_every=_exact(config.eval_every_epochs), log_every=config.log_every_steps,
                 checkpoint_every=config.checkpoint_every_steps)
+
+
+def _default_batch_size(examples: int) -> int:
+    """The largest power of two that makes ten steps an epoch, at most 128: few images still make many steps.
+
+    It follows from the data alone, so that a run has the same batches whenever and on whatever it goes on.
+    """
+    most = min(LARGEST_DEFAULT_BATCH, max(2, examples // _STEPS_AN_EPOCH))  # 2: pairs can be joined
+    return 2 ** (most.bit_length() - 1)
 
 
 def _exact(number: float) -> Fraction:

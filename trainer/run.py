@@ -13,6 +13,7 @@ from trainer.checkpoint.manager import CheckpointManager
 from trainer.distributed import collectives
 from trainer.distributed.devices.autotune import AutotuneFile
 from trainer.errors import FirstFailure
+from trainer.export.trial import ExportTrial
 from trainer.process.tf_import import tf
 from trainer.reporting.reporter import Reporter
 from trainer.reporting.run_record import checkpoint_metadata, resolved_settings
@@ -47,6 +48,8 @@ class Run:
         checkpoints: Saves the state.
         inner_loop: Trains.
         evaluator: Evaluates the data's evaluated split.
+        export_trial: Tries the exports beside the first steps; None on workers that aren't the chief, or if none are
+            left.
         failures: The first failure of the reports and the saves, which run beside the training.
     """
 
@@ -57,6 +60,7 @@ class Run:
         self._computed_on: Mapping[str, Any] | None = None
         self._autotune = AutotuneFile(model_dir.autotune)
         self.reporter: Reporter | None = None
+        self.export_trial: ExportTrial | None = None
         self._opened = contextlib.ExitStack()  # closes what `_open` opened, the last first
         try:
             with watchdog.phase("building the model and looking for checkpoints"):
@@ -96,6 +100,8 @@ class Run:
         self._opened.callback(self._close_reports, self.reporter)
         if step < self.job.plan.total_steps:
             self.model_dir.result.unlink(missing_ok=True)
+            self.export_trial = ExportTrial(self.job)
+            self._opened.callback(self.export_trial.close)
 
     def _describe(self, step: int) -> tuple[dict[str, Any], list[Path]]:
         """(a checkpoint's metadata, the reports that must be durable before the checkpoint counts)."""

@@ -94,6 +94,13 @@ def _add_a_large_sum(y):
     return y + keras.ops.sum(keras.ops.sqrt(keras.ops.broadcast_to(keras.ops.mean(y), (2**38,))))
 
 
+def operators(classes, image_shape):
+    """A model with operators between its layers, which Keras writes into an .h5 file and can't load from it."""
+    pixels = keras.Input(image_shape)
+    x = layers.Flatten()(layers.AveragePooling2D(4)(pixels / 127.5 - 1.0))
+    return keras.Model(pixels, layers.Dense(classes, dtype="float32")(x))
+
+
 def _halt(_):
     """The first caller that finds a file named "hang" removes the file, and never returns."""
     try:

@@ -100,14 +100,50 @@ def test_a_model_of_the_wrong_shape(run, tmp_path):
     ended(run("trainer.main", "--dataset=shapes", "--model=mine:build"), 64, "must map (None, 32, 32, 3) to (None, 10)")
 
 
+@pytest.mark.parametrize("flags, words", [
+    (["--dataset=shapes", "--model=mine:build"], ["--model=mine:build failed with ZeroDivisionError: division by zero",
+                                                  "mine.py, line 3)", "return 1 / 0"]),
+    (["--dataset=mine:load"], ["--dataset=mine:load failed with KeyError: 'labels'", "mine.py, line 5)"]),
+    (["--dataset=broken:load"], ["--dataset=broken:load failed with NameError", "broken.py, line 1)"])])
+def test_an_error_in_code_of_ones_own_shows_its_lines(run, tmp_path, flags, words):
+    (tmp_path / "mine.py").write_text("def build(classes, image_shape):\n    # comment\n    return 1 / 0\n"
+                                      "def load(config):\n    return {}['labels']\n")
+    (tmp_path / "broken.py").write_text("nothing\n")
+    done = run("trainer.main", *flags)
+    assert done.code == 64 and "  fix: correct the function" in done.err
+    for word in words:
+        assert word in done.err
+
+
+def test_images_that_are_too_small_for_the_model(run, tmp_path):
+    (tmp_path / "mine.py").write_text(
+        "import numpy as np\ndef load(config):\n    part = np.zeros((20, 16, 16, 3), np.uint8), np.arange(20) % 2\n"
+        "    return ('a', 'b'), part, part\n")
+    ended(run("trainer.main", "--dataset=mine:load"), 64,
+          "--model=cnn3 does not take images of 16 × 16 × 3: its smallest are 18 × 18", "models that take them: cnn2")
+
+
+def test_a_format_that_fails_in_the_end_costs_74_and_nothing_else(run, tmp_path):
+    """Keras writes operators between layers into an .h5 file, and can't load them from it."""
+    done = run("trainer.main", "--dataset=small_data:few", "--model=small_models:operators", "--max_steps=2",
+               "--model_dir=run")
+    ended(done, 74, "the h5 export can't be loaded again (exit 1): ValueError: Unknown layer: 'TrueDivide'",
+          "--export=keras,saved_model leaves out what failed")
+    result = json.loads((tmp_path / "run/result.json").read_text())
+    assert result["exports"].keys() == {"keras", "saved_model"} and result["export_failures"].keys() == {"h5"}
+    assert sorted(path.name for path in (tmp_path / "run/export").iterdir()) == ["manifest.json", "model.keras",
+                                                                                "saved_model"]
+    assert "accuracy" in done.out and (tmp_path / "run/report/curves.png").exists()
+
+
 def test_gradients_that_stay_infinite(run):
     done = run("trainer.main", "--dataset=shapes", "--optimizer=sgd", "--learning_rate=1e30", "--momentum=0",
                "--max_steps=200", "--max_bad_steps=5", "--export=none")
     ended(done, 76, "the gradients were not finite in 5 steps in a row, up to step", "--learning_rate")
     step = int(re.search(r"up to step (\d+);", done.err)[1])
     first = (step - 1) * 128
-    ids = ", ".join(map(str, Shuffle(0, 12_000).stream(first, first + 128)[0]))
-    assert f"The last one's examples: {ids}" in done.err
+    ids = ", ".join(map(str, Shuffle(0, 12_000).stream(first, first + 8)[0]))
+    assert f"The last one's examples: {ids} and 120 more (--ledger writes those of all steps)" in done.err
     assert f"warning: step {step - 4}: the loss was not finite; the gradients were not finite" in done.err
 
 

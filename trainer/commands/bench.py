@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from trainer.commands._verdict import reading_rate, verdict
-from trainer.config import Config
+from trainer.config import LARGEST_DEFAULT_BATCH, Config
 from trainer.distributed.cluster import Cluster
 from trainer.errors import DeviceError
 from trainer.options import Checked, option
@@ -31,7 +31,8 @@ class Options(Checked):
     dataset: str = Config.__dataclass_fields__["dataset"]
     data_dir: str = Config.__dataclass_fields__["data_dir"]
     model: str = Config.__dataclass_fields__["model"]
-    batch_size: int = Config.__dataclass_fields__["batch_size"]
+    batch_size: int = option(LARGEST_DEFAULT_BATCH, "global batch size in examples; divisible by each number of "
+                             "replicas", least=1)
     augment: tuple[str, ...] = Config.__dataclass_fields__["augment"]
     input: str = Config.__dataclass_fields__["input"]
     optimizer: str = Config.__dataclass_fields__["optimizer"]
@@ -138,12 +139,12 @@ def _measure_on(runtime: "Runtime", config: Config, options: Options) -> dict[st
         functions["all_reduce"] = lambda steps: reduce(tf.constant(steps))
     times = {name: _time(function, options) for name, function in functions.items()}
     result: dict[str, Any] = {"replicas": runtime.replicas, "devices": runtime.sentence(), "model": config.model,
-                              "batch_size": config.batch_size, "dataset": config.dataset,
+                              "batch_size": options.batch_size, "dataset": config.dataset,
                               **({"cores": host.cores()} if data.train.decodes else {})}
     for name, seconds in times.items():
         result[f"{name}_ms"] = [round(1e3 * value, 4) for value in sorted(seconds)]
         if name.endswith("_step") and name != "least_step":
-            rate = round(config.batch_size / statistics.median(seconds), 1)
+            rate = round(options.batch_size / statistics.median(seconds), 1)
             result[f"{name.removesuffix('_step')}_images_per_second"] = rate
     return {**result, "verdict": verdict(result), "wall_seconds": round(time.perf_counter() - began, 1)}
 

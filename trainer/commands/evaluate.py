@@ -4,6 +4,7 @@ import dataclasses
 import json
 
 from trainer.commands._trained_run import TrainedOptions, TrainedRun
+from trainer.config import LARGEST_DEFAULT_BATCH
 from trainer.errors import UsageError
 from trainer.options import option
 from trainer.process.exit import say
@@ -31,7 +32,7 @@ def run(options: Options) -> None:
     if name not in data.splits:
         raise UsageError(f"--split={name}: the data of {trained.model_dir.root} has no such split; there are: "
                          f"{', '.join(data.splits)}", f"--split={data.evaluated_name}")
-    per_replica_batch_size = max(1, trained.config.batch_size // runtime.replicas)
+    per_replica_batch_size = max(1, (trained.config.batch_size or LARGEST_DEFAULT_BATCH) // runtime.replicas)
     result = Evaluator(trained.model(), data.splits[name], runtime, per_replica_batch_size=per_replica_batch_size).run()
     assert result is not None  # nothing stops this evaluation
     step = trained.manifest["step"]

@@ -21,7 +21,11 @@ class Options(TrainedOptions):
 
 
 def run(options: Options) -> None:
-    """Writes the exports, and prints their paths, accuracies and sizes."""
+    """Writes the exports, and prints their paths, accuracies and sizes.
+
+    Raises:
+        StorageError: after that, if a format failed; the others stay.
+    """
     model_dir = ModelDir(options.model_dir)
     model_dir.read_config()  # nothing is written into a folder that is not a run directory
     model_dir.lock()  # a run that is training may be about to export, too
@@ -38,8 +42,9 @@ def _export(options: Options) -> None:
 
     job, model = trained.job(export=options.export), trained.model("float32")
     measurement = Measurement(job)
-    results = export(job, model, measurement, measurement.accuracy(model), folder=trained.model_dir.export)
+    exports = export(job, model, measurement, measurement.accuracy(model), folder=trained.model_dir.export)
     say(f"step {trained.manifest['step']:,}:")
-    for name, result in results.items():
+    for name, result in exports.results.items():
         say(f"{name:<12} {trained.model_dir.root / result['path']}   {measurement.split_name} accuracy "
             f"{result['accuracy']:.2%}, {result['bytes'] / 1e6:.2f} MB")
+    exports.require_all()

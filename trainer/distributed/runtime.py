@@ -69,6 +69,12 @@ class Runtime:
         return (f"{count} {logical}{kind}{'s' if count > 1 else ''}{on_workers}, {self.precision}, "
                 f"XLA {'on' if self.xla else 'off'}")
 
+    def peak_memory(self) -> dict[str, int]:
+        """The most bytes that each of this process's GPUs has held; {} on CPUs."""
+        if not self.kind.cuda:
+            return {}
+        names = [name.removeprefix("/device:") for name in self.devices]
+        return {name: int(tf.config.experimental.get_memory_info(name)["peak"]) for name in names}
 
     def advice(self) -> list[str]:
         """What would be faster on these devices, a sentence each."""

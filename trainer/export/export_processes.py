@@ -13,11 +13,24 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, Any, NamedTuple, cast
 
-from trainer.errors import StorageError
+import numpy as np
 
 _LAST_SECONDS = 3600.0  # in which the processes must end after all images have been written to them
+
+
+class Measured(NamedTuple):
+    """What was found of exports.
+
+    Args:
+        answers: Format to a dict of accuracy and examples; of the SavedModel also file_examples and file_differences:
+            how many files `serve_bytes` was given, and of how many it said another class than of their pixels.
+        failures: Format to why there is no such answer, in words that go on after the format's name.
+    """
+
+    answers: dict[str, dict[str, Any]]
+    failures: dict[str, str]
 
 
 class ExportProcesses:
@@ -50,6 +63,7 @@ class ExportProcesses:
                 start_new_session=True)  # so that only this process receives Ctrl-C
         for reader in self._readers.values():
             os.close(reader)
+        self._codes: dict[str, int] = {}  # of the processes that the script forked, once it has ended
 
     def __enter__(self) -> ExportProcesses:
         return self
@@ -65,49 +79,83 @@ class ExportProcesses:
         self._scratch.cleanup()
 
     def load(self, paths: Mapping[str, Path]) -> None:
-        """Tells the processes where the exports lie."""
+        """Tells the processes where the exports lie.
+
+        Args:
+            paths: Format to path, of those that could be written; the other formats' pipes are closed.
+        """
+        for name in self.pipes.keys() - paths.keys():
+            self.pipes.pop(name).close()
         tasks = {name: [str(path.resolve()), self._readers[name]] for name, path in paths.items()}
         with contextlib.suppress(BrokenPipeError):  # `answers` says why
             assert self._process.stdin is not None  # a pipe
             self._process.stdin.write(json.dumps(tasks).encode())
             self._process.stdin.close()
 
-    def answers(self, between_pieces: Callable[[], None]) -> dict[str, dict[str, Any]]:
+    def answers(self, between_pieces: Callable[[], None]) -> Measured:
         """Waits until all have ended, after all images were written and the pipes closed.
 
         Args:
             between_pieces: Called now and then while they work.
 
         Returns:
-            Format to what measure_script.py found.
-
-        Raises:
-            StorageError: if one failed, or hangs.
+            What measure_script.py found of each export, and why others failed or were still busy after an hour.
         """
         deadline = time.monotonic() + _LAST_SECONDS
-        while True:
-            try:
+        while self._process.poll() is None and time.monotonic() < deadline:
+            between_pieces()
+            with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(timeout=0.05)
-                break
-            except subprocess.TimeoutExpired:
-                between_pieces()
-                if time.monotonic() > deadline:
-                    name = next(name for name in self.pipes if not self._path(f"{name}.json").exists())
-                    raise StorageError(f"the {name} export was given all images and did not end in "
-                                       f"{_LAST_SECONDS:.0f} s", f"leave {name} out of --export, or check why its "
-                                       "process hangs") from None
-        assert self._process.stdout is not None  # a pipe
-        codes = json.loads(self._process.stdout.read() or b"{}")
-        return {name: self._answer(name, codes.get(name, self._process.returncode)) for name in self.pipes}
+        measured = Measured({}, {})
+        for name in self.pipes:
+            if (answer := self._path(f"{name}.json")).exists():
+                measured.answers[name] = json.loads(answer.read_text())
+            else:
+                measured.failures[name] = self._failure(name)
+        return measured
 
-    def _answer(self, name: str, code: int) -> dict[str, Any]:
-        if code:
-            own = self._path(f"{name}.err")
-            lines = (own if own.exists() else self._path("script.err")).read_text(errors="replace").strip().splitlines()
-            last = (lines or ["no message"])[-1]
-            raise StorageError(f"the {name} export can't be loaded again (exit {code}): {last[:300]}",
-                               f"leave {name} out of --export; the checkpoints hold the model")
-        return json.loads(self._path(f"{name}.json").read_text())
+    def _failure(self, name: str) -> str:
+        """Why there is no answer about an export, in a few words."""
+        if self._process.poll() is None:
+            return f"was given all images and did not end in {_LAST_SECONDS:.0f} s"
+        assert self._process.stdout is not None  # a pipe
+        self._codes = self._codes or json.loads(self._process.stdout.read() or b"{}")
+        own = self._path(f"{name}.err")
+        lines = (own if own.exists() else self._path("script.err")).read_text(errors="replace").strip().splitlines()
+        last = (lines or ["no message"])[-1]
+        return f"can't be loaded again (exit {self._codes.get(name, self._process.returncode)}): {last[:300]}"
+
+    def write_images(self, name: str, images: np.ndarray, labels: np.ndarray) -> None:
+        """Gives an export's process images; drops them if it has died, which `answers` reports.
+
+        Args:
+            name: The format.
+            images: uint8 [n, height, width, channels].
+            labels: int32 [n].
+        """
+        _write(self.pipes[name], np.array(images.shape, np.int64), images, labels)
+
+    def write_files(self, images: np.ndarray, files: Sequence[bytes]) -> None:
+        """Gives the SavedModel's process files, after all images.
+
+        Args:
+            images: uint8 [n, height, width, channels], what the files show.
+            files: n files.
+        """
+        _write(self.pipes["saved_model"], np.array([-len(files), *images.shape[1:]], np.int64), images,
+               np.array([len(file) for file in files], np.int64), *(np.frombuffer(file, np.uint8) for file in files))
+
+    def close_pipes(self) -> None:
+        """Tells the processes that they have been given everything."""
+        for pipe in self.pipes.values():
+            with contextlib.suppress(BrokenPipeError):
+                pipe.close()
 
     def _path(self, name: str) -> Path:
         return Path(self._scratch.name) / name
+
+
+def _write(pipe: IO[bytes], *arrays: np.ndarray) -> None:
+    with contextlib.suppress(BrokenPipeError):
+        for array in arrays:
+            pipe.write(np.ascontiguousarray(array).data)

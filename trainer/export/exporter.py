@@ -7,15 +7,16 @@ an export is measured, not assumed.
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import absl.logging
 
 from trainer import models
-from trainer.errors import StorageError
+from trainer.errors import StorageError, translate
 from trainer.export.measure import Measurement
 from trainer.export.serving import Serving
 from trainer.process.tf_import import tf
@@ -47,8 +48,31 @@ def float32_copy(config: Config, classes: int, image_shape: tuple[int, int, int]
     return copy
 
 
-def export(job: Job, model: keras.Model, measurement: Measurement, accuracy: float, *,
-           folder: Path | str) -> dict[str, dict[str, Any]]:
+class Exports(NamedTuple):
+    """What became of the formats of `--export`.
+
+    Args:
+        results: Format to a dict: path (relative to the model_dir), bytes, and what was measured (`Measured.answers`).
+        failures: Format to why it isn't there, in words that go on after the format's name.
+    """
+
+    results: dict[str, dict[str, Any]]
+    failures: dict[str, str]
+
+    def require_all(self) -> None:
+        """Makes sure that no format failed.
+
+        Raises:
+            StorageError: naming those that did, and why.
+        """
+        if self.failures:
+            kept = f"; {', '.join(self.results)} can be used" if self.results else ""
+            rest = ",".join(self.results) or "none"
+            raise StorageError("\n  ".join(f"the {name} export {why}" for name, why in self.failures.items()),
+                               f"--export={rest} leaves out what failed; the checkpoints hold the model{kept}")
+
+
+def export(job: Job, model: keras.Model, measurement: Measurement, accuracy: float, *, folder: Path | str) -> Exports:
     """Exports a model in the formats of `--export`.
 
     Args:
@@ -56,63 +80,95 @@ def export(job: Job, model: keras.Model, measurement: Measurement, accuracy: flo
         model: The trained model, in float32.
         measurement: Measures the exports.
         accuracy: The model's accuracy on the measurement's split; the exports are compared with it.
-        folder: The run's `export/`; replaced in one step.
+        folder: The run's `export/`; replaced in one step by the formats that didn't fail, if there are any.
 
     Returns:
-        Format to a dict: path (relative to the model_dir), what `Measurement.of_exports` returns, bytes.
-
-    Raises:
-        StorageError: if an export can't be loaded, or its accuracy differs from the model's.
+        The formats' results and failures: a format fails if it can't be written or loaded, or if its accuracy differs
+        from the model's.
     """
-    config, data, folder = job.config, job.data, Path(folder)
+    formats, data, folder = job.config.formats, job.data, Path(folder)
     staged = folder.with_name(f".{folder.name}.new")
     shutil.rmtree(staged, ignore_errors=True)
     weights = sum(4 * variable.shape.num_elements() for variable in model.weights)
-    durable.require_room(folder, len(config.export) * int(1.1 * weights + _OVERHEAD_BYTES), "the exports")
+    durable.require_room(folder, len(formats) * int(1.1 * weights + _OVERHEAD_BYTES), "the exports")
     staged.mkdir(parents=True)
     try:
-        with measurement.starting(config.export) as processes:
-            for name in config.export:
+        failures: dict[str, str] = {}
+        with measurement.starting(formats) as processes:
+            for name in formats:
                 measurement.between_pieces()
-                _write(name, model, staged / PATHS[name], data.classes, config.resize)
-            measured = measurement.of_exports({name: staged / PATHS[name] for name in config.export}, processes)
-        _check(measured, accuracy, measurement.split_name)
-        result = {name: {"path": f"{folder.name}/{PATHS[name]}", **measured[name],
-                         "bytes": _size(staged / PATHS[name])} for name in config.export}
-        seal(staged, {"classes": list(data.classes), "image_shape": list(data.image_shape), "exports": result})
-        durable.replace_folder(staged, folder)
+                if failure := write(name, model, staged, data.classes, job.config.resize):
+                    failures[name] = failure
+            written = {name: staged / PATHS[name] for name in formats if name not in failures}
+            measured = measurement.of_exports(written, processes)
+        failures |= measured.failures | _differences(measured.answers, accuracy, measurement.split_name)
+        results = {name: {"path": f"{folder.name}/{PATHS[name]}", **measured.answers[name],
+                          "bytes": _size(staged / PATHS[name])} for name in formats if name not in failures}
+        for name in failures:
+            _remove(staged / PATHS[name])
+        if results:
+            seal(staged, {"classes": list(data.classes), "image_shape": list(data.image_shape), "exports": results})
+            durable.replace_folder(staged, folder)
     finally:
         shutil.rmtree(staged, ignore_errors=True)
-    return result
+    return Exports(results, failures)
 
 
-def _write(name: str, model: keras.Model, path: Path, classes: Sequence[str], resize: str) -> None:
+def write(name: str, model: keras.Model, folder: Path, classes: Sequence[str], resize: str) -> str | None:
+    """Writes an export.
+
+    Args:
+        name: The format.
+        model: The model, in float32.
+        folder: Where `PATHS` lie.
+        classes: The names of the classes.
+        resize: As in `--resize`.
+
+    Returns:
+        Why this format can't hold the model, in words that go on after the format's name; None if it was written.
+
+    Raises:
+        OSError, LockstepError: if the disk is the reason.
+    """
+    path = folder / PATHS[name]
     path.parent.mkdir(parents=True, exist_ok=True)
-    if name == "saved_model":
-        serving = Serving(model, classes, resize)
-        tf.saved_model.save(serving, str(path), signatures=serving.signatures())
-        return
     verbosity = absl.logging.get_verbosity()
     absl.logging.set_verbosity(absl.logging.ERROR)  # Keras warns that .h5 is a legacy format; the user asked for it
     try:
-        model.save(path)
+        if name == "saved_model":
+            serving = Serving(model, classes, resize)
+            tf.saved_model.save(serving, str(path), signatures=serving.signatures())
+        else:
+            model.save(path)
+    except Exception as error:
+        if translate(error) and not (isinstance(error, OSError) and not error.errno):  # HDF5's own have no errno
+            raise
+        return f"can't be written: {type(error).__name__}: {(str(error).strip() or 'no message').splitlines()[0][:300]}"
     finally:
         absl.logging.set_verbosity(verbosity)
+    return None
 
 
-def _check(measured: Mapping[str, Mapping[str, Any]], accuracy: float, split_name: str) -> None:
-    """Fails if an export differs by more than a tenth of a point, or by more than one example of a small split."""
+def _differences(measured: Mapping[str, Mapping[str, Any]], accuracy: float, split_name: str) -> dict[str, str]:
+    """The exports that differ by more than a tenth of a point, or by more than one example of a small split."""
+    wrong = {}
     for name, entry in measured.items():
-        if entry.get("file_differences", 0) > max(1, TOLERANCE * entry.get("file_examples", 0)):
-            raise StorageError(f"{name} says another class of {entry['file_differences']:,} of "
-                               f"{entry['file_examples']:,} files than of their pixels",
-                               "don't use it; the checkpoints hold the model. This should not happen: please report it")
-    wrong = [f"{name} {entry['accuracy']:.4%}" for name, entry in measured.items()
-             if abs(entry["accuracy"] - accuracy) > max(TOLERANCE, 1 / entry["examples"]) + 1e-9]
-    if wrong:
-        raise StorageError(f"exports differ from the model's {split_name} accuracy of {accuracy:.4%}: "
-                           f"{', '.join(wrong)}",
-                           "don't use them; the checkpoints hold the model. This should not happen: please report it")
+        if abs(entry["accuracy"] - accuracy) > max(TOLERANCE, 1 / entry["examples"]) + 1e-9:
+            wrong[name] = (f"is not the model: its {split_name} accuracy is {entry['accuracy']:.4%}, the model's "
+                           f"{accuracy:.4%}")
+        elif entry.get("file_differences", 0) > max(1, TOLERANCE * entry.get("file_examples", 0)):
+            wrong[name] = (f"says another class of {entry['file_differences']:,} of {entry['file_examples']:,} files "
+                           "than of their pixels")
+    return wrong
+
+
+def _remove(path: Path) -> None:
+    """Removes a file or folder, and its parent if that is empty then."""
+    if path.is_dir():
+        shutil.rmtree(path)
+    path.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):
+        path.parent.rmdir()
 
 
 def _size(path: Path) -> int:

@@ -5,12 +5,11 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from trainer.errors import StorageError
-from trainer.export.export_processes import ExportProcesses
+from trainer.export.export_processes import ExportProcesses, Measured
 from trainer.process.tf_import import tf
 
 if TYPE_CHECKING:
@@ -73,71 +72,57 @@ class Measurement:
         """
         return contextlib.nullcontext() if self._kind.cuda else ExportProcesses(names)
 
-    def of_exports(self, paths: Mapping[str, Path], started: ExportProcesses | None) -> dict[str, dict[str, Any]]:
+    def of_exports(self, paths: Mapping[str, Path], started: ExportProcesses | None) -> Measured:
         """Measures exports.
 
         Args:
             paths: Format to path.
-            started: What `starting` gave, for the same formats.
+            started: What `starting` gave, for these formats at least.
 
         Returns:
-            Format to a dict of accuracy and examples; of the SavedModel also file_examples and file_differences: how
-            many files `serve_bytes` was given, and of how many it said another class than of their pixels.
-
-        Raises:
-            StorageError: if one can't be loaded.
+            What each export answered, and why others can't be measured.
         """
         if started:
             return self._side_by_side(paths, started)
-        measured = {}
+        measured = Measured({}, {})
         for name, path in paths.items():
-            try:
-                with ExportProcesses([name], on_gpu=True) as processes:
-                    measured |= self._side_by_side({name: path}, processes)
-            except StorageError:
+            with ExportProcesses([name], on_gpu=True) as processes:
+                answers, failures = self._side_by_side({name: path}, processes)
+            if failures:
                 with ExportProcesses([name]) as processes:  # the GPU's memory may be taken
-                    measured |= self._side_by_side({name: path}, processes)
+                    answers, failures = self._side_by_side({name: path}, processes)
+            measured.answers.update(answers)
+            measured.failures.update(failures)
         return measured
 
-    def _side_by_side(self, paths: Mapping[str, Path], processes: ExportProcesses) -> dict[str, dict[str, Any]]:
+    def _side_by_side(self, paths: Mapping[str, Path], processes: ExportProcesses) -> Measured:
         processes.load(paths)
-        self._feed(processes.pipes)
+        self._feed(processes)
         return processes.answers(self.between_pieces)
 
-    def _feed(self, pipes: Mapping[str, IO[bytes]]) -> None:
-        """Writes a split's images to all processes as fast as they read; `answers` reports one that died.
+    def _feed(self, processes: ExportProcesses) -> None:
+        """Writes a split's images to all processes as fast as they read.
 
         The process of the SavedModel gets some of them again, as the files that they come from.
         """
         sample, rows = set(np.linspace(0, self.split.size - 1, min(_FILES, self.split.size)).astype(int).tolist()), []
         for ids, images, labels in self.split.identified_chunks(_CHUNK_SIZE):
-            for pipe in pipes.values():
+            for name in processes.pipes:
                 self.between_pieces()
-                _write(pipe, np.array(images.shape, np.int64), images, labels)
-            if "saved_model" in pipes:
+                processes.write_images(name, images, labels)
+            if "saved_model" in processes.pipes:
                 rows += [(images[row], self._file(example)) for row, example in enumerate(ids.tolist())
                          if example in sample]
         files = [(image, file) for image, file in rows if file is not None]
         if files:
-            images = np.stack([image for image, _ in files])
-            _write(pipes["saved_model"], np.array([-len(files), *images.shape[1:]], np.int64), images,
-                   np.array([len(file) for _, file in files], np.int64),
-                   *(np.frombuffer(file, np.uint8) for _, file in files))
-        for pipe in pipes.values():
-            with contextlib.suppress(BrokenPipeError):
-                pipe.close()
+            processes.write_files(np.stack([image for image, _ in files]), [file for _, file in files])
+        processes.close_pipes()
 
     def _file(self, example: int) -> bytes | None:
         """The file of an example; None if there is none, or none any more."""
         with contextlib.suppress(ValueError):
             return self.split.served_file(example)
         return None
-
-
-def _write(pipe: IO[bytes], *arrays: np.ndarray) -> None:
-    with contextlib.suppress(BrokenPipeError):
-        for array in arrays:
-            pipe.write(np.ascontiguousarray(array).data)
 
 
 @contextlib.contextmanager

@@ -70,6 +70,6 @@ def accuracy_of(selection: Selection, job: Job, measurement: Measurement) -> flo
     few images differently.
     """
     exact = job.runtime.precision == "float32" and job.runtime.kind.exact_float32
-    if measurement.split is job.data.evaluated and (exact or job.config.export == ("none",)):
+    if measurement.split is job.data.evaluated and (exact or not job.config.formats):
         return selection.evaluated_accuracy
     return measurement.accuracy(selection.model)

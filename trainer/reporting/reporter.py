@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from trainer.errors import first_few
 from trainer.reporting import plots
 from trainer.reporting.background import Background
 from trainer.reporting.jsonl import LinesFile
@@ -148,8 +149,8 @@ class Reporter:
                 if event["event"] == "skipped" else f"over --spike_factor times its running median, "
                 f"{event['median']:.4g}")
         self._console.warn(f"step {event['step']:,}: the loss was {loss}; {what}. Its examples: "
-                           f"{', '.join(map(str, event['ids']))}"
-                           + ("; further ones are in metrics.jsonl only" if self._warned == _MOST_WARNINGS else ""))
+                           f"{first_few(event['ids'])} (all: metrics.jsonl)"
+                           + ("; further steps like it are told there only" if self._warned == _MOST_WARNINGS else ""))
 
     def ledger(self, first_step: int, ids: np.ndarray) -> None:
         """Writes which examples each step used.

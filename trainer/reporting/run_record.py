@@ -24,7 +24,8 @@ def resolved_settings(job: Job) -> dict[str, Any]:
     runtime, data = job.runtime, job.data
     return {"strategy": type(runtime.strategy).__name__, "devices": list(runtime.devices),
             "replicas": runtime.replicas, "workers": runtime.workers, "precision": runtime.precision,
-            "xla": "on" if runtime.xla else "off", "total_steps": job.plan.total_steps,
+            "xla": "on" if runtime.xla else "off", "export": list(job.config.formats or ("none",)),
+            "total_steps": job.plan.total_steps,
             "versions": {"lockstep": __version__, "tensorflow": tf.__version__, "keras": keras.__version__,
                          "numpy": np.__version__},
             "data": {"name": data.name, "fingerprint": data.fingerprint, "classes": list(data.classes),
@@ -70,7 +71,8 @@ class Outcome:
         test_accuracy: The accuracy of the exported weights on the test split; None if there is no test split.
         skipped_steps: How many of the steps had an update that was not applied.
         wall_seconds: Time of the run, over all starts.
-        exports: Format to what was measured of the export, as `export` returns it.
+        exports: Format to what was measured of the export, as `Exports` holds it.
+        export_failures: Format to why it isn't there.
     """
 
     step: int
@@ -80,6 +82,7 @@ class Outcome:
     skipped_steps: int
     wall_seconds: float
     exports: Mapping[str, Any]
+    export_failures: Mapping[str, str]
 
 
 def make_result(job: Job, metrics: RunMetrics, outcome: Outcome) -> dict[str, Any]:
@@ -105,7 +108,8 @@ def make_result(job: Job, metrics: RunMetrics, outcome: Outcome) -> dict[str, An
             "wall_seconds": round(outcome.wall_seconds, 1), "skipped_steps": outcome.skipped_steps,
             "bad_records": job.data.bad.count,
             "class_accuracy": dict(zip(job.data.classes, evaluation["class_accuracy"], strict=True)),
-            "ended_early": metrics.ended_early(job.config, outcome.step, evaluated), "exports": outcome.exports}
+            "ended_early": metrics.ended_early(job.config, outcome.step, evaluated), "exports": outcome.exports,
+            "export_failures": outcome.export_failures}
 
 
 def _finite(number: float) -> float | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import sys
 from collections.abc import Mapping
@@ -38,10 +39,11 @@ def summary(model_dir: ModelDir, result: Mapping[str, Any]) -> str:
     for export in result["exports"].values():
         lines.append(f"  {str(root / export['path']):<50} accuracy {export['accuracy']:.2%}, "
                      f"{export['bytes'] / 1e6:.2f} MB")
+    lines += [f"  the {name} export {why}" for name, why in result["export_failures"].items()]
     lines += [f"  {model_dir.report / 'curves.png'!s:<50} loss and accuracy, of training and evaluation",
               f"  {model_dir.report / 'samples.png'!s:<50} examples as they are, and as training sees them",
               f"  {model_dir.result!s:<50} all of this, for programs", "",
-              f"  {_tensorboard()} --logdir={model_dir.tensorboard}", ""]
+              f"  {shlex.join([_tensorboard(), f'--logdir={model_dir.tensorboard}'])}", ""]
     return "\n".join(lines)
 
 

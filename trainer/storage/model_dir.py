@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -74,6 +75,21 @@ class ModelDir:
             parts = self.read_config()["data"].get("parts")
             return parts if isinstance(parts, dict) else None
         return None
+
+    def inherit(self, config: Config) -> Config:
+        """A configuration as the folder's run goes on with it.
+
+        Args:
+            config: What the user gave.
+
+        Returns:
+            The same, with what isn't given and decides which run it is (`Config.inherit`) as the folder's run has it.
+        """
+        manifests = sorted(self.checkpoints.glob("step-*/manifest.json"), reverse=True)
+        with contextlib.suppress(DataError):  # `claim` says what is wrong
+            if manifests:
+                return config.inherit(self._settings(manifests))
+        return config
 
     def claim(self, config: Config) -> list[tuple[str, Any, Any]]:
         """Makes the folder this run's, before anything is written into it.
@@ -157,3 +173,37 @@ class ModelDir:
         if self._lock:
             self._lock.give_back()
             self._lock = None
+
+
+class ScratchDir(ModelDir):
+    """The folder of a dry run: beside a run's folder, on the same disk, and gone once it is unlocked.
+
+    Args:
+        root: The run's folder; nothing is written into it.
+    """
+
+    def __init__(self, root: Path | str) -> None:
+        run = Path(root).expanduser().absolute()
+        self._made = [parent for parent in run.parents if not parent.exists()]
+        super().__init__(run.with_name(f".{run.name}.dry_run"))
+
+    def claim(self, config: Config) -> list[tuple[str, Any, Any]]:
+        """Makes the folder this run's, without what an earlier dry run left that was killed.
+
+        Raises:
+            BusyError: if another dry run is using it.
+        """
+        self.lock()
+        for folder in (self.checkpoints, self.tensorboard, self.export, self.report):
+            shutil.rmtree(folder, ignore_errors=True)
+        self.config.unlink(missing_ok=True)
+        return []
+
+    def unlock(self) -> None:
+        """Removes the folder, if this process has it, and those that were made for it."""
+        if self._lock:
+            super().unlock()
+            shutil.rmtree(self.root, ignore_errors=True)
+            for parent in self._made:
+                with contextlib.suppress(OSError):
+                    parent.rmdir()

@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from trainer.errors import DivergedError
+from trainer.errors import DivergedError, first_few
 
 if TYPE_CHECKING:
     from trainer.config import Config
@@ -89,7 +89,8 @@ class LossMonitor:
         if in_row - event.get("excused", 0) >= self._max_bad_steps:
             raise DivergedError(
                 f"the gradients were not finite in {in_row} steps in a row, up to step {event['step']:,}; their "
-                f"updates were skipped. The last one's examples: {', '.join(map(str, event['ids']))}",
+                f"updates were skipped. The last one's examples: {first_few(event['ids'])} "
+                "(--ledger writes those of all steps)",
                 "lower --learning_rate, add --warmup_epochs or --clip_norm=1; the checkpoints before it are kept")
 
     def _median(self) -> float:

@@ -51,7 +51,7 @@ class TrainState:
         with runtime.strategy.scope():
             self.model = models.build(config.model, len(job.data.classes), job.data.image_shape, runtime.precision)
             if config.model.startswith("keras:"):
-                applications.require_loadable(config.model.removeprefix("keras:"), config.export, self.model)
+                applications.require_loadable(config.model.removeprefix("keras:"), config.formats, self.model)
             if runtime.kind.avoids_scatters:
                 pool_by_comparison(self.model)
             if runtime.kind.one_pass_moments and runtime.xla:

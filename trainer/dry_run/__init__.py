@@ -1,0 +1,1 @@
+"""`--dry_run`: a short form of a run, and what the whole would take."""
