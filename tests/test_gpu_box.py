@@ -120,7 +120,7 @@ def test_a_gpus_failure_is_named_with_its_fix_and_what_was_said_before(monkeypat
     error = getattr(tf_import.tf.errors, kind)(None, None, f"Graph execution error:\n\n{text}\n\t [[{{{{node a}}}}]]")
     found = tf_import.translate(error)
     assert found.code == code and says in found.cause and text.split(":")[0].split(".")[0] in found.cause
-    assert found.fix and found.details == "E0000 cuda_dnn.cc: an old library"
+    assert found.fix and found.details == "TensorFlow's libraries said:\nE0000 cuda_dnn.cc: an old library"
 
 
 def test_on_one_machine_nobody_else_is_gone():

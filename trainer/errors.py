@@ -6,7 +6,7 @@ Imports no TensorFlow, so that a wrong flag is answered at once.
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from types import TracebackType
 
 
@@ -19,7 +19,7 @@ class LockstepError(Exception):
 
     Attributes:
         code: The exit code.
-        details: What native code wrote before, to be shown above the cause; or None.
+        details: More that led to it, such as what native code wrote, to be shown above the cause; or None.
     """
 
     code: int = 1
@@ -148,6 +148,17 @@ class FirstFailure:
 def of_code(code: int) -> type[LockstepError]:
     """The exception type of an exit code."""
     return next(kind for kind in LockstepError.__subclasses__() if kind.code == code)
+
+
+def first_few(items: Sequence[object], most: int = 8) -> str:
+    """Items as a message lists them: all if they are few, else the first ones and how many more there are.
+
+    Args:
+        items: The items.
+        most: How many are listed, at most.
+    """
+    shown = ", ".join(map(str, items[:most]))
+    return shown if len(items) <= most else f"{shown} and {len(items) - most:,} more"
 
 
 _FIXES = {errno.ENOSPC: "free some room, or choose another --model_dir",

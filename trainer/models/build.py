@@ -6,11 +6,13 @@ import importlib
 
 import keras
 
+from trainer.config import MODELS
 from trainer.errors import UsageError
 from trainer.models import applications
-from trainer.process.user_code import function_of
+from trainer.process.user_code import called_by_flag, function_of
 
 _POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
+_LARGEST_TRIED = 65  # pixels: networks for photographs take small images, too
 
 
 def build(name: str, classes: int, image_shape: tuple[int, int, int], precision: str = "float32") -> keras.Model:
@@ -30,8 +32,8 @@ def build(name: str, classes: int, image_shape: tuple[int, int, int], precision:
         A functional `keras.Model`: float32 [n, height, width, channels] of 0 to 255 → float32 [n, classes].
 
     Raises:
-        UsageError: if keras.applications has no such network, or the named function cannot be imported or doesn't
-            return such a model.
+        UsageError: if the network takes no such images, keras.applications has no such network, or the named function
+            cannot be imported, raises an error or doesn't return such a model.
     """
     outer = keras.config.dtype_policy()
     keras.config.set_dtype_policy(_POLICIES[precision])
@@ -44,6 +46,25 @@ def build(name: str, classes: int, image_shape: tuple[int, int, int], precision:
 
 
 def _of_zoo(name: str, classes: int, image_shape: tuple[int, int, int]) -> keras.Model:
+    """A network of zoo/, for images that it can take.
+
+    Raises:
+        UsageError: if it can't take them, with the sizes that it takes and the networks that take them.
+    """
+    try:
+        return _network(name, classes, image_shape)
+    except ValueError as error:
+        others = [other for other in MODELS if other != name and _takes(other, image_shape)]
+        smallest = next((side for side in range(1, _LARGEST_TRIED) if _takes(name, (side, side, image_shape[2]))), None)
+        if smallest is None:
+            raise  # not for the size of the images
+        raise UsageError(f"--model={name} does not take images of {_sizes(image_shape)}: its smallest are {smallest} × "
+                         f"{smallest}",
+                         f"--image_size={smallest} or more"
+                         + (f", or one of the models that take them: {', '.join(others)}" if others else "")) from error
+
+
+def _network(name: str, classes: int, image_shape: tuple[int, int, int]) -> keras.Model:
     """A network of zoo/, with the layer that scales pixels and the layer of the logits."""
     network = importlib.import_module(f"trainer.models.zoo.{name}")
     pixels = keras.Input(image_shape, dtype="float32", name="pixels")
@@ -52,9 +73,23 @@ def _of_zoo(name: str, classes: int, image_shape: tuple[int, int, int]) -> keras
     return keras.Model(pixels, logits, name=name)
 
 
+def _takes(name: str, image_shape: tuple[int, int, int]) -> bool:
+    """Whether a network of zoo/ can be built for images of a shape."""
+    try:
+        _network(name, 2, image_shape)
+    except ValueError:
+        return False
+    return True
+
+
+def _sizes(image_shape: tuple[int, int, int]) -> str:
+    return " × ".join(map(str, image_shape))
+
+
 def _of_function(name: str, classes: int, image_shape: tuple[int, int, int]) -> keras.Model:
     """The model that a user's function returns."""
-    model = function_of("model", name, ("classes", "image_shape"))(classes, image_shape)
+    with called_by_flag("model", name):
+        model = function_of("model", name, ("classes", "image_shape"))(classes, image_shape)
     if not isinstance(model, keras.Model) or not hasattr(model, "input_shape"):
         raise UsageError(f"--model={name} must return a functional keras.Model; it returned {type(model).__name__}",
                          "build it with keras.Input and keras.Model, so that it can be exported and loaded again")

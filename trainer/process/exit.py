@@ -82,7 +82,7 @@ def _report(error: LockstepError) -> int:
     if isinstance(error, WorkerError) and error.stood_at:
         _print_stack(error.stood_at)
     if error.details:
-        tell(f"lockstep: TensorFlow's libraries said:\n{error.details}")
+        tell(f"lockstep: {error.details}")
     tell(f"lockstep: {error}")
     return error.code
 

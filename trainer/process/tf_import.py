@@ -102,8 +102,8 @@ def translate(error: BaseException) -> LockstepError | None:
 def _of_gpus(text: str, line: str) -> DeviceError | UsageError | None:
     """The failure of a GPU that a message and its most telling line describe, or None."""
     failure = gpu_failures.name(text, line)
-    if failure:
-        failure.details = native_messages()
+    if failure and (messages := native_messages()):
+        failure.details = f"TensorFlow's libraries said:\n{messages}"
     return failure
 
 

@@ -1,16 +1,22 @@
 """The user's own functions, named on the command line."""
 
+import contextlib
 import importlib
 import importlib.machinery
 import inspect
 import os
 import re
 import sys
-from collections.abc import Callable
+import sysconfig
+import traceback
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 from trainer.config import FUNCTION
-from trainer.errors import UsageError
+from trainer.errors import UsageError, translate
+
+_PACKAGE = Path(__file__).parents[1]
 
 
 def function_of(flag: str, name: str, arguments: tuple[str, ...]) -> Callable[..., Any]:
@@ -25,15 +31,16 @@ def function_of(flag: str, name: str, arguments: tuple[str, ...]) -> Callable[..
         The function.
 
     Raises:
-        UsageError: if it cannot be imported, or not be called so.
+        UsageError: if it cannot be imported, its module raises an error, or it can't be called so.
     """
     module, function = name.split(":")
     add_cwd_to_path()
-    try:
-        found = getattr(importlib.import_module(module), function)
-    except (ImportError, AttributeError) as error:
-        raise UsageError(f"--{flag}={name} can't be imported: {error}",
-                         "name a function of a module that lies in this folder or is installed") from None
+    with called_by_flag(flag, name):
+        try:
+            found = getattr(importlib.import_module(module), function)
+        except (ImportError, AttributeError) as error:
+            raise UsageError(f"--{flag}={name} can't be imported: {error}",
+                             "name a function of a module that lies in this folder or is installed") from None
     try:
         inspect.signature(found).bind(*arguments)
     except TypeError as error:
@@ -43,6 +50,38 @@ def function_of(flag: str, name: str, arguments: tuple[str, ...]) -> Callable[..
     except ValueError:
         pass  # compiled code that doesn't say what it takes
     return found
+
+
+@contextlib.contextmanager
+def called_by_flag(flag: str, name: str) -> Iterator[None]:
+    """For a block that calls a function that a flag names.
+
+    Args:
+        flag: The flag's name.
+        name: package.module:function.
+
+    Raises:
+        UsageError: in place of any error of the function's own, with the lines of its code that led there.
+    """
+    try:
+        yield
+    except Exception as error:
+        if translate(error):
+            raise
+        lines = "".join(traceback.format_exception(error)).splitlines()
+        frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not _is_library(frame.filename)]
+        where = f" ({frames[-1].filename}, line {frames[-1].lineno})" if frames else ""
+        message = (str(error).strip() or "no message").splitlines()[0][:300]
+        failure = UsageError(f"--{flag}={name} failed with {type(error).__name__}: {message}{where}",
+                             "correct the function; the lines above led there")
+        failure.details = "\n".join(["where it was raised:", *lines[1:]])  # the first is Python's own heading
+        raise failure from None
+
+
+def _is_library(path: str) -> bool:
+    """Whether a file is this package's, Python's or an installed package's."""
+    folders = (sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib"))
+    return path.startswith(("<", str(_PACKAGE), *folders))
 
 
 def origin_of(name: str) -> str | None:

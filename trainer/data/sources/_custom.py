@@ -8,7 +8,7 @@ import numpy as np
 
 from trainer.data.dataset import Dataset, in_memory
 from trainer.errors import UsageError
-from trainer.process.user_code import function_of
+from trainer.process.user_code import called_by_flag, function_of
 
 if TYPE_CHECKING:
     from trainer.config import Config
@@ -25,7 +25,8 @@ def load(config: Config) -> Dataset:
     Raises:
         UsageError: if the function cannot be imported, or returns something else.
     """
-    returned = function_of("dataset", config.dataset, ("config",))(config)
+    with called_by_flag("dataset", config.dataset):
+        returned = function_of("dataset", config.dataset, ("config",))(config)
     if isinstance(returned, Dataset):
         if config.validation_fraction:
             raise UsageError(f"--validation_fraction={config.validation_fraction:g} can't divide a Dataset that "
