@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from launch.restart_policy import starts_again
 from trainer.config import Config
-from trainer.distributed.wire import TOKEN
+from trainer.distributed.wire import TOKEN, join_address
 from trainer.errors import Stopped
 
 if TYPE_CHECKING:
@@ -184,7 +184,8 @@ def _environment(options: Options) -> list[dict[str, Any]]:
         variables.append({"name": "CUDA_CACHE_PATH", "value": f"{options.mount.rstrip('/')}/.cuda-cache"})
     if options.num_workers == 1:
         return variables
-    addresses = [f"{host(options, rank)}.{options.name}:{options.port}" for rank in range(options.num_workers)]
+    addresses = [join_address(f"{host(options, rank)}.{options.name}", options.port)
+                 for rank in range(options.num_workers)]
     task = json.dumps({"cluster": {"worker": addresses}, "task": {"type": "worker", "index": "INDEX"}})
     index = {"fieldRef": {"fieldPath": "metadata.annotations['batch.kubernetes.io/job-completion-index']"}}
     return [*variables, {"name": "JOB_COMPLETION_INDEX", "valueFrom": index},

@@ -1,6 +1,7 @@
 """`python -m launch.ssh --hosts=a,b -- FLAGS`: a worker on each of several machines, over ssh."""
 
 import dataclasses
+import ipaddress
 import os
 import shlex
 import sys
@@ -34,8 +35,21 @@ class Options(Checked):
         problems = super().problems() + ([] if self.hosts else ["--hosts is needed"])
         if self.folder and not self.folder.startswith("/"):
             problems.append(f"--folder must be an absolute path; received {self.folder!r}")
-        return problems + [f"--hosts names {host!r}, which is not a host" for host in self.hosts
-                           if host.startswith("-")]
+        return problems + [f"--hosts names {host!r}, which is not a host; a port stands in --ssh='-p PORT'"
+                           for host in self.hosts if host.startswith("-") or not _is_host(_bare(host))]
+
+
+def _bare(host: str) -> str:
+    """The host of [user@]host, without the brackets that an IPv6 address may stand in: ssh takes none."""
+    return host.rpartition("@")[2].strip("[]")
+
+
+def _is_host(host: str) -> bool:
+    """Whether a text may be a name or an address: with colons it must be an IPv6 address."""
+    try:
+        return bool(host) and (":" not in host or bool(ipaddress.IPv6Address(host)))
+    except ValueError:
+        return False
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -67,10 +81,11 @@ def _worker_spec(host: str, options: Options, ssh_options: Sequence[str]) -> Wor
     variables = [f"PYTHONPATH={import_path}"] if import_path else []
     agent = shlex.join(["env", *variables, options.python, "-m", "launch.workers.agent"])
     remote = f"cd {shlex.quote(folder)} && exec {agent}"
+    user, at, _ = host.rpartition("@")
     # No questions, and no waiting for a machine that is gone: ssh gives up after 15 s without an answer.
     ssh = ("ssh", "-T", "-o", "BatchMode=yes", "-o", "ConnectTimeout=20", "-o", "ServerAliveInterval=5", "-o",
-           "ServerAliveCountMax=3", *ssh_options, host, remote)
-    return WorkerSpec(host.rpartition("@")[2], host, ssh, port=options.port, here=False)
+           "ServerAliveCountMax=3", *ssh_options, user + at + _bare(host), remote)
+    return WorkerSpec(_bare(host), host, ssh, port=options.port, here=False)
 
 
 if __name__ == "__main__":

@@ -1,26 +1,26 @@
 """Workers meet: real sockets on this machine, a thread for each worker."""
 
+import errno
 import json
 import socket
 import threading
 import time
 
 import pytest
+from launch_jobs import has_ipv6
 
 from trainer.config import Config
 from trainer.distributed import consistency
 from trainer.distributed.cluster import Cluster
 from trainer.distributed.consistency import differences, fingerprint_of
 from trainer.distributed.rendezvous import rendezvous
-from trainer.distributed.wire import split_address
+from trainer.distributed.wire import bind, join_address, split_address
 from trainer.errors import BusyError, DeviceError, LockstepError, UsageError, WorkerError
 
 
-def addresses(count):
-    sockets = [socket.socket() for _ in range(count)]
-    for one in sockets:
-        one.bind(("127.0.0.1", 0))
-    found = tuple(f"127.0.0.1:{one.getsockname()[1]}" for one in sockets)
+def addresses(count, host="127.0.0.1"):
+    sockets = [bind(0, reuse=False) for _ in range(count)]
+    found = tuple(join_address(host, one.getsockname()[1]) for one in sockets)
     for one in sockets:
         one.close()
     return found
@@ -38,8 +38,8 @@ def deep(levels):
 class Job:
     """Workers that meet, each in a thread."""
 
-    def __init__(self, count):
-        self.addresses, self.ends, self.threads = addresses(count), {}, []
+    def __init__(self, count, host="127.0.0.1"):
+        self.addresses, self.ends, self.threads = addresses(count, host), {}, []
 
     def start(self, worker, facts=None, failure=None, seconds=20.0):
         def act():
@@ -69,6 +69,34 @@ def test_all_who_agree_go_on_whoever_comes_first():
         with socket.socket() as server:
             server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             server.bind(split_address(address))
+
+
+@pytest.mark.skipif(not has_ipv6(), reason="this machine has no IPv6")
+def test_they_meet_by_ipv6():
+    job = Job(2, "::1")
+    for worker in (1, 0):
+        job.start(worker)
+    assert job.addresses[0].startswith("[::1]:") and job.join() == [None] * 2
+    with bind(0) as server:  # and what either kind of address has is taken
+        server.listen()
+        with pytest.raises(OSError):
+            bind(server.getsockname()[1])
+    with socket.create_server(("127.0.0.1", 0)) as server, pytest.raises(OSError):
+        bind(server.getsockname()[1])
+
+
+@pytest.mark.parametrize("number", [errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT])
+def test_a_machine_where_ipv6_is_switched_off(monkeypatch, number):
+    class Socket(socket.socket):
+        def bind(self, address):
+            if self.family == socket.AF_INET6:
+                raise OSError(number, "switched off")
+            super().bind(address)
+
+    monkeypatch.setattr(socket, "has_dualstack_ipv6", lambda: True)
+    monkeypatch.setattr(socket, "socket", Socket)
+    with bind(0) as server:
+        assert server.family == socket.AF_INET and server.getsockname()[1]
 
 
 def test_a_missing_worker_is_named_on_all():

@@ -1,6 +1,7 @@
 """Devices, TF_CONFIG, and what errors of TensorFlow's are in exit codes."""
 
 import json
+import os
 
 import pytest
 
@@ -8,6 +9,7 @@ from trainer.config import Config
 from trainer.distributed import runtime
 from trainer.distributed.cluster import Cluster, read_cluster
 from trainer.distributed.devices import choice
+from trainer.distributed.wire import join_address, split_address
 from trainer.errors import DeviceError, UsageError
 from trainer.process import tf_import
 from trainer.process.exit import run_to_exit_code
@@ -21,24 +23,88 @@ def test_more_gpus_than_there_are_names_what_is_visible(monkeypatch):
     assert "visible to TensorFlow: " in str(caught.value) and "CUDA_VISIBLE_DEVICES is '7'" in str(caught.value)
 
 
-@pytest.mark.parametrize("text", ["{", "[]", "{}",
-                                  '{"cluster": {"worker": ["a:1"]}, "task": {"type": "ps", "index": 0}}',
-                                  '{"cluster": {"worker": ["a:1"]}, "task": {"type": "worker", "index": 1}}',
-                                  '{"cluster": {"worker": ["a", "b"]}, "task": {"type": "worker", "index": 0}}',
-                                  '{"cluster": {"worker": ["a:99999"]}, "task": {"type": "worker", "index": 0}}',
-                                  '{"cluster": {"worker": [7]}, "task": {"type": "worker", "index": 0}}',
-                                  '{"cluster": {"worker": ["a:1"], "chief": ["b:1"]}, "task": {"type": "worker", '
-                                  '"index": 0}}'])
+def tf_config(kind=None, index=0, **jobs):
+    """TF_CONFIG with a task, if one is named."""
+    task = {"task": {"type": kind, "index": index}} if kind else {}
+    return json.dumps({"cluster": jobs, **task})
+
+
+@pytest.mark.parametrize("text", [
+    "{", "[]", "7", "null", '{"cluster": {"worker": "a:1"}, "task": {"type": "worker", "index": 0}}',
+    tf_config("worker", 1, worker=["a:1"]), tf_config("worker", -1, worker=["a:1"]),
+    tf_config("worker", "x", worker=["a:1"]), tf_config("worker", True, worker=["a:1", "b:1"]),
+    tf_config("worker", 0.5, worker=["a:1"]), tf_config("worker", None, worker=["a:1"]),
+    tf_config("chief", 0, worker=["a:1", "b:1"]), tf_config("worker", 1, worker=["b:1"], chief=["a:1"]),
+    tf_config("worker", 0, worker=["a", "b"]), tf_config("worker", 0, worker=["a:99999"]),
+    tf_config("worker", 0, worker=[7]), tf_config("worker", 0, worker=["::1:2222"]),
+    tf_config("worker", 0, worker=["a:1", "a:1"]), tf_config("worker", 0, worker=["a:1"], trainer=["b:1"]),
+    tf_config("worker", 0, worker=["a:1"], chief=["b:1"], master=["c:1"]),
+    tf_config("worker", 0, worker=["a:1"], chief=["b:1", "c:1"]), tf_config(worker=["a:1", "b:1"])])
 def test_a_broken_tf_config(monkeypatch, text):
     monkeypatch.setenv("TF_CONFIG", text)
     with pytest.raises(UsageError, match="TF_CONFIG can't be read"):
         read_cluster("auto")
 
 
+@pytest.mark.parametrize("text, found", [
+    # Vertex AI, with keys of its own; Kubeflow, which starts counting again after the chief; SageMaker.
+    (json.dumps({"cluster": {"chief": ["c:2222"], "worker": ["w-0:2222", "w-1:2222"]}, "environment": "cloud",
+                 "task": {"type": "worker", "index": 1, "trial": "3"}, "job": {"python_module": "m"}}), 2),
+    (tf_config("chief", 0, worker=["w-0:2222", "w-1:2222"], chief=["c:2222"]), 0),
+    (tf_config("worker", "0", master=["c:2222"], worker=["w-0:2222", "w-1:2222"], ps=[]), 1),
+    (tf_config("worker", 1, chief=["c:2222"], worker=["w-0:2222", "w-1:2222"], evaluator=["e:2222"]), 2)])
+def test_a_chief_is_worker_0_and_the_workers_follow_it(monkeypatch, text, found):
+    monkeypatch.setenv("TF_CONFIG", text)
+    assert read_cluster("auto") == Cluster(found, 3, True, ("c:2222", "w-0:2222", "w-1:2222"))
+
+
+@pytest.mark.parametrize("text", ["", " \n", "{}", '{"cluster": {}}', '{"cluster": null, "task": null}',
+                                  '{"cluster": {"worker": []}, "task": {"type": "worker", "index": 0}}',
+                                  '{"task": {"type": "chief", "index": 0}, "environment": "cloud"}',
+                                  tf_config(worker=["a:1"]), tf_config(chief=["a:1"]),
+                                  tf_config("chief", 0, chief=["a:1"]), tf_config("worker", "0", worker=["a:1"])])
+def test_who_is_alone_is_a_single_process(monkeypatch, text):
+    monkeypatch.setenv("TF_CONFIG", text)
+    assert read_cluster("auto") == Cluster()
+
+
+def test_multi_worker_takes_a_job_of_one(monkeypatch):
+    monkeypatch.setenv("TF_CONFIG", tf_config("chief", 0, chief=["a:1"]))
+    assert read_cluster("multi_worker") == Cluster(0, 1, True, ("a:1",))
+
+
+@pytest.mark.parametrize("text, says", [
+    (tf_config("evaluator", 0, chief=["a:1"], worker=["b:1"]), "makes this process evaluator"),
+    (tf_config("evaluator", 0), "makes this process evaluator"),
+    (tf_config("ps", 0, chief=["a:1"], ps=["b:1"]), "makes this process ps"),
+    (tf_config("worker", 0, master=["a:1"], worker=["b:1"], ps=["c:1"]), "has ps")])
+def test_tasks_that_there_are_not_are_refused_by_name(monkeypatch, text, says):
+    monkeypatch.setenv("TF_CONFIG", text)
+    with pytest.raises(UsageError, match=f"TF_CONFIG {says}: ") as caught:
+        read_cluster("auto")
+    assert "out of the job's specification" in caught.value.fix
+
+
+def test_ipv6_addresses_of_workers(monkeypatch):
+    addresses = ("[::1]:2222", "[fe80::1%eth0]:2223", "[2001:db8::ffff:1.2.3.4]:1", "a:1", "[::1]:1")
+    monkeypatch.setenv("TF_CONFIG", tf_config("worker", 1, worker=addresses))
+    monkeypatch.setenv("no_proxy", "x")
+    monkeypatch.setenv("no_grpc_proxy", "y")
+    cluster = read_cluster("auto")
+    assert cluster == Cluster(1, 5, True, addresses) and cluster.crosses_machines
+    assert not Cluster(0, 4, True, ("[::1]:1", "localhost:1", "127.0.1.1:2", "[0::1]:3")).crosses_machines
+    cluster.bypass_proxies()
+    hosts = "::1,fe80::1%eth0,2001:db8::ffff:1.2.3.4,a"
+    assert {name: os.environ[name] for name in ("no_proxy", "no_grpc_proxy")} == {
+        "no_proxy": f"x,{hosts}", "no_grpc_proxy": f"y,{hosts}"}
+    assert [join_address(*split_address(address)) for address in addresses] == list(addresses)
+
+
 def test_multi_worker_without_tf_config(monkeypatch):
-    monkeypatch.delenv("TF_CONFIG", raising=False)
-    with pytest.raises(UsageError, match="needs TF_CONFIG"):
-        read_cluster("multi_worker")
+    for text in ("", "{}"):
+        monkeypatch.setenv("TF_CONFIG", text)
+        with pytest.raises(UsageError, match="needs a TF_CONFIG"):
+            read_cluster("multi_worker")
 
 
 class Gpu:

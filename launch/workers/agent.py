@@ -26,6 +26,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from launch.workers.child_process import prepare_child
+from trainer.distributed.wire import bind
 
 _STOP_SECONDS = 15.0
 _DRAIN_SECONDS = 3.0
@@ -59,14 +60,10 @@ class _Agent:
 
     def _find_port(self, wanted: int) -> None:
         """Finds a port and holds it until the worker starts, so that no other worker is given the same."""
-        self._held = socket.socket()
         try:
-            if wanted:  # it may be in the state in which an earlier job left it
-                self._held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            self._held.bind(("", wanted))
+            self._held = bind(wanted, reuse=bool(wanted))
             self.say(port=self._held.getsockname()[1])
         except OSError as error:
-            self._held.close()
             self.say(port=None, why=error.strerror)
 
     def _start(self, words: Sequence[str], env: Mapping[str, str], cwd: str | None = None, out: int | None = None,

@@ -26,7 +26,7 @@ from launch.workers.child_process import raise_file_limit
 from launch.workers.exit_cause import ExitCause, find_exit_cause
 from launch.workers.worker import Events, Worker
 from trainer.config import Config
-from trainer.distributed.wire import TOKEN
+from trainer.distributed.wire import TOKEN, join_address
 from trainer.errors import BusyError, DeviceError, Stopped, WorkerError
 from trainer.process.exit import say, tell
 from trainer.process.signals import StopRequest
@@ -198,7 +198,7 @@ class Supervisor:
         return ports
 
     def _start(self, workers: Sequence[Worker], ports: Mapping[int, int], arguments: Sequence[str]) -> None:
-        addresses = [f"{spec.host}:{ports[rank]}" for rank, spec in enumerate(self._specs)]
+        addresses = [join_address(spec.host, ports[rank]) for rank, spec in enumerate(self._specs)]
         token = secrets.token_hex(32)  # another one for each start: a line of an earlier one is worth nothing
         for worker, spec in zip(workers, self._specs, strict=True):
             cluster = {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": worker.rank}}

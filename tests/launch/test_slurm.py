@@ -183,5 +183,7 @@ def test_who_ignores_slurm_and_who_needs_it(monkeypatch):
     found = cluster.read_cluster("auto")
     assert (found.worker, found.workers, found.distributed) == (1, 3, True)
     assert found == cluster.read_cluster("multi_worker")
-    monkeypatch.setenv("TF_CONFIG", '{"cluster": {"worker": ["a:1"]}, "task": {"type": "worker", "index": 0}}')
-    assert cluster.read_cluster("auto").addresses == ("a:1",)
+    monkeypatch.setenv("TF_CONFIG", "{}")
+    assert cluster.read_cluster("auto") == found
+    monkeypatch.setenv("TF_CONFIG", '{"cluster": {"worker": ["a:1", "b:1"]}, "task": {"type": "worker", "index": 0}}')
+    assert cluster.read_cluster("auto").addresses == ("a:1", "b:1")

@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from launch_jobs import FLAGS, finish, free_ports, launch, send, wait_for_step, workers_in
 
+from launch.ssh import Options, _worker_spec
+
 _SSHD = shutil.which("sshd") or shutil.which("sshd", path="/usr/sbin:/usr/local/sbin")
 
 
@@ -68,6 +70,15 @@ def test_workers_end_with_their_launcher_and_its_wish(server, tmp_path):
     while workers_in(tmp_path):
         assert time.monotonic() < deadline
         time.sleep(0.1)
+
+
+def test_hosts_are_names_or_addresses():
+    assert not Options(hosts=("a", "b.c", "me@d", "10.0.0.1", "::1", "me@[fe80::1%eth0]")).problems()
+    specs = [_worker_spec(host, Options(), []) for host in ("me@[::1]", "::1", "me@a")]
+    assert [(spec.host, spec.agent[-2]) for spec in specs] == [("::1", "me@::1"), ("::1", "::1"), ("a", "me@a")]
+    for host in ("a:22", "-oProxyCommand=x", "[::1]:22", "me@"):
+        (problem,) = Options(hosts=(host,)).problems()
+        assert f"--hosts names {host!r}" in problem
 
 
 def test_a_host_that_can_not_be_reached(tmp_path):

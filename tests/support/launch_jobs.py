@@ -1,5 +1,6 @@
 """Starting jobs of several workers by a launcher, and finding their processes."""
 
+import contextlib
 import json
 import os
 import signal
@@ -65,6 +66,14 @@ def end_all(folder):
     """Kills the workers that are left of a job."""
     for pid in workers_in(folder).values():
         os.kill(pid, signal.SIGKILL)
+
+
+def has_ipv6():
+    """Whether this machine has IPv6's own address."""
+    with contextlib.suppress(OSError), socket.socket(socket.AF_INET6) as tried:
+        tried.bind(("::1", 0))
+        return True
+    return False
 
 
 def free_ports(count):

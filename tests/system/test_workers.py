@@ -10,20 +10,21 @@ import time
 import numpy as np
 from conftest import environment
 from image_files import class_folders
-from launch_jobs import free_ports
+from launch_jobs import free_ports, has_ipv6
 
 from trainer.config import Config
 from trainer.data.dataset import load
+from trainer.distributed.wire import join_address
 from trainer.reporting import jsonl
 
 FLAGS = ("--dataset=shapes", "--model=small_models:smooth", "--batch_size=32", "--max_steps=50", "--optimizer=sgd",
          "--learning_rate=0.05", "--eval_every_epochs=0.05", "--log_every_steps=1", "--num_gpus=0", "--ledger")
 
 
-def start(folder, workers, *more, each=(), meanwhile=None):
+def start(folder, workers, *more, each=(), meanwhile=None, host="127.0.0.1"):
     """Starts all workers of a job; `each` holds further flags for some of them, by number. `meanwhile` may do something
     with their addresses before."""
-    addresses = [f"127.0.0.1:{port}" for port in free_ports(workers)]
+    addresses = [join_address(host, port) for port in free_ports(workers)]
     kept = meanwhile and meanwhile(addresses)
     jobs = []
     for index in range(workers):
@@ -60,7 +61,7 @@ def wait_for_metrics(folder):
 def test_two_workers_train_like_one_process(tmp_path, run):
     folder = tmp_path / "two"
     folder.mkdir()
-    ends = finish(start(folder, 2, "--export=h5"), 0)
+    ends = finish(start(folder, 2, "--export=h5", host="::1" if has_ipv6() else "127.0.0.1"), 0)
     assert "on 2 workers" in ends[0][0] and not ends[1][0]  # the chief alone speaks
     alone = run("trainer.main", *FLAGS, "--model_dir=run", "--export=none")
     assert alone.code == 0, alone.err

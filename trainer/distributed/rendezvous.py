@@ -26,7 +26,7 @@ from multiprocessing.connection import wait
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from trainer.distributed.consistency import require_equal
-from trainer.distributed.wire import LONGEST, TOKEN, line_of, parse, read_line, split_address
+from trainer.distributed.wire import LONGEST, TOKEN, bind, line_of, parse, read_line, split_address
 from trainer.errors import BusyError, LockstepError, WorkerError, of_code
 
 if TYPE_CHECKING:
@@ -101,16 +101,16 @@ def rendezvous(cluster: Cluster, fingerprint: dict[str, Any], failure: LockstepE
 def _bind(cluster: Cluster) -> socket.socket:
     """A socket on this worker's port, on all addresses of the machine, as TensorFlow's server will be."""
     host, port = split_address(cluster.addresses[cluster.worker])
-    server = socket.socket()
-    server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    server = None
     try:
-        server.bind(("", port))
+        server = bind(port)
         # On every worker: another process may bind a port that is bound, not listening.
         server.listen(max(_BACKLOG, cluster.workers))
         server.setblocking(False)
         return server
     except OSError as error:
-        server.close()
+        if server:
+            server.close()
         raise BusyError(f"worker {cluster.worker} can't have port {port} of {host}: {error.strerror}",
                         "end what uses it, or use another port in TF_CONFIG (under Slurm: LOCKSTEP_PORT)") from None
 

@@ -15,6 +15,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 
+from trainer.distributed.wire import join_address
 from trainer.errors import UsageError
 
 # Linux takes the ports of outgoing connections from 32768 on: one of those may be in use at any moment.
@@ -58,7 +59,7 @@ def find_task(variables: Mapping[str, str], least: int = 2) -> tuple[int, tuple[
                          "both") from None
     host_of_worker = [host for host, tasks_on_host in zip(hosts, tasks, strict=True) for _ in range(tasks_on_host)]
     ports = _ports(variables, job, step, count)
-    addresses = tuple(f"{host}:{port}" for host, port in zip(host_of_worker, ports, strict=True))
+    addresses = tuple(itertools.starmap(join_address, zip(host_of_worker, ports, strict=True)))
     return sum(tasks[:node]) + local, addresses
 
 

@@ -7,10 +7,12 @@ value. The HMAC of an answer is that of the worker's line and the answer, so tha
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import hmac
 import json
 import os
+import re
 import socket
 from typing import Any
 
@@ -24,6 +26,47 @@ def split_address(address: str) -> tuple[str, int]:
     """"host:port" as (host, port); hosts of IPv6 are in brackets."""
     host, _, port = address.rpartition(":")
     return host.strip("[]"), int(port)
+
+
+def join_address(host: str, port: int) -> str:
+    """The inverse of `split_address`."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def is_address(value: object) -> bool:
+    """Whether a value is such a text."""
+    host, _, port = value.rpartition(":") if isinstance(value, str) else ("", "", "")
+    in_brackets = re.fullmatch(r"\[[0-9A-Fa-f:.]+(%[\w.-]+)?\]", host)
+    return bool(in_brackets or re.fullmatch(r"[^][:/\s]+", host)) and port.isascii() and port.isdecimal() \
+        and 0 < int(port) < 65536
+
+
+def bind(port: int, *, reuse: bool = True) -> socket.socket:
+    """A socket on a port of all addresses of the machine, those of IPv6 included, as TensorFlow's server will be.
+
+    Args:
+        port: The port; 0 for any that is free.
+        reuse: Whether the port may be in the state in which an earlier job left it.
+
+    Raises:
+        OSError: if the port can't be had.
+    """
+    families = [socket.AF_INET6, socket.AF_INET] if socket.has_dualstack_ipv6() else [socket.AF_INET]
+    for family in families:
+        server = socket.socket(family)
+        try:
+            if reuse:
+                server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                server.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+            server.bind(("", port))
+            return server
+        except OSError as error:
+            server.close()
+            # Where IPv6 is switched off, its sockets can be made and not bound.
+            if family == families[-1] or error.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
+                raise
+    raise AssertionError("the last family returns or raises")
 
 
 def read_line(chief: socket.socket, longest: int) -> bytes:
