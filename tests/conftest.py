@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -110,6 +111,14 @@ class Trainable:
 def trainable(small):
     """Makes a `Trainable` on the small data."""
     return functools.partial(Trainable, small)
+
+
+@pytest.fixture
+def hangup():
+    """SIGHUP, which the processes of a test don't ignore, also where the tests were started by nohup."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield signal.SIGHUP
+    signal.signal(signal.SIGHUP, before)
 
 
 @dataclasses.dataclass

@@ -1,8 +1,12 @@
 """Signals: a stop that is heard in a native call, and a second one that ends at once."""
 
+import fcntl
+import os
+import pty
 import signal
 import subprocess
 import sys
+import termios
 import time
 
 import pytest
@@ -43,9 +47,26 @@ with StopRequest(exits_process=True) as stop:
 """
 
 
-def start(program, *words):
+# A run with a progress line, which saves once it is asked to stop.
+ON_A_TERMINAL = """
+import sys, time
+from trainer.process.signals import StopRequest
+from trainer.reporting.console import Console
+with StopRequest() as stop:
+    console = Console(sys.argv[1])
+    console.start(0, 10**6)
+    console.say("ready")
+    while not stop.signal:
+        time.sleep(0.05)
+    time.sleep(1)  # the line is drawn again
+    console.say("saved")
+    console.close()
+"""
+
+
+def start(program, *words, **more):
     process = subprocess.Popen([sys.executable, "-c", program, *words], text=True, env=environment(),
-                               stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, **more)
     assert process.stdout.readline() == "ready\n"
     return process
 
@@ -73,6 +94,37 @@ def test_a_signal_is_heard_if_nobody_reads_what_is_said():
     second.stdout.close()
 
 
+def test_a_terminal_that_goes_away_is_a_signal_and_ends_nothing(tmp_path, hangup):
+    leader, follower = pty.openpty()
+
+    def take_terminal():
+        os.setsid()
+        fcntl.ioctl(follower, termios.TIOCSCTTY, 0)
+
+    with subprocess.Popen([sys.executable, "-c", ON_A_TERMINAL, str(tmp_path / "log.txt")], text=True,
+                          env=environment(TERM="xterm"), preexec_fn=take_terminal, stdin=follower, stdout=follower,
+                          stderr=subprocess.PIPE) as process:
+        os.close(follower)
+        shown = b""
+        while b"ready" not in shown:
+            shown += os.read(leader, 4096)
+        os.close(leader)
+        _, err = process.communicate(timeout=20)
+    assert process.returncode == 0 and "lockstep: SIGHUP: saving" in err and "Traceback" not in err, err
+    assert "saved" in (tmp_path / "log.txt").read_text()
+
+
+def test_a_hangup_that_is_ignored_before_stays_ignored():
+    """As under nohup."""
+    process = start(STUCK, "well", preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN))
+    process.send_signal(signal.SIGHUP)
+    time.sleep(1)
+    assert process.poll() is None
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=20)
+    assert process.returncode == 75 and "asked to stop (SIGTERM)" in err and "SIGHUP" not in err
+
+
 def test_it_does_not_end_there_if_what_was_under_way_failed():
     process = start(STUCK, "badly")
     process.send_signal(signal.SIGTERM)
@@ -97,12 +149,12 @@ def test_signals_at_once_are_one_wish_and_a_later_one_stops_at_once():
     assert err.count("a second signal") == 1
 
 
-def test_a_signal_at_the_very_end_changes_nothing():
+def test_a_signal_at_the_very_end_changes_nothing(hangup):
     process = start(DONE)
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, hangup):
         process.send_signal(number)
     out, err = process.communicate(timeout=20)
     assert (process.returncode, err) == (0, "")
     # By the system, not by a handler of Python's: those end before the interpreter does.
     ignored = int(out.split("SigIgn:")[1].split()[0], 16)
-    assert all(ignored >> number - 1 & 1 for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1))
+    assert all(ignored >> number - 1 & 1 for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, hangup))

@@ -70,7 +70,7 @@ class WorkerSpec:
 
 
 def supervise(specs: Sequence[WorkerSpec], arguments: Sequence[str], config: Config, max_restarts: int) -> None:
-    """Runs a job to its end; SIGTERM and Ctrl-C ask all workers to save and to stop.
+    """Runs a job to its end; SIGTERM, SIGHUP and Ctrl-C ask all workers to save and to stop.
 
     Args:
         specs: A `WorkerSpec` for each worker, the chief's first.

@@ -130,9 +130,10 @@ while time.monotonic() < began + 60:
     assert error and time.monotonic() - began < 30
 
 
-def test_words_of_a_worker_put_off_its_end_after_a_request(job):
+def test_words_of_a_worker_put_off_its_end_after_a_request(job, hangup):
+    """Also after a hangup, which its agent and the worker see as SIGTERM."""
     began = time.monotonic()
-    threading.Timer(2.0, os.kill, (os.getpid(), signal.SIGTERM)).start()
+    threading.Timer(2.0, os.kill, (os.getpid(), hangup)).start()
     error = job("""
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
 while time.monotonic() < began + 30:

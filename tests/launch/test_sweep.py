@@ -164,7 +164,7 @@ def read_all(terminal):
     return text.decode()
 
 
-def test_a_sweep_goes_on_after_every_kind_of_end(sweep, tmp_path):
+def test_a_sweep_goes_on_after_every_kind_of_end(sweep, tmp_path, hangup):
     (tmp_path / "file.sweep").write_text(FILE)
     (tmp_path / "long.cfg").write_text("--epochs=1000")
     out = tmp_path / "runs/file"
@@ -180,9 +180,9 @@ def test_a_sweep_goes_on_after_every_kind_of_end(sweep, tmp_path):
     # TF_CONFIG is of the job that the sweep may be a part of, not of its runs.
     first = sweep("--slots=2", TF_CONFIG="{}")
     wait_until(lambda: all(map(steps, BOTH)))
-    first.send_signal(signal.SIGTERM)
+    first.send_signal(hangup)
     _, err = finish(first, 75)
-    assert "asked to stop (SIGTERM); 3 of 4 runs aren't done" in err
+    assert "asked to stop (SIGHUP); 3 of 4 runs aren't done" in err
     rows = {row["run"]: row for row in json.loads((out / "sweep.json").read_text())["runs"]}
     assert [rows[name]["code"] for name in (SHORT, BROKEN, *BOTH)] == [0, None, 75, 75]
     written = (out / SHORT / "result.json").stat().st_mtime_ns

@@ -1,4 +1,4 @@
-"""SIGTERM, SIGUSR1 and Ctrl-C as a request that the loop asks for, not as the end of the process."""
+"""SIGTERM, SIGHUP, SIGUSR1 and Ctrl-C as a request that the loop asks for, not as the end of the process."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import NamedTuple, NoReturn
 
-_SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
+_SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGINT)
 _SAME_REQUEST_SECONDS = 1.0
 _PATIENCE_SECONDS = 4.0
 _TICK_SECONDS = 0.5
@@ -48,6 +48,8 @@ class StopRequest:
     may be compiling for minutes. Where nothing would be lost (see `nothing_to_save`), that thread ends the
     process itself if the main thread doesn't come back within seconds.
 
+    SIGHUP, which says that the terminal is gone, stays ignored where it is ignored before, as by nohup.
+
     Args:
         exits_process: Whether the process ends after the `with` block. Signals then have no effect after the block:
             the exit code is decided.
@@ -65,7 +67,8 @@ class StopRequest:
 
     def __enter__(self) -> StopRequest:
         self._stderr = os.dup(2)  # a copy: while TensorFlow is imported, what is written to 2 is kept back
-        self._before = {signum: signal.getsignal(signum) for signum in _SIGNALS}
+        self._before = {signum: handler for signum in _SIGNALS
+                        if (handler := signal.getsignal(signum)) != signal.SIG_IGN or signum != signal.SIGHUP}
         self._reader, self._writer = os.pipe()
         os.set_blocking(self._writer, False)
         self._outer = signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
@@ -75,7 +78,7 @@ class StopRequest:
 
     def listen(self) -> None:
         """Listens (again): TensorFlow puts a handler of its own over SIGTERM when several workers start."""
-        for signum in _SIGNALS:
+        for signum in self._before:
             signal.signal(signum, _ignore)
 
     @property
@@ -90,7 +93,7 @@ class StopRequest:
         They are noticed all the same: the reading thread asks for those that are pending. Threads that the block
         starts never receive any.
         """
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, self._before)
         try:
             yield
         finally:
@@ -138,7 +141,7 @@ class StopRequest:
                         return
                     if byte[0] in _SIGNALS:
                         self._receive(signal.Signals(byte[0]).name)
-                for signum in signal.sigpending() & set(_SIGNALS):
+                for signum in signal.sigpending() & self._before.keys():
                     name = signal.Signals(signum).name
                     if name not in self._seen_pending:
                         self._receive(name)

@@ -1,10 +1,14 @@
 """What a run prints on the terminal, and writes into log.txt."""
 
+import contextlib
+import errno
 import os
 import sys
 import time
+from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
+from typing import IO, Any, cast
 
 from rich.console import Console as RichConsole
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
@@ -25,7 +29,8 @@ class Console:
 
     def __init__(self, log: Path | str | None = None, quiet: bool = False) -> None:
         self._log = open(log, "a", encoding="utf-8") if log else None  # noqa: SIM115  closed by `close`
-        self._rich = _Terminal(highlight=False, quiet=quiet, soft_wrap=True)
+        stdout = cast("IO[str]", _Stdout()) if sys.stdout else None
+        self._rich = _Terminal(file=stdout, highlight=False, quiet=quiet, soft_wrap=True)
         self._bar: Progress | None = None
         self._last_plain = 0.0
 
@@ -91,6 +96,34 @@ class Console:
         if self._log:
             self._log.write(f"{datetime.now().astimezone().isoformat(timespec='seconds')}  {printable(sentence)}\n")
             self._log.flush()
+
+
+class _Stdout:
+    """Standard output, where a terminal that is gone is what a pipe without a reader is."""
+
+    def __init__(self) -> None:
+        self._stream = sys.stdout
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        with _gone_is_broken():
+            return self._stream.write(text)
+
+    def flush(self) -> None:
+        with _gone_is_broken():
+            self._stream.flush()
+
+
+@contextlib.contextmanager
+def _gone_is_broken() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno == errno.EIO:  # what the system answers once the other end of a terminal is closed
+            raise BrokenPipeError from None
+        raise
 
 
 class _Terminal(RichConsole):

@@ -21,7 +21,7 @@ _TICK_SECONDS = 0.25
 _SILENT_SECONDS = 8.0  # without a heartbeat: nothing that lets other threads run is silent for so long
 _FOR_THE_OTHERS_SECONDS = 3.0  # between the stacks and the end: workers that wait for each other all show theirs
 _TO_END_SECONDS = 5.0
-_REQUESTS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+_REQUESTS = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGUSR1)
 
 
 class Watcher:
