@@ -1,9 +1,12 @@
 """The command line: every flag reaches the config, and all that is wrong is said at once."""
 
 import dataclasses
+import importlib
+import typing
 
 import pytest
 
+from trainer import __main__ as commands
 from trainer import flags
 from trainer.config import Config
 from trainer.errors import UsageError
@@ -91,3 +94,54 @@ def test_the_shipped_configs_are_valid(request):
     assert len(paths) >= 4
     for path in paths:
         flags.parse(Config, [f"--flagfile={path}"])
+
+
+def every_options():
+    """(the options of every command and launcher, the name of its argument that isn't a flag)."""
+    from launch import kubernetes, local, slurm, ssh
+    from launch.sweep import __main__ as sweep
+
+    yield Config, None
+    for name in set(commands.COMMANDS) - {"train"}:
+        module = importlib.import_module(f"trainer.commands.{name}")
+        yield module.Options, getattr(module, "POSITIONAL", None)
+    yield from [(module.Options, None) for module in (kubernetes, local, slurm, ssh)]
+    yield sweep.Options, "file"
+
+
+@pytest.mark.parametrize("url, way", [
+    ("gs://bucket/run", "gcsfuse"), ("s3a://bucket/run", "mount-s3"), ("hdfs://name:8020/x", "hdfs dfs -get"),
+    ("HTTPS://example.org/x.zip", "curl"), ("abfss://a@b/x", "blobfuse2"), ("weka+x://y", "mount it"),
+    ("gs:/bucket/run", "gcsfuse"), ("file:///a%20b/c", "write the path alone: /a b/c"),
+    ("file://host/a", "write the path alone: /a"), ("file:/a", "write the path alone: /a")])
+def test_no_flag_of_any_command_or_launcher_takes_a_url(url, way):
+    tried = 0
+    for options, positional in every_options():
+        hints = typing.get_type_hints(options)
+        for field in dataclasses.fields(options):
+            if field.metadata["choices"] or flags._kind(hints[field.name]) not in (str, tuple):
+                continue
+            words = [url] if field.name == positional else [f"--{field.name}={url}"]
+            name = field.name.upper() if field.name == positional else f"--{field.name}"
+            with pytest.raises(UsageError) as caught:
+                flags.parse(options, words, positional)
+            (problem,) = [line for line in caught.value.problems if "takes no URLs" in line]
+            assert problem.startswith(f"{name} takes no URLs") and repr(url) in problem and way in problem
+            tried += 1
+    assert tried > 20
+
+
+@pytest.mark.parametrize("words", [["--flagfile=gs://b/x.cfg"], ["--flagfile", "gs://b/x.cfg"],
+                                   ["--epochs=3", "-flagfile=gs://b/x.cfg"]])
+def test_a_flagfile_is_no_url(words):
+    assert "--flagfile takes no URLs" in problems(*words)[0] and "gcsfuse" in problems(*words)[0]
+
+
+def test_the_home_of_nobody_is_told_by_every_flag():
+    with pytest.raises(UsageError, match="--out names the home of a user who has none, or does not exist"):
+        flags.parse(importlib.import_module("trainer.commands.prepare").Options, ["--data_dir=x", "--out=~nosuch/x"])
+
+
+def test_what_only_looks_like_a_url_is_a_path():
+    for name in ("a:b/c", "C:/x", "runs/gs://x", "12:34", "./s3:/x", "tfds:mnist"):
+        assert not Config(model_dir=name, data_dir=name).problems(), name

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import re
 import shutil
 import sys
 import textwrap
@@ -19,7 +20,7 @@ from typing import Any, TypeVar
 from absl import flags
 
 from trainer.errors import UsageError
-from trainer.options import Checked
+from trainer.options import Checked, url_problem
 
 _Options = TypeVar("_Options", bound=Checked)
 
@@ -91,6 +92,8 @@ def parse(options: type[_Options], argv: Sequence[str], positional: str | None =
     for field in fields:
         _define(values, field, _kind(kinds[field.name]))
     values.set_gnu_getopt(True)
+    if urls := [problem for name in _flagfiles(argv) if (problem := url_problem("flagfile", name))]:
+        raise UsageError(urls)
     try:
         rest = values(["lockstep", *argv], known_only=True)[1:]
     except (flags.Error, ValueError) as error:
@@ -107,10 +110,17 @@ def parse(options: type[_Options], argv: Sequence[str], positional: str | None =
             problems.append(f"--{name} must be {value.wanted}; received {value.text!r}")
     readable = {name: value for name, value in given.items() if not isinstance(value, _Wrong)}
     result = options(**readable)
-    problems += result.problems()
+    title = f"{positional}".upper()  # an argument that isn't a flag has no name of a flag
+    problems += [re.sub(rf"^--{positional}\b", title, problem) for problem in result.problems()]
     if problems:
         raise UsageError(problems)
     return result
+
+
+def _flagfiles(argv: Sequence[str]) -> list[str]:
+    """The values of --flagfile, written in one word or in two."""
+    return [value or next(iter(argv[index + 1:index + 2]), "") for index, word in enumerate(argv)
+            for name, _, value in [word.lstrip("-").partition("=")] if word.startswith("-") and name == "flagfile"]
 
 
 def _kind(hint: Any) -> type:

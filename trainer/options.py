@@ -5,9 +5,19 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
+import urllib.parse
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+_BUCKET = "mount the bucket ({}), or copy it here first ({})"
+# A URL's scheme to what gives its content a path.
+_WAYS = {
+    **dict.fromkeys(("gs", "gcs"), _BUCKET.format("gcsfuse", "gcloud storage cp --recursive")),
+    **dict.fromkeys(("s3", "s3a", "s3n"), _BUCKET.format("mount-s3", "aws s3 cp --recursive")),
+    **dict.fromkeys(("abfs", "abfss", "wasb", "wasbs", "az"), _BUCKET.format("blobfuse2", "azcopy copy --recursive")),
+    "hdfs": "copy it here first (hdfs dfs -get), or mount it (hdfs-fuse)",
+    **dict.fromkeys(("http", "https", "ftp"), "download it first (curl --remote-name)")}
 
 
 def names_in(folder: str) -> tuple[str, ...]:
@@ -63,12 +73,16 @@ def _problem(field: dataclasses.Field[Any], value: Any) -> str | None:
     rule, name = field.metadata, field.name
     if value is None:
         return None
-    if name.endswith("_dir"):
+    members = value if isinstance(value, tuple) else (value,)
+    if not rule["choices"]:
+        for text in members:
+            if isinstance(text, str) and (problem := url_problem(name, text)):
+                return problem
+    if isinstance(value, str) and value.startswith("~") and not rule["choices"]:
         try:
             Path(value).expanduser()
         except RuntimeError:
-            return f"--{name} names the home of a user who does not exist; received {value!r}"
-    members = value if isinstance(value, tuple) else (value,)
+            return f"--{name} names the home of a user who has none, or does not exist; received {value!r}"
     if len(set(members)) < len(members):
         return f"--{name} names something twice; received {','.join(members)}"
     if rule["choices"]:
@@ -88,6 +102,28 @@ def _problem(field: dataclasses.Field[Any], value: Any) -> str | None:
         if value > rule["most"]:
             return f"--{name} must be at most {rule['most']}; received {value}"
     return None
+
+
+def url_problem(name: str, value: str) -> str | None:
+    """Refuses a URL: every flag that takes text goes through here, so that none trains into a folder named gs:.
+
+    Args:
+        name: The flag's name.
+        value: What was received.
+
+    Returns:
+        A line with the way out, or None if the value is no URL.
+    """
+    match = re.match(r"([A-Za-z][A-Za-z0-9+.-]+):(//?)", value)
+    scheme = match[1].lower() if match else ""
+    if not match or (match[2] == "/" and scheme not in ("file", *_WAYS)):
+        return None
+    if scheme == "file":
+        path = urllib.parse.unquote(re.sub("^//[^/]*", "", value[len("file:"):]))
+        way = f"write the path alone: {path}"
+    else:
+        way = _WAYS.get(scheme, "copy what is there to this machine first, or mount it")
+    return f"--{name} takes no URLs, only what this machine has; received {value!r}; {way}"
 
 
 def _either(choices: Sequence[str]) -> str:
