@@ -6,6 +6,8 @@ Imports no TensorFlow, so that a wrong flag is answered at once.
 from __future__ import annotations
 
 import errno
+import os
+import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from types import TracebackType
 
@@ -196,7 +198,25 @@ def from_os_error(error: OSError) -> StorageError:
     """Translates an operating system's refusal into a `StorageError`."""
     fix = _FIXES.get(error.errno or 0, "check the path and the disk, then run the same command again")
     where = f": {error.filename}" if error.filename else ""
+    if error.errno == errno.ENOENT and not os.path.isabs(str(error.filename or "")) and not has_folder():
+        where += "; the folder that this was started in is gone"
+        fix = "run the same command again from a folder that stays; it goes on from the last checkpoint"
+    elif "temporary directory" in str(error.strerror) or _is_temporary(error.filename):
+        fix = "free some room there, or set TMPDIR to a folder that can be written"
     return StorageError(f"{error.strerror or error}{where}", fix)
+
+
+def has_folder() -> bool:
+    """Whether the folder that this process was started in, where relative paths begin, still exists."""
+    try:
+        return bool(os.getcwd())
+    except OSError:
+        return False
+
+
+def _is_temporary(path: object) -> bool:
+    """Whether a path lies in the folder for temporary files, as far as one was needed yet."""
+    return isinstance(path, str) and tempfile.tempdir is not None and path.startswith(f"{tempfile.tempdir}/lockstep-")
 
 
 def translate(error: BaseException) -> LockstepError | None:

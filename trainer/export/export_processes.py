@@ -17,6 +17,8 @@ from typing import IO, Any, NamedTuple, cast
 
 import numpy as np
 
+from trainer.process.imports import KERAS_ENVIRONMENT
+
 _LAST_SECONDS = 3600.0  # in which the processes must end after all images have been written to them
 
 
@@ -51,7 +53,8 @@ class ExportProcesses:
         self._scratch = tempfile.TemporaryDirectory(prefix="lockstep-")
         # A copy that is started in its own folder: the package isn't on that process's path.
         script = shutil.copy(Path(__file__).with_name("measure_script.py"), self._scratch.name)
-        environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", **(
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith("KERAS_")}
+        environment = {**inherited, **KERAS_ENVIRONMENT, "TF_CPP_MIN_LOG_LEVEL": "3", **(
             {"TF_FORCE_GPU_ALLOW_GROWTH": "true"} if on_gpu else {"CUDA_VISIBLE_DEVICES": "-1"})}
         ends = {name: os.pipe() for name in names}
         self._readers = {name: reader for name, (reader, _) in ends.items()}

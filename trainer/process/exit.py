@@ -11,7 +11,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any, NoReturn
 
-from trainer.errors import LockstepError, Stopped, WorkerError, translate
+from trainer.errors import LockstepError, Stopped, UsageError, WorkerError, has_folder, translate
 
 
 def run_to_exit_code(program: Callable[..., object], *arguments: Any) -> int:
@@ -33,6 +33,9 @@ def run_to_exit_code(program: Callable[..., object], *arguments: Any) -> int:
             if reconfigure:
                 reconfigure(errors="backslashreplace")  # what a terminal or a pipe can't show ends no run
     try:
+        if not has_folder():
+            raise UsageError("the folder that this is started in is gone",
+                             'go to one that is there; cd "$PWD" where it was made again')
         program(*arguments)
         return 0
     except LockstepError as error:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import os
 import sys
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 
 @contextlib.contextmanager
@@ -43,3 +46,50 @@ def left_out(name: str) -> Iterator[None]:
     finally:
         if sys.modules.get(name, name) is None:
             del sys.modules[name]
+
+
+# Neither a file named keras.json nor a variable decides what Keras computes: below this path there can be no file.
+KERAS_ENVIRONMENT = {"KERAS_BACKEND": "tensorflow", "KERAS_HOME": os.devnull}
+
+
+@contextlib.contextmanager
+def keras_by_itself() -> Iterator[None]:
+    """Around Keras's first import, which reads its settings from the user's home and from variables.
+
+    They may be another program's: other types, another order of axes, another library below, or text that is none.
+    """
+    before = {name: os.environ.pop(name) for name in list(os.environ) if name.startswith("KERAS_")}
+    os.environ.update(KERAS_ENVIRONMENT)
+    try:
+        yield
+    finally:
+        del os.environ["KERAS_HOME"]
+        os.environ.update(before | {"KERAS_BACKEND": "tensorflow"})
+
+
+def keras_home() -> Path:
+    """Keras's folder for downloads, by Keras's own rule: KERAS_HOME, else in the home, else in /tmp."""
+    home = os.path.expanduser("~")
+    if not os.access(home, os.W_OK) and not os.path.isdir(os.path.join(home, ".keras")):
+        home = "/tmp"
+    return Path(os.environ.get("KERAS_HOME") or os.path.join(home, ".keras"))
+
+
+def settle(keras: Any) -> str | None:
+    """Gives Keras its own defaults, also where it was imported before this program, and the folder for downloads.
+
+    Args:
+        keras: The module.
+
+    Returns:
+        What is wrong with it, or None.
+    """
+    if keras.config.backend() != "tensorflow":
+        return f"Keras was imported before this program, and computes with {keras.config.backend()}"
+    keras.config.set_floatx("float32")
+    keras.config.set_epsilon(1e-7)
+    keras.config.set_image_data_format("channels_last")
+    with contextlib.suppress(OSError):  # Keras downloads to /tmp where there is none
+        keras_home().mkdir(parents=True, exist_ok=True)
+    keras.src.backend.config._KERAS_DIR = str(keras_home())
+    return None

@@ -20,7 +20,7 @@ from trainer.errors import (
     register_translator,
 )
 from trainer.process import gpu_environment, gpu_failures
-from trainer.process.imports import collector_paused, left_out
+from trainer.process.imports import collector_paused, keras_by_itself, left_out, settle
 
 _SHOWN_LINES = 30
 _NOISE = re.compile(r"oneDNN custom operations|cudart_stub|cpu_feature_guard|To enable the following|"
@@ -71,10 +71,13 @@ def native_messages() -> str:
 
 
 gpu_environment.prepare()
-with _native_log_kept(), collector_paused(), left_out("matplotlib"):
+with _native_log_kept(), collector_paused(), left_out("matplotlib"), keras_by_itself():
+    import keras
     import tensorflow as tf
 
     tf.config.list_physical_devices()
+if problem := settle(keras):
+    raise UsageError(problem, "start anew, and import trainer before anything that imports Keras")
 
 
 def translate(error: BaseException) -> LockstepError | None:

@@ -103,5 +103,6 @@ def origin_of(name: str) -> str | None:
 
 def add_cwd_to_path() -> None:
     """Makes the modules of the current folder importable: `python -m` does that, the `lockstep` command doesn't."""
-    if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())
+    with contextlib.suppress(FileNotFoundError):  # it is gone meanwhile, and what it held is imported
+        if os.getcwd() not in sys.path:
+            sys.path.insert(0, os.getcwd())

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import operator
 import os
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from trainer.reporting import jsonl
@@ -25,14 +30,16 @@ def plot_curves(metrics_file: Path | str, path: Path | str, evaluated: str) -> N
         path: The PNG to write.
         evaluated: The name of the evaluated split.
     """
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
     lines = [line for line in jsonl.read(metrics_file) if _is_whole(line)]
     train = [line for line in lines if line["split"] == "train"]
     evaluations = [line for line in lines if line["split"] == "eval"]
+    with _pyplot() as pyplot:
+        _save(pyplot, _curves(pyplot, train, evaluations, evaluated), path)
+
+
+def _curves(pyplot: ModuleType, train: Sequence[dict[str, Any]], evaluations: Sequence[dict[str, Any]],
+            evaluated: str) -> Figure:
+    """The figure of curves.png."""
     figure, axes = pyplot.subplots(1, 2, figsize=(10.5, 4), layout="constrained")
     for axis, name, factor, label in ((axes[0], "loss", 1, "loss (nats)"), (axes[1], "accuracy", 100, "accuracy (%)")):
         axis.plot([line["epoch"] for line in train], [factor * line[name] for line in train],
@@ -51,7 +58,7 @@ def plot_curves(metrics_file: Path | str, path: Path | str, evaluated: str) -> N
         best = max(evaluations, key=operator.itemgetter("accuracy"))
         axes[1].set_title(f"best {evaluated} accuracy {best['accuracy']:.2%}, epoch {best['epoch']:.3g}", fontsize=10)
         axes[0].set_title(f"last {evaluated} loss {evaluations[-1]['loss']:.4f}", fontsize=10)
-    _save(figure, path)
+    return figure
 
 
 def plot_samples(samples: Samples, path: Path | str) -> None:
@@ -61,11 +68,12 @@ def plot_samples(samples: Samples, path: Path | str) -> None:
         samples: The run's first examples.
         path: The PNG to write.
     """
-    import matplotlib
+    with _pyplot() as pyplot:
+        _save(pyplot, _samples(pyplot, samples), path)
 
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
 
+def _samples(pyplot: ModuleType, samples: Samples) -> Figure:
+    """The figure of samples.png."""
     count = len(samples.names)
     figure, axes = pyplot.subplots(2, count, figsize=(1.4 * count, 3.4), layout="constrained", squeeze=False)
     for row, images, names in ((0, samples.before, samples.names), (1, samples.after, samples.names_after)):
@@ -74,7 +82,36 @@ def plot_samples(samples: Samples, path: Path | str) -> None:
             axis.set_title(name.replace(", ", "\n"), fontsize=7, parse_math=False)
             axis.set_axis_off()
     figure.suptitle("above: as they are; below: as training sees them in the first epoch", fontsize=9)
-    _save(figure, path)
+    return figure
+
+
+@contextlib.contextmanager
+def _pyplot() -> Iterator[ModuleType]:
+    """Matplotlib, with nothing of what the user's own file of settings says."""
+    with _settings_folder():
+        import matplotlib
+
+        matplotlib.use("Agg")
+        from matplotlib import pyplot
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        yield pyplot
+
+
+@contextlib.contextmanager
+def _settings_folder() -> Iterator[None]:
+    """Around Matplotlib's import: where the home can't be written, its list of fonts is made for this process alone."""
+    folder = os.path.expanduser(os.environ.get("XDG_CONFIG_HOME") or "~/.config")
+    while not os.path.exists(folder) and os.path.dirname(folder):
+        folder = os.path.dirname(folder)
+    if "MPLCONFIGDIR" in os.environ or os.access(folder, os.W_OK) or "matplotlib" in sys.modules:
+        yield
+        return
+    with tempfile.TemporaryDirectory(prefix="lockstep-") as os.environ["MPLCONFIGDIR"]:
+        try:
+            yield
+        finally:
+            del os.environ["MPLCONFIGDIR"]
 
 
 def _is_whole(line: dict[str, Any]) -> bool:
@@ -82,10 +119,8 @@ def _is_whole(line: dict[str, Any]) -> bool:
     return all(isinstance(line.get(name), float | int) for name in ("epoch", "loss", "accuracy"))
 
 
-def _save(figure: Figure, path: Path | str) -> None:
+def _save(pyplot: ModuleType, figure: Figure, path: Path | str) -> None:
     """Writes a figure as a PNG, and closes the figure."""
-    from matplotlib import pyplot
-
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     staged = path.with_name(f".{path.name}.new")

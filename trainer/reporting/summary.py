@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
 import shutil
@@ -59,4 +60,8 @@ def _exported(result: Mapping[str, Any]) -> str:
 def _tensorboard() -> str:
     """The command that starts TensorBoard: its name, or its path if Python's environment isn't active."""
     path = Path(sys.executable).with_name("tensorboard")
-    return "tensorboard" if shutil.which("tensorboard") or not path.exists() else os.path.relpath(path)
+    if shutil.which("tensorboard") or not path.exists():
+        return "tensorboard"
+    with contextlib.suppress(FileNotFoundError):  # the folder that this was started in is gone
+        return os.path.relpath(path)
+    return str(path)

@@ -18,6 +18,7 @@ import numpy as np
 from trainer.data import pickled_arrays
 from trainer.data.dataset import Dataset, digest, in_memory
 from trainer.errors import DataError, raise_if_transient
+from trainer.process.imports import keras_home
 
 if TYPE_CHECKING:
     from trainer.config import Config
@@ -40,7 +41,7 @@ def load(config: Config) -> Dataset:
     Raises:
         DataError: naming the file that is missing or damaged, or the files to put into which folder.
     """
-    root = Path(config.data_dir).expanduser() if config.data_dir else _keras_cache()
+    root = Path(config.data_dir).expanduser() if config.data_dir else keras_home() / "datasets"
     layout = _find(root) or _find(_download(root))
     if not layout:
         raise DataError(f"the archive that was downloaded holds no CIFAR-10 under {root}",
@@ -56,11 +57,6 @@ def load(config: Config) -> Dataset:
         splits[names] = images.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1), labels
     return in_memory("cifar10", CLASSES, splits[TRAIN], splits[TEST], hashes,
                      validation_fraction=config.validation_fraction)
-
-
-def _keras_cache() -> Path:
-    home = Path(os.environ.get("KERAS_HOME", Path.home() / ".keras"))
-    return home / "datasets"
 
 
 def _find(root: Path) -> tuple[Path, str, Callable[[Path], _Arrays]] | None:
