@@ -4,6 +4,7 @@ import fcntl
 import json
 import multiprocessing
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -56,6 +57,23 @@ def test_a_living_owner_is_named(owner, tmp_path):
 def test_a_living_owner_without_flock(without_flock, owner, tmp_path):
     with pytest.raises(BusyError, match=f"in use by process {owner.pid} on"):
         FolderLock(tmp_path).take()
+
+
+@pytest.mark.slow
+def test_a_copy_of_a_folder_in_use_has_its_own_lock_and_a_moved_folder_keeps_its(owner, tmp_path_factory, tmp_path):
+    away = tmp_path_factory.mktemp("away")
+    shutil.copytree(tmp_path, away / "copy")
+    copy = FolderLock(away / "copy", beat=0.1, patience=0.5)
+    copy.take()
+    copy.require()
+    with pytest.raises(BusyError, match=f"in use by process {os.getpid()} on"):
+        FolderLock(away / "copy").take()
+    copy.give_back()
+    tmp_path.rename(away / "moved")
+    tmp_path.mkdir()
+    owner.send_signal(signal.SIGSTOP)
+    with pytest.raises(BusyError, match=f"in use by process {owner.pid} on"):
+        FolderLock(away / "moved").take()
 
 
 @pytest.mark.slow

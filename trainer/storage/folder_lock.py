@@ -9,6 +9,9 @@ the file of the next generation: making a file that must not exist yet is atomic
 file systems included, so one of many processes wins. Generations never go back, so no process can win by a file
 that was removed in the meantime.
 
+A file says also which folder it was made in, by number: in a folder that was copied while its owner had it, the owner's
+process is no sign of life, and only a heartbeat is.
+
 An owner on this machine is dead when its process is. An owner on another machine is dead when its heartbeat
 stands still for longer than several beats, by this process's monotonic clock: clocks are never compared.
 """
@@ -83,7 +86,7 @@ class FolderLock:
         # On a disk that can't be written any more, the folder stays this process's until the process is dead.
         with contextlib.suppress(OSError):
             if self._path and self._path.exists():
-                self._write(self._path.with_suffix(".new"), {**_this_process(), "given_back": True})
+                self._write(self._path.with_suffix(".new"), {**self._claim(), "given_back": True})
                 os.replace(self._path.with_suffix(".new"), self._path)
         if self._descriptor is not None:
             os.close(self._descriptor)
@@ -140,19 +143,27 @@ class FolderLock:
     def _make(self, generation: int) -> bool:
         """Makes the file of a generation, whole at once; False if the file exists already."""
         staged = self._folder / f".{uuid.uuid4().hex}"
-        self._write(staged, _this_process())
+        self._write(staged, self._claim())
         try:
             os.link(staged, self._file(generation))
         except FileExistsError:
             return False
         except OSError:  # no hard links here; readers accept a file that is empty for a moment
             try:
-                self._write(self._file(generation), _this_process(), "x")
+                self._write(self._file(generation), self._claim(), "x")
             except FileExistsError:
                 return False
         finally:
             staged.unlink()
         return True
+
+    def _claim(self) -> dict[str, Any]:
+        """What the file of a generation holds if this process is the owner."""
+        return {**_this_process(), "folder": self._number()}
+
+    def _number(self) -> int:
+        """The file system's number of `.lock`: a moved folder keeps it, a copy has another one."""
+        return os.stat(self._folder).st_ino
 
     @staticmethod
     def _write(path: Path, owner: dict[str, Any], mode: str = "w") -> None:
@@ -172,7 +183,8 @@ class FolderLock:
         owner = self._owner(generation)
         if owner.get("given_back"):
             return True
-        if owner.get("place") and owner["place"] == _boot_id():
+        is_copy = owner.get("folder") not in (None, self._number())
+        if not is_copy and owner.get("place") and owner["place"] == _boot_id():
             return _start_time(owner.get("pid")) != owner.get("started")
         return self._has_expired(generation)
 
@@ -215,7 +227,7 @@ class FolderLock:
 
 
 def _this_process() -> dict[str, Any]:
-    """What the file of a generation holds if this process is the owner."""
+    """What another process must know to see whether this one is alive."""
     return {"pid": os.getpid(), "host": os.uname().nodename, "place": _boot_id(),
             "started": _start_time(os.getpid())}
 
