@@ -49,8 +49,9 @@ bench-input: $(VENV)/installed-test
 
 # pip's own output is long and says little; what matters is the name of what is missing, and it prints that.
 $(VENV)/installed: pyproject.toml trainer/__init__.py
-	$(PYTHON) -c 'import sys; sys.exit("Lockstep needs Python 3.10 or newer; this is " + sys.version.split()[0] + \
-	    "; name another with make PYTHON=python3.12") if sys.version_info < (3, 10) else None'
+	$(PYTHON) -c 'import sys; (3, 10) <= sys.version_info[:2] < (3, 14) or sys.exit( \
+	    "TensorFlow 2.21 has wheels for Python 3.10 to 3.13; this is " + sys.version.split()[0] + \
+	    "; name another: make PYTHON=python3.12")'
 	$(VENV)/bin/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --editable .
 	touch $@

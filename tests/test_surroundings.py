@@ -13,7 +13,7 @@ from pathlib import Path
 
 import keras
 import pytest
-from conftest import environment
+from conftest import ROOT, environment
 
 from trainer.errors import translate
 from trainer.process.exit import run_to_exit_code
@@ -35,6 +35,29 @@ def model(classes, image_shape):
     assert (keras.config.floatx(), keras.config.epsilon()) == ("float32", 1e-7)
     assert keras.config.image_data_format() == "channels_last" and keras.config.backend() == "tensorflow"
     return small_models.smooth(classes, image_shape)
+"""
+
+
+# Takes away what only Linux has, in every Python process that finds this on its path.
+ANOTHER_SYSTEM = """
+import builtins, ctypes, errno, io, os
+class Library(ctypes.CDLL):
+    def __getattr__(self, name):
+        if name in ("prctl", "mallopt", "renameat2", "aio_read"):
+            raise AttributeError(name)
+        return super().__getattr__(name)
+ctypes.CDLL = Library
+for name in ("sched_getaffinity", "sched_setaffinity", "posix_fadvise", "memfd_create", "pipe2"):
+    if hasattr(os, name):
+        delattr(os, name)
+def without_proc(call):
+    def called(path, *words, **more):
+        if isinstance(path, (str, os.PathLike)) and os.fspath(path).startswith("/proc/"):
+            raise FileNotFoundError(errno.ENOENT, "No such file or directory", path)
+        return call(path, *words, **more)
+    return called
+builtins.open = io.open = without_proc(open)
+os.readlink, os.listdir = without_proc(os.readlink), without_proc(os.listdir)
 """
 
 
@@ -106,10 +129,12 @@ def open_folder():
 
 @pytest.mark.slow
 def test_a_run_of_nobody_in_a_strange_place(open_folder):
-    """A user without an entry in passwd, a home that can't be written and is another program's, no folder any more."""
+    """A user without an entry in passwd, a home that can't be written and is another program's, no folder any more, and
+    nothing of what only Linux has."""
     home, work, scratch = (open_folder / name for name in ("home", "work", "scratch"))
     settings_file(home, {"floatx": "float16", "epsilon": 1, "backend": "torch", "image_data_format": "channels_first"})
     (open_folder / "strange.py").write_text(STRANGE)
+    (open_folder / "sitecustomize.py").write_text(ANOTHER_SYSTEM)
     for folder in (work, scratch, work / "started"):
         folder.mkdir()
     as_nobody = []
@@ -124,13 +149,28 @@ def test_a_run_of_nobody_in_a_strange_place(open_folder):
     variables["PYTHONPATH"] += f":{open_folder}"
     done = subprocess.run(
         [*as_nobody, sys.executable, "-m", "trainer.main", "--dataset=shapes", "--model=strange:model", "--num_gpus=0",
-         "--batch_size=16", "--max_steps=2", f"--model_dir={work}/run"], cwd=work / "started", env=variables,
-        text=True, capture_output=True, timeout=300)
+         "--batch_size=16", "--max_steps=2", "--export=h5,keras", f"--model_dir={work}/run"], cwd=work / "started",
+        env=variables, text=True, capture_output=True, timeout=300)
     assert done.returncode == 0 and not done.stderr, done.stderr
     assert not (work / "started").exists() and not [path for path in scratch.iterdir() if path.is_dir()]
     exports = json.loads((work / "run/result.json").read_text())["exports"]
-    assert set(exports) == {"h5", "keras", "saved_model"} and (work / "run/report/curves.png").exists()
+    assert set(exports) == {"h5", "keras"} and (work / "run/report/curves.png").exists()
     assert len({entry["accuracy"] for entry in exports.values()}) == 1
+
+
+@pytest.mark.slow
+def test_children_start_where_only_linux_calls_are_missing(tmp_path):
+    """The launchers' part of that: what runs in a child before its program does."""
+    (tmp_path / "sitecustomize.py").write_text(ANOTHER_SYSTEM)
+    code = ("import ctypes, os, sys\nfrom launch import cores\nfrom launch.workers import agent, child_process\n"
+            "assert not hasattr(ctypes.CDLL(None), 'prctl') and cores.shares(2) == [(), ()]\n"
+            "child_process.prepare_child([0])\nchild_process.raise_file_limit()\nassert agent._stopped(1) is None\n"
+            "from launch.sweep import job\nsys.argv = ['', str(os.getppid()), '0', sys.executable, '-c', 'print(7)']\n"
+            "exec(job._TETHERED)")
+    variables = environment()
+    variables["PYTHONPATH"] += f":{tmp_path}"
+    done = subprocess.run([sys.executable, "-c", code], env=variables, text=True, capture_output=True, timeout=60)
+    assert (done.returncode, done.stdout) == (0, "7\n"), done.stderr
 
 
 @pytest.fixture
@@ -168,3 +208,33 @@ def test_a_folder_for_temporary_files_that_is_full_or_missing(tmp_path, monkeypa
     with pytest.raises(FileNotFoundError) as caught:
         tempfile.mkdtemp()
     assert "TMPDIR" in translate(caught.value).fix
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("version, accepted", [((3, 9, 20), False), ((3, 10, 0), True), ((3, 13, 9), True),
+                                               ((3, 14, 0), False)])
+def test_make_takes_the_pythons_that_tensorflow_has_wheels_for(tmp_path, version, accepted):
+    for name in ("Makefile", "pyproject.toml", "trainer/__init__.py"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text((ROOT / name).read_text())
+    number = ".".join(map(str, version))
+    python = tmp_path / "python"
+    python.write_text(f"""#!/bin/sh
+[ "$1" = -c ] || {{ echo "asked for $*"; exit 7; }}
+exec {sys.executable} -c "import sys; sys.version_info, sys.version = {version}, '{number} x'; exec(sys.argv[1])" "$2"
+""")
+    python.chmod(0o755)
+    done = subprocess.run(["make", f"PYTHON={python}", ".venv/installed"], cwd=tmp_path, text=True,
+                          capture_output=True)
+    assert ("asked for -m venv" in done.stdout) == accepted, done.stdout + done.stderr
+    refusal = f"TensorFlow 2.21 has wheels for Python 3.10 to 3.13; this is {number}; name another: make PYTHON="
+    assert (refusal in done.stderr) != accepted
+
+
+def test_the_same_pythons_are_named_everywhere():
+    settings = (ROOT / "pyproject.toml").read_text()
+    assert 'requires-python = ">=3.10,<3.14"' in settings
+    for minor in range(10, 14):
+        assert f"Programming Language :: Python :: 3.{minor}" in settings
+    for name in ("README.md", "CONTRIBUTING.md", "Makefile"):
+        assert "Python 3.10 to 3.13" in (ROOT / name).read_text(), name

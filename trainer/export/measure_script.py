@@ -12,6 +12,7 @@ Writes NAME.json: the accuracy and the number of images, and of how many files t
 their images; and NAME.err, what the export's process wrote to stderr. Prints a JSON object of name to exit code.
 """
 
+import contextlib
 import ctypes
 import gc
 import json
@@ -81,8 +82,9 @@ def measure(kind: str, path: str, pipe: "BinaryIO") -> "dict[str, Any]":
 
 
 def end_with_parent() -> None:
-    """Lets this process end when its parent does."""
-    ctypes.CDLL(None).prctl(1, 9)  # PR_SET_PDEATHSIG, SIGKILL
+    """Lets this process end when its parent does, where the system is Linux; elsewhere its pipe ends."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(1, 9)  # PR_SET_PDEATHSIG, SIGKILL
 
 
 def fork(kind: str, path: str, descriptor: int, others: "list[int]") -> int:

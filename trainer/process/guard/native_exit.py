@@ -7,11 +7,13 @@ spelled out below; elsewhere there are no such pipes.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
 import os
 import platform
 import sys
+from typing import Any
 
 _SIGEV_THREAD = 2
 _PRIVATE = 256  # bytes, more than glibc keeps behind the fields that are spelled out
@@ -37,6 +39,14 @@ def is_supported() -> bool:
             and platform.libc_ver()[0] == "glibc")
 
 
+def _aio_read() -> Any:
+    """The C library's function; glibc before 2.34 has it in a library of its own."""
+    for library in (None, "librt.so.1"):
+        with contextlib.suppress(OSError, AttributeError):
+            return ctypes.CDLL(library).aio_read
+    return None
+
+
 @functools.cache
 def arm(code: int) -> int:
     """Makes a pipe, once in a process: the read that waits on it can't be taken back.
@@ -49,14 +59,16 @@ def arm(code: int) -> int:
     """
     if not is_supported():
         return -1
-    library = ctypes.CDLL(None)
+    aio_read = _aio_read()
+    if aio_read is None:
+        return -1
     reader, writer = os.pipe()
     buffer, control = ctypes.create_string_buffer(1), _ReadControl()
     control.descriptor, control.buffer, control.size = reader, ctypes.addressof(buffer), 1
     control.event.value, control.event.notify = code, _SIGEV_THREAD
-    control.event.function = ctypes.cast(library._exit, ctypes.c_void_p).value
+    control.event.function = ctypes.cast(ctypes.CDLL(None)._exit, ctypes.c_void_p).value
     _armed.append((buffer, control))
-    if library.aio_read(ctypes.byref(control)):
+    if aio_read(ctypes.byref(control)):
         os.close(reader)
         os.close(writer)
         return -1
