@@ -8,6 +8,7 @@ import pytest
 
 from trainer import __main__ as commands
 from trainer import flags
+from trainer.commands import bench, doctor
 from trainer.config import Config
 from trainer.errors import UsageError
 
@@ -58,9 +59,18 @@ def test_all_that_is_wrong_is_said_at_once():
     (["--strategy=one_device", "--virtual_devices=2"], "one replica"), (["--seed=-1"], "at least 0"),
     (["--max_steps=0"], "at least 1"), (["--export="], "names no format"), (["--augment=flip,flip"], "twice"),
     (["--batch_size="], "a whole number"), (["--xla"], "Missing value"),
+    (["--dataset=folder"], "--dataset=folder needs --data_dir: the folder of the images"),
+    (["--dataset=records", "--data_dir="], "--dataset=records needs --data_dir: the folder with dataset.json"),
     (["--model=a b:c"], "package.module:function"), (["--model_dir=~nosuchuser/x"], "home of a user")])
 def test_wrong_values(words, part):
     assert part in "\n".join(problems(*words))
+
+
+@pytest.mark.parametrize("command", [doctor, bench])
+def test_commands_on_data_need_its_folder_too(command):
+    assert command.Options(dataset="folder").problems() == ["--dataset=folder needs --data_dir: the folder of the "
+                                                            "images"]
+    assert not command.Options(dataset="folder", data_dir="d").problems() and not command.Options().problems()
 
 
 def test_a_flagfile_and_what_comes_after_it(tmp_path):

@@ -25,11 +25,12 @@ OTHER = {"seed": 1, "num_gpus": 0, "virtual_devices": 2, "strategy": "mirrored",
          "resize": "pad",
          "image_size": 64, "validation_fraction": 0.2, "max_bad_records": 3, "class_weights": "balanced", "lanes": 32,
          "input": "host", "dry_run": True}
-# What decides neither the numbers nor what the files of the run hold.
+# What decides no bit of the state after a step: devices, lengths, and what is told, how often.
 MAY_CHANGE = {"num_gpus", "virtual_devices", "strategy", "precision", "xla", "data_dir", "epochs", "max_steps",
               "tf32", "deterministic", "all_reduce", "start_timeout", "hang_timeout",
               "patience", "target_accuracy", "checkpoint_every_steps", "checkpoint_every_minutes", "keep_checkpoints",
-              "max_bad_steps", "spike_factor", "export", "export_checkpoint", "max_bad_records", "input", "dry_run"}
+              "max_bad_steps", "spike_factor", "eval_every_epochs", "log_every_steps", "ledger", "export",
+              "export_checkpoint", "max_bad_records", "input", "dry_run"}
 
 
 @pytest.fixture
@@ -158,3 +159,8 @@ def test_a_run_that_would_not_go_on_as_it_began_is_refused(folder, bits, says):
 def test_a_run_from_before_there_were_versions_has_version_1_of_all():
     assert set(bit_versions.of_manifest({"step": 7}).values()) == {1}
     assert bit_versions.of_manifest({"bits": bit_versions.CURRENT}) == bit_versions.CURRENT
+
+
+def test_a_run_of_an_older_version_without_its_data_folder_can_be_read(folder):
+    model_dir = folder(Config(dataset="folder", data_dir=""))
+    assert model_dir.read_config()["given"]["dataset"] == "folder"

@@ -15,6 +15,7 @@ from trainer.options import Checked, names_in, option
 OPTIMIZERS = {"sgd": "SGD", "adam": "Adam", "adamw": "AdamW", "lamb": "Lamb", "lion": "Lion", "muon": "Muon"}
 MODELS = names_in("models/zoo")
 DATASETS = names_in("data/sources")
+_NEED_DATA_DIR = {"folder": "the folder of the images", "records": "the folder with dataset.json"}
 # Mixup comes first where both are on, as it always did: each example draws among them in this order.
 PAIR_AUGMENTATIONS = tuple(sorted(names_in("data/augment/pairs"), reverse=True))
 AUGMENTATIONS = (*names_in("data/augment/images"), *PAIR_AUGMENTATIONS)
@@ -133,9 +134,9 @@ class Config(Checked):
     max_steps: int | None = option(None, "length of the run in steps, if sooner than --epochs", least=1)
     eval_every_epochs: float = option(
         1.0, "epochs from one evaluation of the whole validation split to the next (of the test split, where that is "
-        "the only one); there is one at the end, too", above=0, another_run=True)
+        "the only one); there is one at the end, too", above=0)
     log_every_steps: int = option(
-        50, "steps from one line of metrics.jsonl and point in TensorBoard to the next", least=1, another_run=True)
+        50, "steps from one line of metrics.jsonl and point in TensorBoard to the next", least=1)
     patience: int = option(0, "stop after this number of evaluations without a better accuracy; 0: don't", least=0)
     target_accuracy: float = option(0.0, "stop once the evaluated accuracy (0 to 1) reaches this; 0: don't", least=0,
                                     most=1)
@@ -150,7 +151,7 @@ class Config(Checked):
         least=0)
 
     # What comes out.
-    ledger: bool = option(False, "write the example ids of each step into ledger.jsonl", another_run=True)
+    ledger: bool = option(False, "write the example ids of each step into ledger.jsonl")
     export_checkpoint: str = option(
         "auto", "weights that are exported: last, best (of the highest evaluated accuracy); auto: best where there is "
         "a validation split or --patience is on, else last", choices=("auto", "last", "best"))
@@ -165,7 +166,7 @@ class Config(Checked):
 
     def problems(self) -> list[str]:
         """All that is wrong: what `Checked.problems` lists, and each broken rule that involves several settings."""
-        problems = super().problems()
+        problems = super().problems() + needs_data_dir(self.dataset, self.data_dir)
         if self.export == ():
             problems.append("--export names no format; --export=none exports nothing")
         if self.export and "none" in self.export and len(self.export) > 1:
@@ -241,6 +242,12 @@ class Config(Checked):
         return [SettingChange(field.name, value, other_value, field.metadata["another_run"] or field.name in length)
                 for field in dataclasses.fields(self) if field.name not in same
                 if (value := getattr(self, field.name)) != (other_value := getattr(other, field.name))]
+
+
+def needs_data_dir(dataset: str, data_dir: str) -> list[str]:
+    """The problem of a `--dataset` that is nowhere without `--data_dir`, as a list of one line; [] if there is none."""
+    place = None if data_dir else _NEED_DATA_DIR.get(dataset)
+    return [f"--dataset={dataset} needs --data_dir: {place}"] if place else []
 
 
 def mixes(augment: Collection[str]) -> bool:

@@ -16,7 +16,7 @@ from trainer.config import Config
 from trainer.data.images import folder_scan
 from trainer.data.pipeline import evaluation_iterators, open_feed
 from trainer.data.sources import folder
-from trainer.errors import DataError
+from trainer.errors import DataError, UsageError
 from trainer.plan import Job, make_plan
 from trainer.train.evaluation import Evaluator
 
@@ -204,6 +204,59 @@ def test_a_hostile_folder(tmp_path):
         assert words in said
     data = load(tmp_path, max_bad_records=6)
     assert data.train.size == 21 and data.image_shape == (32, 32, 3)
+
+
+def run_folder(path):
+    """What a run leaves, an image among it."""
+    for name in ("checkpoints/step-00000007", "report", "tensorboard/train", "export"):
+        (path / name).mkdir(parents=True)
+    (path / "config.json").write_text("{}")
+    (path / "log.txt").write_text("")
+    (path / "report/samples.png").write_bytes(encode(photo(9, 9)))
+
+
+@pytest.mark.parametrize("inside", ["train", "."])
+@pytest.mark.parametrize("lay", [
+    lambda root: run_folder(root / "runs/a"), lambda root: run_folder(root / "runs/sweep/b"),
+    lambda root: run_folder(root / "work/runs/c") or (root / "work/model.py").write_text(""),
+    lambda root: (root / "runs/fresh/.lock").mkdir(parents=True),
+    lambda root: (root / "mine/ours").mkdir(parents=True),  # where the run was started
+    lambda root: (root / "records").mkdir() or [(root / "records" / name).write_text("") for name in (
+        "dataset.json", "train.index.npy", "train-00000-of-00001")],
+    lambda root: (root / "env").mkdir() or class_folders(root / "env/lib", 2) and (
+        root / "env/pyvenv.cfg").write_text(""),
+    lambda root: (root / "__pycache__").mkdir()])
+def test_what_programs_leave_among_the_images_is_no_data(tmp_path, monkeypatch, inside, lay):
+    class_folders(tmp_path / "d" / inside, 40)
+    before = load(tmp_path / "d")
+    lay(tmp_path / "d")
+    if (tmp_path / "d/mine").exists():
+        monkeypatch.chdir(tmp_path / "d/mine/ours")
+        (tmp_path / "d/mine/ours/notes.txt").write_text("")
+    data = load(tmp_path / "d")
+    assert (data.fingerprint, data.classes, data.warnings) == (before.fingerprint, before.classes, ())
+
+
+def test_the_folder_of_this_run_is_no_data_before_anything_is_in_it(tmp_path, monkeypatch):
+    class_folders(tmp_path, 40)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs/folder-cnn3").mkdir(parents=True)
+    data = folder.load(Config(dataset="folder", data_dir="."))
+    assert "runs" not in data.classes and data.train.size == 30
+
+
+def test_a_class_folder_may_be_where_a_run_is_started(data_dir, monkeypatch):
+    before = load(data_dir)
+    monkeypatch.chdir(data_dir / "train/star")
+    assert load(data_dir).fingerprint == before.fingerprint
+
+
+def test_a_run_does_not_write_among_classes(tmp_path):
+    class_folders(tmp_path / "flat", 40)
+    class_folders(tmp_path / "split/train", 40)
+    assert folder.load(Config(dataset="folder", data_dir=f"{tmp_path}/split", model_dir=f"{tmp_path}/split")).train
+    with pytest.raises(UsageError, match="--model_dir is the folder of the images"):
+        folder.load(Config(dataset="folder", data_dir=f"{tmp_path}/flat", model_dir=f"{tmp_path}/flat/."))
 
 
 def test_links_to_images_and_classes_are_followed(data_dir, tmp_path):

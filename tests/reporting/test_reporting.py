@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 from event_files import scalars
 from hypothesis import given, settings
@@ -9,7 +10,9 @@ from hypothesis import strategies as st
 
 from trainer.reporting import jsonl, plots
 from trainer.reporting.jsonl import LinesFile
+from trainer.reporting.reporter import Reporter
 from trainer.reporting.tensorboard import TensorBoardWriter
+from trainer.storage.model_dir import ModelDir
 
 
 def record(step):
@@ -94,3 +97,17 @@ def test_clock(left, text):
     from trainer.reporting.console import _clock
 
     assert _clock(left) == text
+
+
+def test_a_ledger_that_is_left_out_for_a_while_keeps_what_it_has(tmp_path):
+    model_dir, sizes = ModelDir(tmp_path), None
+    for step, ledger in enumerate([True, False, True, False]):
+        reporter = Reporter(model_dir, None, valid=sizes, first_step=step, total_steps=99, ledger=ledger,
+                            evaluated="test")
+        sizes = None
+        for number in (step, step + 1):  # a checkpoint between them, and the second step is lost
+            if ledger:
+                reporter.ledger(number, np.array([[7]]))
+            sizes = sizes or reporter.flush()[0]
+        reporter.close()
+    assert [line["step"] for line in jsonl.read(model_dir.ledger)] == [1, 3]

@@ -70,13 +70,28 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(undisturbed, t
     assert aside.read_bytes() == bytes(data)
 
 
-def test_more_epochs_go_on_from_a_finished_run(undisturbed, tmp_path):
-    finish(start(tmp_path, "--max_steps=22"), 0)
+def sum_of_losses(folder):
+    """The losses of all steps; each line of metrics.jsonl is the mean over the steps since the one before."""
+    lines = [line for line in reported(folder) if line["split"] == "train"]
+    steps = [line["step"] for line in lines]
+    return sum(line["loss"] * (step - before) for line, step, before in zip(lines, steps, [0, *steps], strict=False))
+
+
+def test_more_epochs_go_on_from_a_finished_run_also_with_other_reports(undisturbed, tmp_path):
+    finish(start(tmp_path, "--max_steps=22", "--noledger", "--log_every_steps=7", "--eval_every_epochs=0.03"), 0)
     out, _ = finish(start(tmp_path), 0)
-    assert "--max_steps was 22, now 40" in out and "resuming from step 22" in out
-    assert state(tmp_path)[0] == state(undisturbed)[0]
+    for change in ("--max_steps was 22, now 40", "--ledger was False, now True", "--log_every_steps was 7, now 4",
+                   "--eval_every_epochs was 0.03, now 0.02"):
+        assert change in out
+    assert "resuming from step 22" in out and state(tmp_path)[0] == state(undisturbed)[0]
     for variable, value in state(tmp_path)[1].items():
         np.testing.assert_array_equal(value, state(undisturbed)[1][variable])
+    trained = [line["step"] for line in reported(tmp_path) if line["split"] == "train"]
+    assert trained == [7, 14, 21, 22, 24, 28, 32, 36, 40]
+    assert scalars(tmp_path / "run/tensorboard", "train") == trained
+    assert sum_of_losses(tmp_path) == pytest.approx(sum_of_losses(undisturbed), rel=1e-12)
+    lines = [json.loads(line)["step"] for line in (tmp_path / "run/ledger.jsonl").read_text().splitlines()]
+    assert lines == list(range(23, 41))
 
 
 def test_any_history_of_kills_and_replica_counts_uses_every_example_once_an_epoch(tmp_path):

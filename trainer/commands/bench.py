@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from trainer.commands._verdict import reading_rate, verdict
-from trainer.config import LARGEST_DEFAULT_BATCH, Config
+from trainer.config import LARGEST_DEFAULT_BATCH, Config, needs_data_dir
 from trainer.distributed.cluster import Cluster
 from trainer.errors import DeviceError
 from trainer.options import Checked, option
@@ -45,7 +45,7 @@ class Options(Checked):
 
     def problems(self) -> list[str]:
         """All that is wrong with the values, as `Checked.problems` describes it."""
-        problems = super().problems()
+        problems = super().problems() + needs_data_dir(self.dataset, self.data_dir)
         if wrong := [text for text in self.replicas if not text.isdecimal() or int(text) < 1]:
             problems.append(f"--replicas is a comma list of whole numbers above 0; received {','.join(wrong)!r}")
         if not self.replicas:

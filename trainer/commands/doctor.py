@@ -6,7 +6,7 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-from trainer.config import Config
+from trainer.config import Config, needs_data_dir
 from trainer.distributed.cluster import Cluster
 from trainer.errors import DataError, DeviceError
 from trainer.options import Checked, option
@@ -33,6 +33,10 @@ class Options(Checked):
     virtual_devices: int = Config.__dataclass_fields__["virtual_devices"]
     xla: str = Config.__dataclass_fields__["xla"]
     self_test: str = option("", "run only this test, in this process", choices=("", "all_reduce", "compile"))
+
+    def problems(self) -> list[str]:
+        """All that is wrong with the values, as `Checked.problems` describes it."""
+        return super().problems() + needs_data_dir(self.dataset, self.data_dir)
 
 
 def run(options: Options) -> None:

@@ -36,7 +36,8 @@ class Reporter:
             a new run.
         first_step: The step at which this start begins.
         total_steps: The step at which the run ends.
-        ledger: Whether to write ledger.jsonl.
+        ledger: Whether to write ledger.jsonl. What earlier starts wrote there stays, without the steps after the
+            checkpoint.
         evaluated: The name of the evaluated split.
     """
 
@@ -44,7 +45,9 @@ class Reporter:
                  total_steps: int, ledger: bool, evaluated: str) -> None:
         valid = valid or {"metrics": 0, "tensorboard": {}, "ledger": 0}
         self._metrics = LinesFile(model_dir.metrics, valid["metrics"])
-        self._ledger = LinesFile(model_dir.ledger, valid["ledger"]) if ledger else None
+        has_ledger = ledger or model_dir.ledger.exists()
+        self._ledger = LinesFile(model_dir.ledger, valid["ledger"]) if has_ledger else None
+        self._writes_ledger = ledger
         self._tensorboard = TensorBoardWriter(model_dir.tensorboard, valid["tensorboard"])
         self._model_dir, self._console, self._evaluated = model_dir, console, evaluated
         self._first_step, self._total_steps = first_step, total_steps
@@ -70,7 +73,7 @@ class Reporter:
     def _report(self, call: CallReport) -> None:
         for record in call.windows:
             self.train(record, call.images_per_second)
-        if self._ledger:
+        if self._writes_ledger:
             assert call.ids is not None  # the step returns ids with --ledger
             self.ledger(call.step - len(call.ids), call.ids)
         self.progress(call.step, call.epoch, call.images_per_second)

@@ -1,6 +1,7 @@
 """A run's folder: which process may use it, and the paths of its files."""
 
 import contextlib
+import dataclasses
 import json
 import shutil
 from collections.abc import Mapping, Sequence
@@ -51,7 +52,8 @@ class ModelDir:
         try:
             value = json.loads(self.config.read_text(encoding="utf-8"))
             settings, data = Config.from_mapping(value["given"]), value["data"]
-            if problems := settings.problems():
+            # An older run without --data_dir read the folder that it was started in.
+            if problems := dataclasses.replace(settings, data_dir=settings.data_dir or ".").problems():
                 raise ValueError(problems[0])
             if not (all(isinstance(name, str) for name in data["classes"])
                     and [type(size) for size in data["image_shape"]] == [int] * 3):

@@ -27,8 +27,9 @@ from trainer.data.images.crops import View
 from trainer.data.images.encoded_split import EncodedSplit
 from trainer.data.images.folder_scan import Scan, scan
 from trainer.data.images.header_table import HeaderTable, pixels_version, seen_share
-from trainer.data.images.layout import shown
+from trainer.data.images.layout import shown, split_of
 from trainer.data.images.pillow_reader import GREY
+from trainer.errors import UsageError
 from trainer.process.tf_import import tf
 
 if TYPE_CHECKING:
@@ -76,6 +77,9 @@ def load(config: Config) -> Dataset:
     root = Path(config.data_dir or ".").expanduser()
     bad = BadExamples(config.max_bad_records)
     scanned = scan(root, config.model_dir)
+    if os.path.realpath(root) == os.path.realpath(config.model_dir) and "train" not in map(split_of, scanned.folders):
+        raise UsageError(f"--model_dir is the folder of the images, {root}: what a run writes would be classes there",
+                         f"use another --model_dir, such as {root / 'runs' / 'mine'}: what runs write there is no data")
     division = divide(root, scanned, config.validation_fraction, bad)
     by_split = division.by_split
     classes = sorted(by_split["train"])
