@@ -178,7 +178,7 @@ def test_nothing_to_evaluate_on_is_refused(tmp_path):
 
 
 def test_a_class_without_training_images_is_told_of_arrays(returning):
-    (warning,) = returning(("a", "b", "c"), arrays(40), arrays(9)).warnings
+    *_, warning = returning(("a", "b", "c"), arrays(40), arrays(9)).warnings
     assert warning == "there are no images to train on of the class c"
 
 

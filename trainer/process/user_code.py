@@ -19,16 +19,19 @@ from trainer.errors import UsageError, translate
 _PACKAGE = Path(__file__).parents[1]
 
 
-def function_of(flag: str, name: str, arguments: tuple[str, ...]) -> Callable[..., Any]:
+def function_of(flag: str, name: str, arguments: tuple[str, ...], *,
+                may_take_nothing: bool = False) -> Callable[..., Any]:
     """Imports the function that a flag names.
 
     Args:
         flag: The flag's name.
         name: package.module:function.
         arguments: The names of what it is called with.
+        may_take_nothing: Whether a function that needs nothing, such as `keras.datasets.mnist:load_data`, is called
+            without arguments.
 
     Returns:
-        The function.
+        The function, to be called with the arguments.
 
     Raises:
         UsageError: if it cannot be imported, its module raises an error, or it can't be called so.
@@ -42,6 +45,8 @@ def function_of(flag: str, name: str, arguments: tuple[str, ...]) -> Callable[..
             raise UsageError(f"--{flag}={name} can't be imported: {error}",
                              "name a function of a module that lies in this folder or is installed") from None
     try:
+        if may_take_nothing and _needs_nothing(found, arguments):
+            return _without_arguments(found)
         inspect.signature(found).bind(*arguments)
     except TypeError as error:
         called = f"{function}({', '.join(arguments)})"
@@ -82,6 +87,21 @@ def _is_library(path: str) -> bool:
     """Whether a file is this package's, Python's or an installed package's."""
     folders = (sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib"))
     return path.startswith(("<", str(_PACKAGE), *folders))
+
+
+def _needs_nothing(function: Callable[..., Any], arguments: tuple[str, ...]) -> bool:
+    """Whether a function takes nothing, or has values of its own, which aren't None, for what it takes."""
+    parameters = list(inspect.signature(function).parameters.values())
+    return not parameters or (parameters[0].name not in arguments and parameters[0].default is not None
+                              and all(parameter.default is not parameter.empty for parameter in parameters))
+
+
+def _without_arguments(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A function that takes anything and calls another with nothing."""
+    def call(*_: Any) -> Any:
+        return function()
+
+    return call
 
 
 def origin_of(name: str) -> str | None:
