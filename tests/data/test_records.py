@@ -21,6 +21,7 @@ from trainer.config import Config
 from trainer.data import order
 from trainer.data.records import external_shards, index, shards
 from trainer.data.records.prepare import prepare
+from trainer.data.records.shard_names import find_shards
 from trainer.data.sources import records
 from trainer.errors import DataError, StorageError, UsageError
 from trainer.process import host
@@ -356,8 +357,10 @@ def test_the_fingerprint_knows_which_shard_changed(images, made, tmp_path):
 
 def example(**features):
     def feature(value):
-        return (tf.train.Feature(int64_list=tf.train.Int64List(value=[value])) if isinstance(value, int) else
-                tf.train.Feature(bytes_list=tf.train.BytesList(value=[value])))
+        values = value if isinstance(value, list) else [value]
+        return (tf.train.Feature(bytes_list=tf.train.BytesList(value=values)) if isinstance(values[0], bytes) else
+                tf.train.Feature(float_list=tf.train.FloatList(value=values)) if isinstance(values[0], float) else
+                tf.train.Feature(int64_list=tf.train.Int64List(value=values)))
 
     return tf.train.Example(features=tf.train.Features(feature={
         name.replace("__", "/"): feature(value) for name, value in features.items()})).SerializeToString()
@@ -394,6 +397,129 @@ def test_records_of_others(tmp_path, names, make, classes):
     wanted = {(image.tobytes(), int(label)) for image, label in zip(images, labels, strict=True)}
     assert {(image.tobytes(), int(label)) for step in batches(data, batch_size=10)
             for image, label in zip(step[2], step[3], strict=True)} == wanted
+
+
+FEW = figures(20)  # two of each class
+
+
+def write_shard(path, images, labels, make=lambda data, label: example(image=data, label=label)):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        for image, label in zip(images, labels, strict=True):
+            writer.write(make(encode(image), int(label)))
+
+
+@pytest.mark.parametrize("names", [
+    ["train.tfrecord"], ["TRAIN.TFRecords"], ["train.tfrec"], ["foo_train.tfrecord"], ["foo.train.record"],
+    ["train-00000-of-00002", "train-00001-of-00002"], ["tf_flowers-train.tfrecord-00000-of-00001"],
+    ["dataset-train.tfrecord-00000-of-00002", "dataset-train.tfrecord-00001-of-00002"],
+    ["foo_train.tfrecord-00000-of-00001"], ["training_0.tfrecord", "training_1.tfrecord"],
+    ["train00-10.tfrec", "train01-10.tfrec"], ["train_00000_of_00001.tfrecord"], ["train-00000-of-00001.tfrecord"],
+    ["train/00-224x224-798.tfrec", "train/01-224x224-12.tfrec"], ["Training/part-00000-of-00001"],
+    ["flowers.tfrecord"], ["cats.tfrecord", "dogs.tfrecord"],
+    ["flowers-00000-of-00002.tfrecord", "flowers-00001-of-00002.tfrecord"]])
+def test_a_train_split_alone_is_found_and_a_tenth_held_back(tmp_path, names):
+    for place, name in enumerate(names):
+        write_shard(tmp_path / "t" / name, *(part[place::len(names)] for part in FEW))
+    for out in (tmp_path / "t", tmp_path / "o"):
+        assert f"index of 20 train images in {len(names)} shards" in external_shards.make_index(tmp_path / "t", out)
+        data = load(out)
+        assert (data.train.size, data.validation.size, data.test, data.held_back) == (10, 10, None, True)
+        assert np.bincount(data.train.labels).tolist() == [1] * 10
+
+
+@pytest.mark.parametrize("names, found", [
+    (("train.tfrecord", "validation.tfrecord"), "train validation"), (("a_train.tfrec", "a_test.tfrec"), "train test"),
+    (("train/a.tfrec", "val/a.tfrec"), "train validation"),
+    (("train-00000-of-00001", "dev.tfrecord"), "train validation"),
+    (("x-train.tfrecord-00000-of-00001", "x-eval.tfrecord-00000-of-00001"), "train test")])
+def test_other_splits_are_found_under_such_names(tmp_path, names, found):
+    for name in names:
+        write_shard(tmp_path / name, *FEW)
+    external_shards.make_index(tmp_path, tmp_path / "out")
+    data = load(tmp_path / "out")
+    assert " ".join(data.splits) == found and data.train.size == 20 and not data.held_back
+
+
+def test_a_shard_that_says_no_split_is_named(tmp_path, capsys):
+    for name in ("a-train.tfrecord-00000-of-00001", "a-extra.tfrecord-00000-of-00001"):
+        write_shard(tmp_path / name, *FEW)
+    external_shards.make_index(tmp_path, tmp_path)
+    assert "not used, because their names say no split: a-extra.tfrecord-00000-of-00001" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("names, words, fix", [
+    (["train.tfrecord.gz"], "train.tfrecord.gz is compressed", "gunzip "),
+    (["train-00000-of-00002.gz", "train-00001-of-00002.gz"], "00002.gz is compressed", "gunzip "),
+    (["train/a.tfrec.bz2"], "a.tfrec.bz2 is compressed", "bunzip2 "),
+    (["m-train.array_record-00000-of-00001"], "is not a TFRecord; ArrayRecord", "file_format='tfrecord'"),
+    (["train.tfrecord", "train-00000-of-00001"], "two sets of train shards", "elsewhere"),
+    (["mnist_train.tfrecord", "cifar_train.tfrecord"], "sets of train shards: cifar_train.tfrecord and", "elsewhere"),
+    (["train.tfrecord", "train/a.tfrecord"], "two sets of train shards", "elsewhere"),
+    (["train.tfrecord-00001-of-00002"], "1 of 2 train shards", "put all shards there")])
+def test_shards_that_are_not_read_are_named_with_the_way_out(tmp_path, names, words, fix):
+    for name in names:
+        write_shard(tmp_path / name, *FEW)
+    with pytest.raises(DataError, match=words) as caught:
+        find_shards(tmp_path)
+    assert fix in caught.value.fix
+
+
+@pytest.mark.parametrize("name", ["1.jpg", "train.csv", "train.gz", "data.bin", "model-00001-of-00002.bin", "notes.txt",
+                                  ".train.tfrecord", "train", "labels.tar.gz", "ckpt.data-00000-of-00001"])
+def test_other_files_are_no_shards(tmp_path, name):
+    (tmp_path / name).write_bytes(b"")
+    assert find_shards(tmp_path) == ({}, [])
+
+
+def test_a_compressed_shard_without_an_ending_is_told(tmp_path):
+    with tf.io.TFRecordWriter(str(tmp_path / "train.tfrecord"), "GZIP") as writer:
+        writer.write(b"x")
+    with pytest.raises(DataError, match="or is compressed") as caught:
+        external_shards.make_index(tmp_path, tmp_path)
+    assert "gunzip" in caught.value.fix
+
+
+LETTERS = tuple(b"%c" % letter for letter in b"abcdefghij")
+
+
+@pytest.mark.parametrize("make, classes", [
+    (lambda data, label: example(image_raw=data, label=label), range(10)),
+    (lambda data, label: example(**{"Image": data, "class": label + 1}), range(1, 11)),
+    (lambda data, label: example(image=data, target=label, class_name=LETTERS[label]), "abcdefghij"),
+    (lambda data, label: example(image=data, label=LETTERS[9 - label]), "abcdefghij"),
+    (lambda data, label: example(encoded=data, image__class__text=LETTERS[label]), "abcdefghij"),
+    (lambda data, label: example(image=data, label=float(label)), range(10)),
+    (lambda data, label: example(img=data, one_hot_class=[int(label == place) for place in range(10)]), range(10))])
+def test_keys_as_people_write_them(tmp_path, make, classes):
+    write_shard(tmp_path / "train.tfrecord", *FEW, make)
+    external_shards.make_index(tmp_path, tmp_path)
+    data = load(tmp_path)
+    assert data.classes == tuple(map(str, classes)) and np.bincount(data.train.labels).tolist() == [1] * 10
+
+
+@pytest.mark.parametrize("names, first", [("abcdefghij", 0), ("abcdefghij", 1), ("abc", 0)])
+def test_a_file_names_the_classes(tmp_path, names, first):
+    write_shard(tmp_path / "train.tfrecord", FEW[0], FEW[1] + first)
+    (tmp_path / "labels.txt").write_text("\n".join(names))
+    if len(names) < 10:
+        with pytest.raises(DataError, match="labels.txt names 3 classes, and a label is 9"):
+            external_shards.make_index(tmp_path, tmp_path)
+    else:
+        external_shards.make_index(tmp_path, tmp_path)
+        assert load(tmp_path).classes == tuple(names)
+
+
+@pytest.mark.parametrize("make, words", [
+    (lambda data, label: example(image_raw=b"\0" * 3072, label=label), "no record holds an image file"),
+    (lambda data, label: example(image=data, label=[3, 4]), "several images or labels"),
+    (lambda data, label: example(image=data, label=0.5), "one that is no class"),
+    (lambda data, label: example(image=data, boxes=label), "record 0: it has no label"),
+    (lambda data, label: example(photo=data, label=label), "its keys are label, photo")])
+def test_records_that_are_not_read(tmp_path, make, words):
+    write_shard(tmp_path / "train.tfrecord", *FEW, make)
+    with pytest.raises(DataError, match=words):
+        external_shards.make_index(tmp_path, tmp_path)
 
 
 def test_foreign_shards_that_are_missing_or_damaged(tmp_path):

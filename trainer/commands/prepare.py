@@ -40,9 +40,10 @@ def run(options: Options) -> None:
     # isort: split
     from trainer.data.records import external_shards
     from trainer.data.records.prepare import prepare
+    from trainer.data.records.shard_names import find_shards
 
     source, out = Path(options.data_dir).expanduser(), Path(options.out).expanduser()
     # A signal may end the process anywhere: finished shards stay finished.
     with StopRequest(exits_process=True) as stop, stop.nothing_to_save("preparing records"):
-        say(external_shards.make_index(source, out) if external_shards.shards_in(source) else
+        say(external_shards.make_index(source, out) if find_shards(source).by_split else
               prepare(source, out, options))

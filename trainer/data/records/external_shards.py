@@ -1,7 +1,6 @@
 """An index for TFRecord shards that other programs made: TensorFlow's ImageNet records, TensorFlow Datasets' shards.
 
-The shards stay as they are, compressed ones are not read. Known names: train-00000-of-01024 and
-NAME-train.tfrecord-00000-of-00004, with any usual name of a split (layout.py) in place of train.
+The shards stay as they are. Their names are those of shard_names.py, the keys of their records those below.
 """
 
 from __future__ import annotations
@@ -16,19 +15,38 @@ from typing import Any, NamedTuple, cast
 import numpy as np
 
 from trainer.data.images import pillow_reader
-from trainer.data.images.layout import SPLIT_NAMES, split_of
 from trainer.data.pipeline import with_threads
 from trainer.data.records import index
+from trainer.data.records.shard_names import find_shards
 from trainer.errors import DataError
 from trainer.process import host
+from trainer.process.exit import tell
 from trainer.process.progress_bar import bar
 from trainer.process.tf_import import tf
 
 _HEADER, _FOOTER = 12, 4  # bytes of a TFRecord around its content
-# (encoded image, label, name of the class) of the two kinds of records.
-_KEYS: tuple[tuple[str, str, str | None], ...] = (
-    ("image/encoded", "image/class/label", "image/class/text"), ("image", "label", None))
-_TFDS_LABELS = "label.labels.txt"
+# What people call the encoded image, its label and the name of its class, the most usual first; in any case.
+_IMAGE_KEYS = ("image/encoded", "image", "image_raw", "encoded", "encoded_image", "image/image_raw", "image_bytes",
+               "img", "jpeg", "png", "x")
+_LABEL_KEYS = ("image/class/label", "label", "labels", "class", "target", "class_id", "label_id", "category",
+               "image/label", "image/class", "class/label", "y", "one_hot_class")
+_TEXT_KEYS = ("image/class/text", "class_name", "label_name", "label_text", "class/text", "image/class/synset")
+# Files with a name of a class in each line: TensorFlow Datasets' and others'.
+_NAMES_FILES = ("label.labels.txt", "labels.txt", "classes.txt")
+
+
+class _Parts(NamedTuple):
+    """What a record holds.
+
+    Args:
+        encoded: The encoded image.
+        label: Its label; None if there is none, or only a name.
+        text: The name of its class, or None.
+    """
+
+    encoded: bytes
+    label: int | None
+    text: str | None
 
 
 class _Shard(NamedTuple):
@@ -38,41 +56,15 @@ class _Shard(NamedTuple):
         rows: Of `index.ROW`, with shard 0.
         problems: Rows of images that can't be used to what is wrong with them.
         texts: Labels to names of classes.
+        names: For each row the name of its class, where it has a name and no label; else None.
         is_grey: Whether all images are grey.
     """
 
     rows: np.ndarray
     problems: dict[int, str]
     texts: dict[int, str]
+    names: list[str | None]
     is_grey: bool
-
-
-def shards_in(folder: Path) -> dict[str, list[Path]]:
-    """The TFRecord shards in a folder.
-
-    Returns:
-        {"train": paths, "validation": paths, "test": paths}, each left out where there are none; {} for a folder of
-        something else.
-
-    Raises:
-        DataError: if one of a split's shards is missing, or a split has shards of two names.
-    """
-    paths: dict[tuple[str, str, int], dict[int, Path]] = {}  # (split, its name in files, count) to index to path
-    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
-        match = index.SHARD_NAME.fullmatch(path.name)
-        if match and path.is_file() and (split_name := split_of(match[1])):
-            paths.setdefault((split_name, match[1], int(match[3])), {})[int(match[2])] = path
-    by_split: dict[str, list[Path]] = {}
-    for (split_name, name, count), shards in sorted(paths.items()):
-        missing = sorted(set(range(count)) - shards.keys())
-        if missing:
-            raise DataError(f"{folder} has {len(shards):,} of {count:,} {name} shards; the first that is missing is "
-                            f"number {missing[0]}", "put all shards there")
-        if split_name in by_split:
-            raise DataError(f"{folder} has two sets of {split_name} shards: {by_split[split_name][0].name} and "
-                            f"{shards[0].name}", "put one of them elsewhere")
-        by_split[split_name] = [shards[shard_index] for shard_index in range(count)]
-    return {split_name: by_split[split_name] for split_name in SPLIT_NAMES if split_name in by_split}
 
 
 def make_index(source: Path, out: Path) -> str:
@@ -88,9 +80,12 @@ def make_index(source: Path, out: Path) -> str:
     Raises:
         DataError: naming a record that is damaged or has no image or label.
     """
-    by_split = shards_in(source)
+    by_split, unused = find_shards(source)
     if "train" not in by_split:
         raise DataError(f"{source} has shards of {' and '.join(by_split)} only", "put train-… shards there")
+    if unused:
+        tell(f"lockstep: warning: not used, because their names say no split: {', '.join(unused[:5])}"
+             + (f" and {len(unused) - 5:,} more" if len(unused) > 5 else ""))
     out.mkdir(parents=True, exist_ok=True)
     paths = [path for shards in by_split.values() for path in shards]
     with ThreadPoolExecutor(host.cores()) as threads, bar("shards", len(paths)) as advance:
@@ -100,6 +95,7 @@ def make_index(source: Path, out: Path) -> str:
             return shard
 
         read_shards = dict(zip(paths, threads.map(read, paths), strict=True))
+    _number_names(list(read_shards.values()))
     unlabelled = _leave_out_unlabelled(by_split, read_shards)
     classes, first = _classes(source, [read_shards[path] for shards in by_split.values() for path in shards])
     splits = {split_name: _join(out, shards, read_shards, first) for split_name, shards in by_split.items()}
@@ -128,8 +124,19 @@ def _leave_out_unlabelled(by_split: dict[str, list[Path]], read_shards: Mapping[
     return ""
 
 
+def _number_names(shards: Collection[_Shard]) -> None:
+    """Gives labels to the rows that have the name of a class alone: numbers in the order of the names."""
+    classes = sorted({name for shard in shards for name in shard.names if name is not None})
+    numbers = {name: number for number, name in enumerate(classes)}
+    for shard in shards:
+        for row, name in enumerate(shard.names):
+            if name is not None:
+                shard.rows["label"][row] = numbers[name]
+        shard.texts.update(enumerate(classes))
+
+
 def _read_shard(path: Path) -> _Shard:
-    rows, problems, texts, begin, is_grey = [], {}, {}, 0, True
+    rows, problems, texts, names, begin, is_grey = [], {}, {}, [], 0, True
     try:
         records = cast("Iterator[Any]", with_threads(tf.data.TFRecordDataset(str(path)), 1).as_numpy_iterator())
         for row, record in enumerate(records):
@@ -138,43 +145,62 @@ def _read_shard(path: Path) -> _Shard:
             if header.problem:
                 problems[row] = header.problem
             is_grey &= bool(header.problem or header.traits & pillow_reader.GREY)
-            if text:
+            if text is not None and label is not None:
                 texts[label] = text
-            rows.append((0, begin + _HEADER + record.index(encoded), len(encoded), zlib.crc32(encoded), label,
-                         header.width, header.height, header.kind, header.orientation))
+            names.append(text if label is None else None)
+            rows.append((0, begin + _HEADER + record.index(encoded), len(encoded), zlib.crc32(encoded),
+                         -1 if label is None else label, header.width, header.height, header.kind, header.orientation))
             begin += _HEADER + len(record) + _FOOTER
     except tf.errors.DataLossError:
         raise DataError(f"{path} is damaged: record {len(rows):,} is not what was written, or the file is not a "
-                        "TFRecord", "get the shard again") from None
-    return _Shard(np.array(rows, index.ROW), problems, texts, is_grey)
+                        "TFRecord, or is compressed", "get the shard again; decompress it if it is (gunzip)") from None
+    if rows and len(problems) == len(rows):
+        raise DataError(f"{path}: no record holds an image file (JPEG, PNG, …); of record 0: {problems[0]}",
+                        "pixels without a format are read by a function of yours: --dataset=package.module:function")
+    return _Shard(np.array(rows, index.ROW), problems, texts, names, is_grey)
 
 
-def _parts(path: Path, row: int, record: bytes) -> tuple[bytes, int, str | None]:
-    """(encoded image, label or -1, name of its class or None) of the record in a row of a shard."""
+def _parts(path: Path, row: int, record: bytes) -> _Parts:
+    """What the record in a row of a shard holds."""
     example = tf.train.Example()
     try:
         example.ParseFromString(record)
     except Exception:  # protobuf's own kind of error differs between its implementations
         raise DataError(f"{path}, record {row:,}: it holds no tf.train.Example", "check what the file is") from None
-    features = example.features.feature
-    for image, label, text in _KEYS:
-        if features[image].bytes_list.value:
-            texts = features[text].bytes_list.value if text else ()
-            labels = features[label].int64_list.value
-            return (features[image].bytes_list.value[0], labels[0] if labels else -1,
-                    texts[0].decode("utf-8", "replace") if texts else None)
-    raise DataError(f"{path}, record {row:,}: it has neither image/encoded (with image/class/label) nor image (with "
-                    "label)", "--dataset=package.module:function can read records of any kind")
+    features = {name.casefold(): feature for name, feature in example.features.feature.items()}
+    encoded = _first(features, _IMAGE_KEYS, "bytes_list")
+    if not encoded:
+        keys = ", ".join(sorted(example.features.feature)) or "none"
+        raise DataError(f"{path}, record {row:,}: it has neither image/encoded (with image/class/label) nor image "
+                        f"(with label), nor another usual key; its keys are {keys}",
+                        "--dataset=package.module:function can read records of any kind")
+    texts = _first(features, _TEXT_KEYS, "bytes_list") or _first(features, _LABEL_KEYS, "bytes_list")
+    numbers = _first(features, _LABEL_KEYS, "int64_list") or _first(features, _LABEL_KEYS, "float_list")
+    if len(encoded) > 1 or len(texts) > 1 or (len(numbers) > 1 and not sorted(numbers)[-2:] == [0, 1]) or any(
+            number != int(number) for number in numbers):
+        raise DataError(f"{path}, record {row:,}: it has several images or labels, or one that is no class",
+                        "an image has one class here; --dataset=package.module:function can choose one")
+    label = None if not numbers else int(numbers[0]) if len(numbers) == 1 else list(numbers).index(1)
+    return _Parts(encoded[0], label, texts[0].decode("utf-8", "replace") if texts else None)
+
+
+def _first(features: Mapping[str, Any], keys: Sequence[str], kind: str) -> Sequence[Any]:
+    """The values of a kind of the first key that has any; () if none has."""
+    return next((values for key in keys if key in features and (values := getattr(features[key], kind).value)), ())
 
 
 def _classes(source: Path, shards: Collection[_Shard]) -> tuple[tuple[str, ...], int]:
     """(names of the classes, the label of the first)."""
     labels = np.unique(np.concatenate([shard.rows["label"] for shard in shards]))
-    names_file = source / _TFDS_LABELS
-    if names_file.exists():
-        return tuple(names_file.read_text(encoding="utf-8").splitlines()), 0
-    first = min(1, int(labels.min()))
     texts = {label: text for shard in shards for label, text in shard.texts.items()}
+    names_file = next((source / name for name in _NAMES_FILES if (source / name).is_file() and not texts), None)
+    if names_file:
+        names = tuple(names_file.read_text(encoding="utf-8").splitlines())
+        if labels.max() < len(names) or (labels.min() == 1 and labels.max() == len(names)):
+            return names, int(labels.max() == len(names))
+        raise DataError(f"{names_file} names {len(names):,} classes, and a label is {labels.max():,}",
+                        "give it a line for each class, from label 0 on, or remove it")
+    first = min(1, int(labels.min()))
     return tuple(texts.get(label, str(label)) for label in range(first, int(labels.max()) + 1)), first
 
 

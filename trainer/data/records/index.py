@@ -13,7 +13,6 @@ import dataclasses
 import hashlib
 import json
 import os
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,16 +20,14 @@ from typing import Any
 import numpy as np
 
 from trainer.data.images import pillow_reader
-from trainer.data.images.layout import SPLIT_NAMES, split_of
+from trainer.data.images.layout import SPLIT_NAMES
+from trainer.data.records.shard_names import is_shard_name, split_in_name
 from trainer.errors import DataError, raise_if_transient
 from trainer.storage import durable
 
 NAME, VERSION = "dataset.json", 1
 ROW = np.dtype([("shard", "<u4"), ("offset", "<u8"), ("length", "<u4"), ("crc", "<u4"), ("label", "<i4"),
                 ("width", "<u4"), ("height", "<u4"), ("kind", "u1"), ("orientation", "u1")])
-# train-00000-of-01024 and NAME-train.tfrecord-00000-of-00004: the split, the number, how many there are.
-SHARD_NAME = re.compile(rf"(?:.*-)?({'|'.join(name for names in SPLIT_NAMES.values() for name in names)})"
-                        r"(?:\.tfrecord)?-(\d+)-of-(\d+)", re.IGNORECASE)
 _EDGE = 2**16  # bytes at both ends of a shard that are checked whenever it is opened
 
 
@@ -117,17 +114,16 @@ def read(folder: Path | str) -> tuple[tuple[str, ...], dict[str, IndexedSplit], 
         channels = described.get("channels", 3)
         if channels not in (1, 3):
             raise ValueError(f"its images have {channels!r} channels, not 1 or 3")
-        return classes, _named_by_shards(by_split), channels
+        return classes, _named_by_shards(folder, by_split), channels
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise _damaged(folder / NAME, error) from None
 
 
-def _named_by_shards(by_split: dict[str, IndexedSplit]) -> dict[str, IndexedSplit]:
+def _named_by_shards(folder: Path, by_split: dict[str, IndexedSplit]) -> dict[str, IndexedSplit]:
     """The splits of an index; one that calls validation shards a test split was made when there was no other name."""
     test = by_split.get("test")
     if test and "validation" not in by_split and test.shards and all(
-            split_of(match[1]) == "validation" if (match := SHARD_NAME.fullmatch(Path(shard["file"]).name)) else False
-            for shard in test.shards):
+            split_in_name(folder / shard["file"]) == "validation" for shard in test.shards):
         return {"train": by_split["train"], "validation": test}
     return by_split
 
@@ -196,7 +192,7 @@ def _shard_path(folder: Path, name: str) -> Path:
     """
     path = folder / name
     inside = os.path.normpath(path).startswith(os.path.normpath(folder) + os.sep)
-    if not inside and not SHARD_NAME.fullmatch(path.name):
+    if not inside and not is_shard_name(path):
         raise ValueError(f"it names {name!r} as a shard, which is outside of its folder and not called as shards are")
     if path.exists() and not path.is_file():
         raise ValueError(f"it names {name!r} as a shard, which is not a regular file")
