@@ -60,6 +60,7 @@ def test_all_that_is_wrong_is_said_at_once():
     (["--max_steps=0"], "at least 1"), (["--export="], "names no format"), (["--augment=flip,flip"], "twice"),
     (["--batch_size="], "a whole number"), (["--xla"], "Missing value"),
     (["--dataset=folder"], "--dataset=folder needs --data_dir: the folder of the images"),
+    (["--dataset=csv"], "--dataset=csv needs --data_dir: the CSV file, or the folder with train.csv"),
     (["--dataset=records", "--data_dir="], "--dataset=records needs --data_dir: the folder with dataset.json"),
     (["--model=a b:c"], "package.module:function"), (["--model_dir=~nosuchuser/x"], "home of a user")])
 def test_wrong_values(words, part):

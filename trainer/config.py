@@ -15,7 +15,8 @@ from trainer.options import Checked, names_in, option
 OPTIMIZERS = {"sgd": "SGD", "adam": "Adam", "adamw": "AdamW", "lamb": "Lamb", "lion": "Lion", "muon": "Muon"}
 MODELS = names_in("models/zoo")
 DATASETS = names_in("data/sources")
-_NEED_DATA_DIR = {"folder": "the folder of the images", "records": "the folder with dataset.json"}
+_NEED_DATA_DIR = {"csv": "the CSV file, or the folder with train.csv", "folder": "the folder of the images",
+                  "records": "the folder with dataset.json"}
 # Mixup comes first where both are on, as it always did: each example draws among them in this order.
 PAIR_AUGMENTATIONS = tuple(sorted(names_in("data/augment/pairs"), reverse=True))
 AUGMENTATIONS = (*names_in("data/augment/images"), *PAIR_AUGMENTATIONS)
@@ -78,12 +79,12 @@ class Config(Checked):
     # Data.
     dataset: str = option(
         "cifar10", "data set: cifar10; shapes, drawn by the program, nothing to download; folder, images in "
-        "class folders; records, what python -m trainer prepare wrote; or a function that gets the settings and "
-        "returns (classes, (images, labels), (images, labels))", choices=DATASETS,
+        "class folders; csv, images that CSV files list; records, what python -m trainer prepare wrote; or a function "
+        "that gets the settings and returns (classes, (images, labels), (images, labels))", choices=DATASETS,
         pattern=(f"tfds:[\\w/.:-]+|{FUNCTION[0]}", f"tfds:NAME or {FUNCTION[1]}"), another_run=True)
-    data_dir: str = option("", "folder of the data; default for cifar10: Keras's cache")
+    data_dir: str = option("", "folder of the data, or a CSV file for csv; default for cifar10: Keras's cache")
     image_size: int = option(
-        0, "side of the model's input in pixels, for folder and records; 0: the images' own if all are squares of "
+        0, "side of the model's input in pixels, for folder, csv and records; 0: the images' own if all are squares of "
         "one size of up to 224, else 224", least=0, most=4096, another_run=True)
     validation_fraction: float | None = option(
         None, "fraction of the training images that is held back to validate on, class by class; default: 0.1 where "

@@ -13,8 +13,10 @@ from trainer.process.signals import StopRequest
 class Options(Checked):
     """python -m trainer prepare --data_dir=FOLDER --out=D: images to shards that --dataset=records reads."""
 
-    data_dir: str = option("", "class folders of images, as --dataset=folder reads them, or TFRecord shards with the "
-                           "keys of ImageNet's or TensorFlow Datasets'")
+    data_dir: str = option("", "class folders of images, as --dataset=folder reads them; with --dataset=csv what that "
+                           "reads; or TFRecord shards with the keys of ImageNet's or TensorFlow Datasets'")
+    dataset: str = option("folder", "what --data_dir holds: folder, class folders or TFRecord shards; csv, images that "
+                          "CSV files list", choices=("folder", "csv"))
     out: str = option("", "folder for the shards and their index; for TFRecord shards it may be the same folder")
     validation_fraction: float | None = Config.__dataclass_fields__["validation_fraction"]
     resize_shorter: int = option(0, "shrink images so that their shorter side has this many pixels; 0: keep them as "
@@ -45,5 +47,6 @@ def run(options: Options) -> None:
     source, out = Path(options.data_dir).expanduser(), Path(options.out).expanduser()
     # A signal may end the process anywhere: finished shards stay finished.
     with StopRequest(exits_process=True) as stop, stop.nothing_to_save("preparing records"):
-        say(external_shards.make_index(source, out) if find_shards(source).by_split else
-              prepare(source, out, options))
+        is_listed = options.dataset == "csv"
+        say(external_shards.make_index(source, out) if not is_listed and find_shards(source).by_split else
+              prepare(source, out, options, is_listed=is_listed))

@@ -28,11 +28,13 @@ class Division(NamedTuple):
         by_split: {"train": {class: names}} and "validation" and "test" where there are any; names in order.
         by_folder: The same as the folders have it, before anything was held back.
         warnings: A sentence for everything that holds images and is not used.
+        classes: The names of the classes, in the order of the labels.
     """
 
     by_split: dict[str, dict[str, list[str]]]
     by_folder: dict[str, dict[str, list[str]]]
     warnings: list[str]
+    classes: tuple[str, ...]
 
     @property
     def held_back(self) -> bool:
@@ -62,19 +64,37 @@ def divide(root: Path, scanned: Scan, fraction: float | None, bad: BadExamples) 
     if empty := [name for name, names in classes.items() if not names]:
         raise DataError(f"there are no images to train on of the class {', '.join(empty)} in "
                         f"{root / layout.folders['train']}", "add some, or remove the class's folders")
+    places = {name: f"{shown(folder) or shown(str(root))}/" for name, folder in layout.folders.items()}
+    return complete(root, by_folder, places, fraction=fraction, warnings=layout.warnings,
+                    classes=tuple(sorted(classes)), prefix=places["train"] if layout.folders["train"] else "")
+
+
+def complete(root: Path, by_folder: dict[str, dict[str, list[str]]], places: Mapping[str, str], *,
+             fraction: float | None, warnings: list[str], classes: tuple[str, ...], prefix: str = "") -> Division:
+    """Checks splits against each other, and holds images back where there is only one.
+
+    Args:
+        root: The data's folder.
+        by_folder: As in `Division`; no class of the training split is empty.
+        places: The name of each split's folder or file, as a user reads it.
+        fraction: `--validation_fraction`; None where it isn't given.
+        warnings, classes: As in `Division`.
+        prefix: What the names of the training split begin with, and what doesn't decide which are held back.
+
+    Raises:
+        DataError: if a split has no image, or a class that the training split hasn't.
+        UsageError: if a fraction is given beside a validation split.
+    """
     for split_name, by_class in by_folder.items():
-        unknown = sorted(by_class.keys() - classes.keys())
+        unknown = sorted(by_class.keys() - by_folder["train"].keys())
         if unknown:
-            raise DataError(f"{root / layout.folders[split_name]} has classes that {layout.folders['train']}/ doesn't "
-                            f"have: {', '.join(map(shown, unknown))}", "give all splits the same class folders")
+            raise DataError(f"{places[split_name]} in {root} has classes that {places['train']} doesn't have: "
+                            f"{', '.join(map(shown, unknown))}", "give all splits the same classes")
         if not any(by_class.values()):
-            raise DataError(f"there is no image in the class folders of {root / layout.folders[split_name]}",
+            raise DataError(f"there is no image in the class folders of {places[split_name]} in {root}",
                             "add some, or remove the folder")
-    places = {name: f"{shown(layout.folders[name])}/" if name in layout.folders else None
-              for name in ("validation", "test")}
-    share = fraction_to_hold_back(fraction, str(root), **places)
-    prefix = f"{layout.folders['train']}/" if layout.folders["train"] else ""
-    return Division(_hold_back(by_folder, prefix, share) if share else by_folder, by_folder, layout.warnings)
+    share = fraction_to_hold_back(fraction, str(root), **{name: places.get(name) for name in ("validation", "test")})
+    return Division(_hold_back(by_folder, prefix, share) if share else by_folder, by_folder, warnings, classes)
 
 
 def _by_class(scanned: Scan, inner: str, bad: BadExamples) -> dict[str, list[str]]:

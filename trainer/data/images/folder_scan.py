@@ -68,7 +68,8 @@ def scan(root: Path, memory: Path | str | None = None) -> Scan:
     """
     if not os.path.isdir(root):
         raise DataError(f"--data_dir must be a folder; {root} is {'not one' if os.path.exists(root) else 'not there'}",
-                        "use the folder that holds train/CLASS/ or CLASS/ folders of images")
+                        "use the folder that holds train/CLASS/ or CLASS/ folders of images; --dataset=csv reads a CSV "
+                        "file that lists them")
     found = _Walk(root)
     found.walk("")
     found.leave_out([memory, os.getcwd()])

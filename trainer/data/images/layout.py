@@ -89,7 +89,7 @@ def _require_classes(root: Path, train: str, holding: Mapping[str, Collection[st
     if not classes:
         raise DataError(f"no images in class folders under {place}",
                         "lay them out as DATA_DIR/train/CLASS/image.jpg; if this is one class of several, set "
-                        "--data_dir to the folder above it")
+                        "--data_dir to the folder above it; --dataset=csv reads images that a CSV file lists")
     if len(classes) == 1:
         inner = os.path.join(train, classes[0])
         while len(holding.get(inner, ())) == 1:

@@ -1,4 +1,4 @@
-"""Class folders of images to TFRecord shards with an index.
+"""Images in class folders, or in CSV files, to TFRecord shards with an index.
 
     scan → split and shuffle → cut into shards → write each, several at once → index
 
@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from trainer.data.bad_examples import BadExamples
+from trainer.data.csv_files.listed import find_listed
 from trainer.data.images.class_folders import divide
 from trainer.data.images.folder_scan import Scan, scan
 from trainer.data.images.layout import shown
@@ -57,13 +58,14 @@ class Task(NamedTuple):
     digest: str
 
 
-def prepare(source: Path, out: Path, options: Options) -> str:
+def prepare(source: Path, out: Path, options: Options, *, is_listed: bool = False) -> str:
     """Writes the shards and their index.
 
     Args:
-        source: The folder of images.
+        source: The folder of images, or the CSV file or files that list them.
         out: The folder for the shards and their index.
         options: The command's flags.
+        is_listed: Whether CSV files say which images there are.
 
     Returns:
         The human-readable summary of what was written.
@@ -73,13 +75,15 @@ def prepare(source: Path, out: Path, options: Options) -> str:
         UsageError: if `out` holds another data set.
         StorageError: if there is no room.
     """
-    scanned = scan(source)
     bad = BadExamples(options.max_bad_records)
-    division = divide(source, scanned, options.validation_fraction, bad)
+    if is_listed:
+        source, scanned, division = find_listed(source, options.validation_fraction, bad)
+    else:
+        scanned = scan(source)
+        division = divide(source, scanned, options.validation_fraction, bad)
     for warning in division.warnings:
         tell(f"lockstep: warning: {warning}")
-    by_split = division.by_split
-    classes = sorted(by_split["train"])
+    by_split, classes = division.by_split, division.classes
     tasks = _cut(source, out, scanned, by_split, classes, options)
     digest = hashlib.sha256("".join(task.digest for task in tasks).encode()).hexdigest()
     out.mkdir(parents=True, exist_ok=True)

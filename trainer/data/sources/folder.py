@@ -81,8 +81,24 @@ def load(config: Config) -> Dataset:
         raise UsageError(f"--model_dir is the folder of the images, {root}: what a run writes would be classes there",
                          f"use another --model_dir, such as {root / 'runs' / 'mine'}: what runs write there is no data")
     division = divide(root, scanned, config.validation_fraction, bad)
-    by_split = division.by_split
-    classes = sorted(by_split["train"])
+    return open_images("folder", config, root, scanned, division, bad)
+
+
+def open_images(name: str, config: Config, root: Path, scanned: Scan, division: Division, bad: BadExamples) -> Dataset:
+    """Opens images in files.
+
+    Args:
+        name: The name of the data set.
+        config: The settings.
+        root: The folder that the images' names are relative to.
+        scanned: The images.
+        division: Their splits and classes.
+        bad: The images and files that can't be used.
+
+    Raises:
+        DataError: if more can't be used than `--max_bad_records`.
+    """
+    by_split, classes = division.by_split, division.classes
     used = [scanned.images[name].header
             for by_class in by_split.values() for names in by_class.values() for name in names]
     sound = [header for header in used if not header.problem]
@@ -96,7 +112,7 @@ def load(config: Config) -> Dataset:
         tables[split_name] = HeaderTable.join([scanned.images[name].header for name in names])
         splits[split_name] = FolderSplit(root, names, labels, tables[split_name], view, config.augment, bad)
     bad.check()
-    return Dataset("folder", tuple(classes), view[:3], splits["train"], splits.get("test"),
+    return Dataset(name, classes, view[:3], splits["train"], splits.get("test"),
                    _parts(division, scanned), bad, validation=splits.get("validation"),
                    held_back=division.held_back, warnings=tuple(division.warnings),
                    pixels_version=pixels_version(tables.values(), view), seen=seen_share(tables["train"], view))

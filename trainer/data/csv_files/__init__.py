@@ -1,0 +1,1 @@
+"""CSV files that list images with their classes."""
