@@ -2,6 +2,8 @@
 
 import io
 import json
+import re
+import struct
 import types
 import zlib
 
@@ -301,6 +303,43 @@ def test_doctor_tells_of_sixteen_bits_that_end_early(tmp_path, capsys, most, fac
     doctor.run(doctor.Options(data=True, dataset="folder", data_dir=str(tmp_path)))
     said = f"values up to {most:,} of 65,535, so the model sees them as nearly black: multiply them by {factor}"
     assert (said in capsys.readouterr().out) == bool(factor)
+
+
+_RAMP = np.linspace(0, 1, 64 * 64).reshape(64, 64)
+
+
+def sixteen_bits_of_colours(most):
+    """A PNG of 16 bits a channel, which Pillow can't write."""
+    rows = np.repeat((_RAMP * most).astype(">u2")[..., None], 3, -1)
+    lines = b"".join(b"\0" + row.tobytes() for row in rows)
+    chunks = [b"IHDR" + struct.pack(">IIBBBBB", 64, 64, 16, 2, 0, 0, 0), b"IDAT" + zlib.compress(lines), b"IEND"]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(chunk) - 4) + chunk + struct.pack(">I", zlib.crc32(chunk)) for chunk in chunks)
+
+
+@pytest.mark.parametrize("make, most", [
+    (lambda: encode((_RAMP * 1.5).astype(np.uint8)), 1), (lambda: encode((_RAMP * 20).astype(np.uint8)), 20),
+    (lambda: sixteen_bits_of_colours(4095), 15), (lambda: encode(Image.fromarray(_RAMP > 0.5)), None),
+    (lambda: sixteen_bits_of_colours(65535), None), (lambda: encode(COLOURS.quantize(2)), None),
+    (lambda: encode(COLOURS.convert("CMYK"), "TIFF"), None), (lambda: encode((_RAMP * 64).astype(np.uint8)), None)])
+def test_doctor_tells_of_images_without_a_bright_pixel(tmp_path, capsys, monkeypatch, make, most):
+    """Class numbers as grey, 12 bits in 16 of each colour; not of what is only of few colours."""
+    monkeypatch.setattr(doctor, "_say_reading_speed", lambda split: None)
+    content = make()
+    write(tmp_path, {f"{number}.{'tif' if content[:2] in (b'II', b'MM') else 'png'}": content for number in range(2)})
+    doctor.run(doctor.Options(data=True, dataset="folder", data_dir=str(tmp_path)))
+    out = capsys.readouterr().out
+    assert ("nearly black" in out) == bool(most)
+    assert most is None or f"values up to {most} of 255" in out and f"multiply them by {255 // most} before" in out
+    assert "nothing but one colour" not in out
+
+
+def test_doctor_names_images_that_show_nothing(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(doctor, "_say_reading_speed", lambda split: None)
+    write(tmp_path, {"plain.png": encode(np.full((9, 9, 3), 200, np.uint8)), "2.png": encode(photo(9, 9)),
+                     "3.png": encode(photo(9, 9, 3))})
+    doctor.run(doctor.Options(data=True, dataset="folder", data_dir=str(tmp_path)))
+    assert re.search(r"\d of \d images show nothing but one colour: .*plain.png", capsys.readouterr().out)
 
 
 @pytest.mark.parametrize("resize, corners", [("crop", 0), ("squeeze", 255), ("pad", 255)])

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from trainer.distributed.runtime import Runtime
 
 _SHOWN_LINES = 20
+_DARK = 64  # of 255: images whose values end below look black
+_NAMED = 5
 _READ_BATCH, _READ_SECONDS = 64, 1.5  # of the reading that is timed
 
 
@@ -124,6 +126,39 @@ def _unused_range(data: "Dataset") -> str | None:
             f"multiply them by {65535 // max(1, deepest)} before you train")
 
 
+class _Seen:
+    """What the values of a data set's images are like."""
+
+    def __init__(self) -> None:
+        self._images = 0
+        self._dark: list[int] = []  # the greatest values of images that look black
+        self._plain: list[str] = []  # images of one value
+
+    def add(self, name: str, least: int, greatest: int) -> None:
+        """Adds an image with its least and greatest value, 0 to 255."""
+        self._images += 1
+        if greatest < _DARK:
+            self._dark.append(greatest)
+        if least == greatest:
+            self._plain.append(name)
+
+    def darkness(self) -> str | None:
+        """What to tell if half of the images have no bright pixel, as class numbers or 12 bits in 16; or None."""
+        if not self._dark or 2 * len(self._dark) < self._images:
+            return None
+        most = max(self._dark)
+        return (f"{len(self._dark):,} of {self._images:,} images have values up to {most} of 255, so the model sees "
+                f"them as nearly black: multiply them by {255 // max(1, most)} before you train")
+
+    def emptiness(self) -> str | None:
+        """What to tell of images that show one value alone, or None."""
+        if not self._plain:
+            return None
+        more = f" and {len(self._plain) - _NAMED:,} more" if len(self._plain) > _NAMED else ""
+        return (f"{len(self._plain):,} of {self._images:,} images show nothing but one colour: "
+                f"{', '.join(self._plain[:_NAMED])}{more}; look at them")
+
+
 def _check_data(options: Options) -> None:
     from concurrent.futures import ThreadPoolExecutor
 
@@ -140,19 +175,23 @@ def _check_data(options: Options) -> None:
     say(data.sentence())
     for warning in data.warnings:
         say(f"warning: {warning}")
+    seen = _Seen()
     for split in data.splits.values():
         if not isinstance(split, EncodedSplit):
             continue
         with ThreadPoolExecutor(cores()) as threads, bar("images", split.size) as advance:
-            for example, problem in enumerate(threads.map(split.problem_of, range(split.size), chunksize=64)):
+            inspected = threads.map(split.inspect, range(split.size), chunksize=64)
+            for example, (problem, values) in enumerate(inspected):
                 advance(1)
                 if problem:
                     data.bad.note(split, example, problem)
+                if values:
+                    seen.add(split.name_of(example), *values)
     if data.bad.count:
         raise DataError("\n  ".join([f"{data.bad.count:,} images or files can't be used:", *data.bad.names()]),
                         f"repair or remove them, or train without them: --max_bad_records={data.bad.count}")
-    if grey := _unused_range(data):
-        say(f"warning: {grey}")
+    for warning in filter(None, (_unused_range(data) or seen.darkness(), seen.emptiness())):
+        say(f"warning: {warning}")
     print(f"{sum(split.size for split in data.splits.values()):,} images read, nothing is wrong with them")
     if isinstance(data.train, EncodedSplit):
         _say_reading_speed(data.train)

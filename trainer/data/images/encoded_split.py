@@ -147,16 +147,24 @@ class EncodedSplit(Split):
 
     def problem_of(self, example: int) -> str | None:
         """What is wrong with an example, in a few words, or None: reads and decodes all of it."""
+        return self.inspect(example)[0]
+
+    def inspect(self, example: int) -> tuple[str | None, tuple[int, int] | None]:
+        """Reads and decodes all of an example.
+
+        Returns:
+            (what is wrong with it, in a few words, or None; its least and its greatest value, 0 to 255, or None).
+        """
         if example in self.headers.problems:
-            return self.headers.problems[example]
+            return self.headers.problems[example], None
         try:
             data = self.load(example)
-            return tf_decoder.problem_of(data, pillow_reader.read_header(io.BytesIO(data)))
+            return tf_decoder.inspect(data, pillow_reader.read_header(io.BytesIO(data)))
         except OSError as error:
             raise_if_transient(error, self.name_of(example))
-            return f"it can't be read: {error.strerror or error}"
+            return f"it can't be read: {error.strerror or error}", None
         except ValueError as error:
-            return str(error)
+            return str(error), None
 
     def failure_of(self, example: int) -> str:
         """Why a step could not read or decode an example, in a few words.

@@ -145,15 +145,29 @@ def problem_of(data: bytes, header: pillow_reader.ImageHeader) -> str | None:
         data: The file's bytes.
         header: What `read_header` says of them.
     """
-    if header.problem:
-        return header.problem
-    if header.kind == pillow_reader.OTHER:
+    if header.kind == pillow_reader.OTHER and not header.problem:
         return pillow_reader.decoding_problem(data)
+    return inspect(data, header)[0]
+
+
+def inspect(data: bytes, header: pillow_reader.ImageHeader) -> tuple[str | None, tuple[int, int] | None]:
+    """Decodes all of an image.
+
+    Args:
+        data: The file's bytes.
+        header: What `read_header` says of them.
+
+    Returns:
+        (what is wrong with it, in a few words, or None; its least and its greatest value, 0 to 255, or None).
+    """
+    problem = header.problem or (pillow_reader.decoding_problem(data) if header.kind == pillow_reader.OTHER else None)
+    if problem:
+        return problem, None
     try:
-        whole(data, header)
+        pixels = whole(data, header)
     except ValueError as error:
-        return pillow_reader.decoding_problem(data) or str(error)
-    return None
+        return pillow_reader.decoding_problem(data) or str(error), None
+    return None, (int(pixels.min()), int(pixels.max()))
 
 
 def mirror(image: tf.Tensor, mirrored: tf.Tensor) -> tf.Tensor:
