@@ -68,7 +68,7 @@ def gradient_through(pool):
 def main():
     """Prints the table of RESULTS.md."""
     argparse.ArgumentParser(description=__doc__.splitlines()[0]).parse_args()
-    from trainer.data.augment.images.randaugment import histograms
+    from trainer.data.augment.operations import histograms
     from trainer.models.pooling import max_pool
 
     rng = np.random.default_rng(0)

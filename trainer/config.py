@@ -104,7 +104,8 @@ class Config(Checked):
         "auto: device on GPUs with XLA, up to 1 GiB", choices=("auto", "device", "host"))
     augment: tuple[str, ...] = option(
         (), "comma list of augmentations: flip, crop (images of up to 64 pixels: pad by 4; larger ones: 8 to 100 % of"
-        " the area), cutout, randaugment, mixup, cutmix", choices=AUGMENTATIONS, another_run=True)
+        " the area), cutout, erasing, jitter, randaugment, trivial, mixup, cutmix", choices=AUGMENTATIONS,
+        another_run=True)
 
     # Model and optimizer.
     model: str = option(

@@ -1,17 +1,22 @@
 """Augmentation: what each does to images, that it follows from the seed alone, and RandAugment against Pillow."""
 
+import itertools
+
 import numpy as np
 import pytest
 import tensorflow as tf
 from image_files import photo
 from PIL import Image, ImageEnhance, ImageOps
 
+from trainer.config import AUGMENTATIONS, PAIR_AUGMENTATIONS
 from trainer.data import order
 from trainer.data.augment.apply import augment_images, mix
-from trainer.data.augment.images import randaugment
+from trainer.data.augment.images import jitter, randaugment, trivial
 from trainer.data.augment.images.crop import PADDING
+from trainer.data.augment.operations import OPERATIONS, histograms
 from trainer.data.augment.pairs import mixup
-from trainer.data.augment.random_ints import random_ints
+from trainer.data.augment.random_ints import random_bytes, random_ints
+from trainer.errors import UsageError
 
 
 @pytest.fixture
@@ -25,7 +30,11 @@ def seeds():
 
 
 def apply(images, seeds, names, xla=False):
-    function = tf.function(lambda i, s: augment_images(i, s, names), jit_compile=xla)
+    def function(images, seeds):
+        return augment_images(images, seeds, names)
+
+    if xla:
+        function = tf.function(function, jit_compile=True, autograph=False)
     return function(tf.constant(images), tf.constant(seeds)).numpy()
 
 
@@ -61,15 +70,18 @@ def test_the_same_under_xla(images, seeds, names):
 def test_nearly_the_same_under_xla(images, seeds):
     # Sums of floats may be rounded otherwise, and an image's pixels then be one apart.
     large = np.random.default_rng(1).integers(0, 256, (16, 80, 70, 3), np.uint8)
-    for batch, name in ((images, "randaugment"), (large, "crop")):
-        plain, compiled = (apply(batch, seeds[:len(batch)], (name,), xla).astype(int) for xla in (False, True))
+    for batch, names in ((images, ("trivial",)), (images, ("erasing", "jitter")), (large, ("crop",))):
+        plain, compiled = (apply(batch, seeds[:len(batch)], names, xla).astype(int) for xla in (False, True))
         assert (plain != compiled).mean() < 1e-3 and np.percentile(np.abs(plain - compiled), 99.9) <= 1
 
 
-@pytest.mark.parametrize("names", [("flip", "crop"), ("cutout",), ("randaugment",)])
-def test_an_example_looks_the_same_wherever_it_stands_in_a_batch(images, seeds, names):
-    whole = apply(images, seeds, names)
-    parts = [apply(images[begin:begin + 16], seeds[begin:begin + 16], names) for begin in range(0, 64, 16)]
+@pytest.mark.parametrize("name", [name for name in AUGMENTATIONS if name not in PAIR_AUGMENTATIONS])
+def test_an_example_looks_the_same_wherever_it_stands_in_a_batch(name):
+    # Of parts of any size: sines and powers that a processor computes eight at a time are others than those of a rest.
+    count = 500
+    images, seeds = np.tile(photo(16, 12)[None], (count, 1, 1, 1)), order.Shuffle(0, count).stream(0, count)[1]
+    whole, ends = apply(images, seeds, (name,)), [0, 1, 4, 11, 24, 55, 118, 245, count]
+    parts = [apply(images[begin:end], seeds[begin:end], (name,)) for begin, end in itertools.pairwise(ends)]
     np.testing.assert_array_equal(np.concatenate(parts), whole)
 
 
@@ -109,7 +121,7 @@ PILLOW = {
 @pytest.mark.parametrize("name", PILLOW)
 def test_randaugment_does_what_pillow_does(name, sign):
     images = np.stack([np.clip(photo(20, 24, seed) * 0.6 + 30, 0, 255).astype(np.uint8) for seed in range(4)])
-    number = randaugment.OPERATIONS.index(name)
+    number = OPERATIONS.index(name)
     out = randaugment.apply(tf.constant(images), tf.fill([4], number), tf.fill([4], sign)).numpy()
     by = 1 + 0.9 * 0.3 * (-1 if sign else 1)
     wanted = np.stack([np.asarray(PILLOW[name](Image.fromarray(image), by)) for image in images])
@@ -123,7 +135,7 @@ def test_randaugment_does_what_pillow_does(name, sign):
     ("shear_y", lambda m: (1, 0, 0, 0.3 * m, 1, -0.3 * m * 19.5))])
 def test_randaugment_moves_as_pillow_does(name, transform):
     image = photo(30, 40)
-    number = randaugment.OPERATIONS.index(name)
+    number = OPERATIONS.index(name)
     for sign in (0, 1):
         out = randaugment.apply(tf.constant(image[None]), tf.constant([number]), tf.constant([sign]))[0].numpy()
         wanted = np.asarray(Image.fromarray(image).transform((40, 30), Image.Transform.AFFINE,
@@ -132,9 +144,122 @@ def test_randaugment_moves_as_pillow_does(name, transform):
         assert (out == wanted).all(-1).mean() > 0.9
 
 
+def trivially_changed(image, name, level, sign):
+    out = trivial.apply(tf.constant(image[None]), tf.constant([OPERATIONS.index(name)]), tf.constant([level]),
+                        tf.constant([sign]))
+    return out[0].numpy()
+
+
+# Table of the wide space: a change's parameter at a strength m from 0 to 1 with its sign, as Pillow takes it.
+WIDE = {
+    **{name: lambda m, name=name: lambda image: PILLOW[name](image, 1 + 0.99 * m)
+       for name in ("brightness", "contrast", "color", "sharpness")},
+    **{name: lambda m, name=name: lambda image: PILLOW[name](image, None)
+       for name in ("autocontrast", "equalize", "identity")},
+    "posterize": lambda m: lambda image: ImageOps.posterize(image, 8 - round(6 * abs(m))),
+    "solarize": lambda m: lambda image: ImageOps.solarize(image, 256 * (1 - abs(m)))}
+
+
+@pytest.mark.parametrize("name", WIDE)
+def test_trivial_does_what_pillow_does_with_the_papers_ranges(name):
+    image = np.clip(photo(20, 24) * 0.6 + 30, 0, 255).astype(np.uint8)
+    for level in (0, 7, 12, 23, 30):
+        for sign in (0, 1):
+            wanted = np.asarray(WIDE[name]((-1 if sign else 1) * level / 30)(Image.fromarray(image)))
+            assert np.abs(trivially_changed(image, name, level, sign).astype(int) - wanted).max() <= 1, (level, sign)
+
+
+def test_trivial_moves_by_the_papers_ranges():
+    image = photo(80, 90)
+    for level, sign in ((30, 0), (17, 1), (0, 1)):
+        m = (-1 if sign else 1) * level / 30
+        moves = {"translate_x": (1, 0, int(32 * m), 0, 1, 0), "translate_y": (1, 0, 0, 0, 1, int(32 * m)),
+                 "shear_x": (1, 0.99 * m, -0.99 * m * 40, 0, 1, 0), "shear_y": (1, 0, 0, 0.99 * m, 1, -0.99 * m * 45)}
+        for name, matrix in moves.items():
+            wanted = np.asarray(Image.fromarray(image).transform((90, 80), Image.Transform.AFFINE, matrix,
+                                                                 fillcolor=(128,) * 3))
+            assert (trivially_changed(image, name, level, sign) == wanted).all(-1).mean() > 0.9, (name, level, sign)
+        turned = np.asarray(Image.fromarray(image).rotate(-135 * m, fillcolor=(128,) * 3))
+        assert (trivially_changed(image, "rotate", level, sign) == turned).all(-1).mean() > 0.9
+
+
+def test_trivial_draws_each_change_and_each_strength_alike():
+    seeds = tf.constant(order.Shuffle(0, 20_000).stream(0, 20_000)[1])
+    for index, below, limit in ((24, 14, 34.5), (25, 31, 59.7)):  # chi-squared: 0.1 % of 13, of 30 degrees of freedom
+        counts = np.bincount(random_ints(seeds, index, below).numpy(), minlength=below)
+        assert len(counts) == below and np.sum((counts - 20_000 / below) ** 2 / (20_000 / below)) < limit
+    image = np.tile(photo(16, 16)[None], (64, 1, 1, 1))
+    seen = {one.tobytes() for one in apply(image, seeds[:64].numpy(), ("trivial",))}
+    assert len(seen) > 35  # identity, autocontrast, equalize and the least strengths give the same more than once
+
+
+def test_jitter_does_what_pillow_does_in_the_drawn_order():
+    images = np.stack([photo(20, 24, seed) for seed in range(6)])
+    factors = np.random.default_rng(0).uniform(0.6, 1.4, (6, 3)).astype(np.float32)
+    out = jitter.apply(tf.constant(images), tf.range(6), tf.constant(factors)).numpy().astype(int)
+    for row, kinds in enumerate(jitter.ORDERS):
+        wanted = Image.fromarray(images[row])
+        for kind in kinds:
+            name = ("brightness", "contrast", "color")[kind]
+            wanted = PILLOW[name](wanted, float(factors[row, kind]))
+        assert np.abs(out[row] - np.asarray(wanted)).max() <= 2 and (out[row] == np.asarray(wanted)).mean() > 0.9
+    assert len({tuple(row) for row in jitter.ORDERS}) == 6
+    same = jitter.apply(tf.constant(images), tf.range(6), tf.ones([6, 3]))
+    np.testing.assert_array_equal(same, images)
+
+
+def test_jitter_draws_its_factors_from_their_range(seeds):
+    flat = np.full((64, 4, 4, 3), 100, np.uint8)  # contrast and saturation leave it as it is
+    levels = apply(flat, seeds, ("jitter",))[:, 0, 0, 0]
+    assert 60 <= levels.min() < 70 and 130 < levels.max() <= 140 and 92 < levels.mean() < 108
+
+
+def test_erasing_fills_boxes_of_the_papers_sizes_with_noise():
+    count, height, width = 4_000, 24, 32
+    seeds = order.Shuffle(0, count).stream(0, count)[1]
+    out = apply(np.full((count, height, width, 1), 7, np.uint8), seeds, ("erasing",))[..., 0]
+    erased = np.flatnonzero((out != 7).any((1, 2)))
+    assert 0.22 < len(erased) / count < 0.28
+    shares, ratios, corners = [], [], set()
+    for one in out[erased] != 7:
+        rows, columns = np.flatnonzero(one.any(1)), np.flatnonzero(one.any(0))
+        tall, wide = rows[-1] - rows[0] + 1, columns[-1] - columns[0] + 1
+        assert one[rows[0]:rows[-1] + 1, columns[0]:columns[-1] + 1].mean() > 0.6  # noise may draw a 7
+        shares.append(tall * wide / (height * width))
+        ratios.append(wide / tall)
+        corners.add((rows[0], columns[0]))
+    shares, ratios = np.array(shares), np.array(ratios)
+    assert shares.min() < 0.04 and 0.3 < shares.max() < 0.36 and 0.15 < shares.mean() < 0.19
+    assert 0.2 < ratios.min() < 0.4 and 2.6 < ratios.max() < 5 and -0.1 < np.log(ratios).mean() < 0.15
+    assert len(corners) > 200
+    values = out[erased][out[erased] != 7]
+    counts = np.bincount(values, minlength=256)
+    counts = np.delete(counts, 7)
+    assert np.sum((counts - counts.mean()) ** 2 / counts.mean()) < 330  # chi-squared of 254 degrees of freedom: 0.1 %
+
+
+def test_erasing_draws_every_channel_by_itself(images, seeds):
+    out = apply(images, seeds, ("erasing",)).astype(int)
+    noise = out[(out != images).all(-1)]
+    assert len(noise) > 200 and np.abs(np.corrcoef(noise.T) - np.eye(3)).max() < 0.15
+
+
+def test_bytes_of_an_example_are_independent():
+    drawn = random_bytes(tf.constant([1, 2], tf.uint32), 21, 20_000).numpy().astype(int)
+    other = random_bytes(tf.constant([1, 2], tf.uint32), 22, 20_000).numpy().astype(int)
+    pairs = [(drawn[0], drawn[1]), (drawn[0], other[0]), (drawn[0, 1:], drawn[0, :-1]), (drawn[0, 1:], other[0, :-1])]
+    assert max(abs(np.corrcoef(pair)[0, 1]) for pair in pairs) < 0.03
+
+
+@pytest.mark.parametrize("name", ["jitter", "randaugment", "trivial"])
+def test_images_of_two_channels_have_no_colours(seeds, name):
+    with pytest.raises(UsageError, match=f"--augment={name} changes images of 1 or 3 channels; received 2"):
+        apply(np.zeros((64, 4, 4, 2), np.uint8), seeds, (name,))
+
+
 def test_randaugment_rotates():
     image = photo(31, 31)
-    number = randaugment.OPERATIONS.index("rotate")
+    number = OPERATIONS.index("rotate")
     out = randaugment.apply(tf.constant(image[None]), tf.constant([number]), tf.constant([0]))[0].numpy()
     wanted = np.asarray(Image.fromarray(image).rotate(-9, fillcolor=(128,) * 3))
     assert np.abs(out.astype(int) - wanted).mean() < 3 and (out[15, 15] == image[15, 15]).all()
@@ -192,14 +317,14 @@ def test_draws_are_uniform_and_independent():
 @pytest.mark.parametrize("xla", [False, True])
 def test_histograms_are_the_same_by_scatter_and_by_comparison(xla):
     values = np.random.default_rng(0).integers(0, 256, (5, 16, 12, 3)).astype(np.int32)
-    function = tf.function(randaugment.histograms, jit_compile=xla)
+    function = tf.function(histograms, jit_compile=xla)
     found = [function(tf.constant(values), by_comparison).numpy() for by_comparison in (False, True)]
     np.testing.assert_array_equal(*found)
     assert found[0].shape == (5, 3, 256)
     np.testing.assert_array_equal(found[0][2, 1], np.bincount(values[2, :, :, 1].ravel(), minlength=256))
 
 
-@pytest.mark.parametrize("name", ["flip", "crop", "cutout", "randaugment"])
+@pytest.mark.parametrize("name", ["flip", "crop", "cutout", "erasing", "jitter", "randaugment", "trivial"])
 def test_grey_images_are_changed_as_equal_channels_are(images, seeds, name):
     grey = images[..., :1]
     np.testing.assert_array_equal(apply(grey, seeds, (name,)), apply(np.repeat(grey, 3, -1), seeds, (name,))[..., :1])

@@ -60,7 +60,7 @@ def augment_batch(images: tf.Tensor, labels: tf.Tensor, seeds: tf.Tensor, names:
         labels: int32 [n].
         seeds: uint32 [n], one per example.
         names: Members of `--augment`.
-        by_comparison: Whether to avoid scatters, as `images/randaugment.histograms` explains.
+        by_comparison: Whether to avoid scatters, as `operations.histograms` explains.
 
     Returns:
         (float32 images of the same shape, `Target`).

@@ -5,6 +5,8 @@ Not TensorFlow's random ops, which give other values under XLA than outside.
 
 from trainer.process.tf_import import tf
 
+_GOLDEN = 0x9E3779B9
+
 
 def random_ints(seeds: tf.Tensor, index: int, below: int) -> tf.Tensor:
     """Independent whole numbers, one for each example.
@@ -17,14 +19,36 @@ def random_ints(seeds: tf.Tensor, index: int, below: int) -> tf.Tensor:
     Returns:
         int32 [n].
     """
-    x = seeds + tf.constant((index * 0x9E3779B9 + 0x85EBCA6B) % 2**32, tf.uint32)
-    # "lowbias32", the best of its form found by C. Wellons's search for integer hashes (2018).
+    high = tf.cast(tf.bitwise.right_shift(_mix(_of_index(seeds, index)), tf.constant(8, tf.uint32)), tf.int32)
+    return high % below
+
+
+def random_bytes(seeds: tf.Tensor, index: int, count: int) -> tf.Tensor:
+    """Independent whole numbers from 0 to 255, many for each example.
+
+    Args:
+        seeds: uint32 [n].
+        index: As in `random_ints`.
+        count: How many.
+
+    Returns:
+        int32 [n, count].
+    """
+    seeds = _mix(_of_index(seeds, index))  # mixed twice: neighbours of this index and of another would be the same
+    places = tf.cast(tf.range(count), tf.uint32) * tf.constant(_GOLDEN, tf.uint32)
+    return tf.cast(tf.bitwise.right_shift(_mix(seeds[:, None] + places), tf.constant(24, tf.uint32)), tf.int32)
+
+
+def _of_index(seeds: tf.Tensor, index: int) -> tf.Tensor:
+    return seeds + tf.constant((index * _GOLDEN + 0x85EBCA6B) % 2**32, tf.uint32)
+
+
+def _mix(x: tf.Tensor) -> tf.Tensor:
+    """Wellons's "lowbias32", the best of its form found by his search for integer hashes (2018), on uint32."""
     for shift, factor in ((16, 0x7FEB352D), (15, 0x846CA68B)):
         x = tf.bitwise.bitwise_xor(x, tf.bitwise.right_shift(x, tf.constant(shift, tf.uint32)))
         x *= tf.constant(factor, tf.uint32)
-    x = tf.bitwise.bitwise_xor(x, tf.bitwise.right_shift(x, tf.constant(16, tf.uint32)))
-    high = tf.cast(tf.bitwise.right_shift(x, tf.constant(8, tf.uint32)), tf.int32)
-    return high % below
+    return tf.bitwise.bitwise_xor(x, tf.bitwise.right_shift(x, tf.constant(16, tf.uint32)))
 
 
 def uniform(seeds: tf.Tensor, index: int) -> tf.Tensor:

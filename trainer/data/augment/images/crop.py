@@ -3,8 +3,9 @@
 The latter are those of Szegedy et al. 2015, §6. Uses random numbers 1, 2 and 100 to 139.
 """
 
+from trainer.data.augment.boxes import random_boxes
 from trainer.data.augment.image_size import image_size
-from trainer.data.augment.random_ints import random_ints, uniform
+from trainer.data.augment.random_ints import random_ints
 from trainer.data.images.crops import AREA, ATTEMPTS, LARGE, RATIO
 from trainer.process.tf_import import tf
 
@@ -29,16 +30,9 @@ def _padded_crop(images: tf.Tensor, seeds: tf.Tensor) -> tf.Tensor:
 def _resized_crop(images: tf.Tensor, seeds: tf.Tensor) -> tf.Tensor:
     """Cuts a random box out and resizes it to the old size, bilinear; takes all of the image if no box fits."""
     height, width = image_size(images)
-    area, ratio, top, left = (tf.stack([uniform(seeds, 100 + 4 * attempt + part) for attempt in range(ATTEMPTS)])
-                              for part in range(4))
-    area = (AREA[0] + area * (AREA[1] - AREA[0])) * float(height) * float(width)
-    ratio = RATIO[0] * (RATIO[1] / RATIO[0]) ** ratio
-    tall, wide = tf.sqrt(area / ratio), tf.sqrt(area * ratio)
-    fits = (tall <= height) & (wide <= width)
-    boxes = tf.stack([top * (height - tall), left * (width - wide), tall, wide], -1)
-    first = tf.argmax(tf.cast(fits, tf.int32), 0, tf.int32)
-    chosen = tf.gather(tf.transpose(boxes, [1, 0, 2]), first, axis=1, batch_dims=1)
-    boxes = tf.where(tf.reduce_any(fits, 0)[:, None], chosen, [0.0, 0.0, float(height), float(width)])
+    boxes, fits = random_boxes(seeds, 100, (height, width), area=AREA, attempts=ATTEMPTS,
+                               ratio_of=lambda drawn: RATIO[0] * tf.pow(RATIO[1] / RATIO[0], drawn))
+    boxes = tf.where(fits[:, None], boxes, [0.0, 0.0, float(height), float(width)])
     top, left, tall, wide = tf.unstack(boxes, axis=1)
     rows = _interpolation(top, tall, height)
     columns = _interpolation(left, wide, width)
