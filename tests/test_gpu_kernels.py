@@ -70,11 +70,11 @@ def test_the_step_of_every_model(small, model):
     assert len(inside) > 100
 
 
-@pytest.mark.parametrize("precision", ["float32", "bfloat16", "float16"])
+@pytest.mark.parametrize("precision, loss", [("float32", "cross_entropy"), ("bfloat16", "focal"), ("float16", "bce")])
 @pytest.mark.parametrize("where", ["host", "device"])
-def test_the_step_in_every_precision(small, precision, where):
+def test_the_step_in_every_precision_and_with_every_loss(small, precision, loss, where):
     require_kernels(traced(small, precision=precision, input=where, clip_norm=1.0, ledger=True, schedule="cosine",
-                           label_smoothing=0.1, class_weights="balanced",
+                           label_smoothing=0.1, class_weights="balanced", loss=loss,
                            model="small_models:regularized").loop.trace())
 
 
@@ -100,7 +100,8 @@ def test_evaluation(small, xla):
     require_kernels(evaluator._function.get_concrete_function(COUNT))
 
 
-@pytest.mark.parametrize("more", [{}, {"augment": AUGMENTATIONS}, {"input": "device"}])
+@pytest.mark.parametrize("more", [{}, {"augment": AUGMENTATIONS, "loss": "bce"},
+                                  {"input": "device", "loss": "focal"}])
 def test_a_step_without_xla(small, more):
     made = traced(small, xla=False, ledger=True, clip_norm=1.0, precision="bfloat16",
                   model="small_models:regularized", **more)

@@ -20,6 +20,7 @@ _NEED_DATA_DIR = {"csv": "the CSV file, or the folder with train.csv", "folder":
 # Mixup comes first where both are on, as it always did: each example draws among them in this order.
 PAIR_AUGMENTATIONS = tuple(sorted(names_in("data/augment/pairs"), reverse=True))
 AUGMENTATIONS = (*names_in("data/augment/images"), *PAIR_AUGMENTATIONS)
+LOSSES = ("cross_entropy", "focal", "bce")
 EXPORTS = ("h5", "keras", "saved_model")
 LARGEST_DEFAULT_BATCH = 128
 FUNCTION = (r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", "package.module:function")
@@ -125,6 +126,10 @@ class Config(Checked):
         choices=("constant", "cosine", "linear", "step"), another_run=True)
     warmup_epochs: float = option(0.0, "length in epochs of the linear warm-up of the learning rate", least=0,
                                   another_run=True)
+    loss: str = option(
+        "cross_entropy", "loss of training; focal: examples that are right already count less; bce: each class's "
+        "sigmoid by itself. With all of them eval_loss is cross-entropy, and exports give softmax's probabilities",
+        choices=LOSSES, another_run=True)
     class_weights: str = option("none", "weights of the classes in the loss; balanced: inverse to their frequency",
                                 choices=("none", "balanced"), another_run=True)
     label_smoothing: float = option(0.0, "fraction of the target that is spread over all classes", least=0, most=0.99,

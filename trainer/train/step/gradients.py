@@ -83,7 +83,7 @@ class Gradients:
             logits = model(images, training=True)
             # Known once the model has been traced; a frozen layer's weights are only read, and needn't travel.
             written = [_may_write(tf.compat.v1.get_default_graph(), variable) for variable in buffers]
-            losses = example_losses(target, logits, config.label_smoothing, self._feed.class_weights)
+            losses = example_losses(target, logits, config.label_smoothing, self._feed.class_weights, config.loss)
             if batch.mask is not None:
                 losses *= batch.mask
             loss = tf.reduce_sum(losses) / plan.batch_size
