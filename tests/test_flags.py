@@ -29,17 +29,19 @@ def test_every_flag_reaches_the_config():
              "--strategy=mirrored", "--precision=bfloat16", "--xla=on", "--tf32=off", "--deterministic",
              "--all_reduce=bfloat16", "--dataset=shapes", "--data_dir=d",
              "--batch_size=64", "--image_size=64", "--validation_fraction=0.2", "--max_bad_records=3",
-             "--class_weights=balanced", "--lanes=32", "--input=host", "--start_timeout=9", "--hang_timeout=8",
+             "--lanes=32", "--input=host", "--start_timeout=9", "--hang_timeout=8",
              "--augment=flip,crop", "--model=cnn2", "--optimizer=sgd", "--learning_rate=0.5", "--momentum=0.8",
              "--weight_decay=0.1", "--schedule=cosine", "--warmup_epochs=0.5", "--label_smoothing=0.1", "--clip_norm=2",
              "--epochs=0.5", "--max_steps=9", "--eval_every_epochs=2", "--log_every_steps=7", "--patience=4",
              "--target_accuracy=0.9", "--checkpoint_every_steps=11", "--checkpoint_every_minutes=0",
              "--keep_checkpoints=2", "--max_bad_steps=5", "--spike_factor=3", "--export=h5", "--ledger",
-             "--export_checkpoint=best", "--resize=pad", "--dry_run", "--loss=focal"]
+             "--export_checkpoint=best", "--resize=pad", "--dry_run", "--loss=focal", "--sampling=balanced"]
     config = flags.parse(Config, words)
-    assert len(words) == len(dataclasses.fields(Config))
-    for field in dataclasses.fields(Config):
-        assert getattr(config, field.name) != getattr(Config(), field.name), field.name
+    assert flags.parse(Config, ["--class_weights=balanced"]).class_weights == "balanced"  # not beside --sampling
+    others = {field.name for field in dataclasses.fields(Config)} - {"class_weights"}
+    assert len(words) == len(others)
+    for name in others:
+        assert getattr(config, name) != getattr(Config(), name), name
     assert config.augment == ("flip", "crop") and config.max_steps == 9 and config.learning_rate == 0.5
 
 
@@ -56,6 +58,7 @@ def test_all_that_is_wrong_is_said_at_once():
 @pytest.mark.parametrize("words, part", [
     (["--epochs"], "Missing value"), (["--flagfile=nowhere.cfg"], "nowhere.cfg"),
     (["--num_gpus=4", "--batch_size=127"], "124 or 128"), (["--export=none,h5"], "excludes"),
+    (["--sampling=balanced", "--class_weights=balanced"], "count rare ones twice"),
     (["--strategy=one_device", "--virtual_devices=2"], "one replica"), (["--seed=-1"], "at least 0"),
     (["--max_steps=0"], "at least 1"), (["--export="], "names no format"), (["--augment=flip,flip"], "twice"),
     (["--batch_size="], "a whole number"), (["--xla"], "Missing value"),

@@ -24,7 +24,7 @@ OTHER = {"seed": 1, "num_gpus": 0, "virtual_devices": 2, "strategy": "mirrored",
          "spike_factor": 3.0, "ledger": True, "export": ("h5",), "export_checkpoint": "best",
          "resize": "pad",
          "image_size": 64, "validation_fraction": 0.2, "max_bad_records": 3, "class_weights": "balanced", "lanes": 32,
-         "input": "host", "dry_run": True, "loss": "focal"}
+         "input": "host", "dry_run": True, "loss": "focal", "sampling": "balanced"}
 # What decides no bit of the state after a step: devices, lengths, and what is told, how often.
 MAY_CHANGE = {"num_gpus", "virtual_devices", "strategy", "precision", "xla", "data_dir", "epochs", "max_steps",
               "tf32", "deterministic", "all_reduce", "start_timeout", "hang_timeout",

@@ -103,6 +103,10 @@ class Config(Checked):
     input: str = option(
         "auto", "where decoded images live: device, and only indices are sent; host, where batches are put together; "
         "auto: device on GPUs with XLA, up to 1 GiB", choices=("auto", "device", "host"))
+    sampling: str = option(
+        "natural", "how often classes come; natural: each example once an epoch; balanced: all classes equally often, "
+        "each example once before it comes again, and as many examples an epoch as without it; records are then read "
+        "in no order, for which a disk must be fast", choices=("natural", "balanced"), another_run=True)
     augment: tuple[str, ...] = option(
         (), "comma list of augmentations: flip, crop (images of up to 64 pixels: pad by 4; larger ones: 8 to 100 % of"
         " the area), cutout, erasing, jitter, randaugment, trivial, mixup, cutmix", choices=AUGMENTATIONS,
@@ -184,6 +188,9 @@ class Config(Checked):
         if self.strategy == "multi_worker" and self.virtual_devices > 1:
             problems.append("--strategy=multi_worker takes a CPU or whole GPUs per worker; received "
                             f"--virtual_devices={self.virtual_devices}")
+        if self.sampling == self.class_weights == "balanced":
+            problems.append("--sampling=balanced shows all classes equally often, so --class_weights=balanced would "
+                            "count rare ones twice; received both")
         replicas = max(1, self.num_gpus) * max(1, self.virtual_devices)
         batch_size = self.batch_size or LARGEST_DEFAULT_BATCH
         if batch_size > 0 and replicas > 1 and batch_size % replicas:

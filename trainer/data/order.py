@@ -9,11 +9,15 @@ and later: a run can be resumed anywhere.
 from __future__ import annotations
 
 import functools
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+if TYPE_CHECKING:
+    from trainer.plan import Job
+
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+_BLOCK = 256  # least positions in which all classes come equally often, of `Balanced`
 
 
 class ExampleOrder(Protocol):
@@ -80,6 +84,69 @@ class Shuffle:
                  for epoch in range(first // size, -(-last // size))]
         ids = np.concatenate(parts) if parts else np.zeros(0, np.int64)
         return ids, augmentation_seeds(self._seed, np.arange(first, last) // size, ids)
+
+
+def order_of(job: Job) -> ExampleOrder:
+    """The order in which a run sees its examples."""
+    split = job.data.train
+    if job.config.sampling == "balanced":
+        return Balanced(job.config.seed, split.labels)
+    return split.order(job.config.seed, job.plan.batch_size)
+
+
+class Balanced:
+    """The `ExampleOrder` in which every class comes equally often, however many examples it has.
+
+    The stream is made of blocks that hold each class the same number of times, in an order of their own. Each class
+    goes through its examples in one order after another: none comes again before all of its class have come. So the
+    example at a position follows from (seed, position) and the labels: nothing is counted. The seed of an augmentation
+    follows from how often the example came before, for a rare class's come several times an epoch.
+
+    Args:
+        seed: The run's seed.
+        labels: int [n], of the split's examples. A class without examples doesn't come.
+    """
+
+    def __init__(self, seed: int, labels: np.ndarray) -> None:
+        self._seed = seed
+        # Four bytes an example, and as many again for the orders that are kept.
+        small = labels.astype(np.min_scalar_type(int(labels.max())))  # which NumPy sorts faster
+        self._by_class = np.argsort(small, kind="stable").astype(np.min_scalar_type(len(labels)))
+        counts = np.bincount(labels)
+        self._sizes = counts[counts > 0]
+        self._begins = np.cumsum(self._sizes) - self._sizes
+        self._rounds = -(-_BLOCK // len(self._sizes))  # of few classes, neighbours must be of the same one at times
+        self._walk = functools.lru_cache(maxsize=2 * len(self._sizes))(self._walk_of)
+
+    def stream(self, first: int, last: int) -> tuple[np.ndarray, np.ndarray]:
+        """A stretch of the stream, as `ExampleOrder.stream` describes it."""
+        classes, turns = self._classes_and_turns(first, last)
+        passes, places = np.divmod(turns, self._sizes[classes])
+        ids = np.empty(len(classes), np.int64)
+        # One group after another of the positions of the same pass of the same class.
+        by_pass = np.lexsort((passes, classes))
+        ends = np.flatnonzero(np.diff(classes[by_pass]) | np.diff(passes[by_pass])) + 1
+        for group in np.split(by_pass, ends) if len(by_pass) else ():
+            ids[group] = self._walk(int(classes[group[0]]), int(passes[group[0]]))[places[group]]
+        return ids, augmentation_seeds(self._seed, passes, ids)
+
+    def _classes_and_turns(self, first: int, last: int) -> tuple[np.ndarray, np.ndarray]:
+        """(the class at each position, how often it came before): int64 [last - first] each."""
+        classes, size = len(self._sizes), len(self._sizes) * self._rounds
+        blocks = np.arange(first // size, -(-last // size))
+        hashes = hash_examples(self._seed + 2**33, blocks[:, None], np.arange(size))
+        drawn = np.argsort(hashes, axis=1, kind="stable") % classes
+        turns = np.empty_like(drawn)
+        in_order = np.argsort(drawn, axis=1, kind="stable")  # `rounds` positions of the first class, of the second, …
+        np.put_along_axis(turns, in_order, np.tile(np.arange(self._rounds), classes)[None], 1)
+        turns += blocks[:, None] * self._rounds
+        begin = first - first // size * size
+        return drawn.ravel()[begin:begin + last - first], turns.ravel()[begin:begin + last - first]
+
+    def _walk_of(self, label: int, number: int) -> np.ndarray:
+        """The examples of a class in the order of a pass: unsigned [size]."""
+        ids = self._by_class[self._begins[label]:self._begins[label] + self._sizes[label]]
+        return ids[np.argsort(hash_examples(self._seed, number, ids), kind="stable")]
 
 
 @functools.lru_cache(maxsize=4)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from trainer.data.augment.apply import left_for_device
+from trainer.data.order import order_of
 from trainer.data.positions import Blocks, DevicePositions
 from trainer.data.split import Batch, EvalBatch
 from trainer.errors import UsageError
@@ -60,7 +61,7 @@ def open_feed(job: Job, *, first_step: int) -> Feed:
         UsageError: if `--input=device` is set, and the images don't lie in memory.
     """
     config, plan, runtime, split = job.config, job.plan, job.runtime, job.data.train
-    stream, threads = split.order(config.seed, plan.batch_size), _threads(split, runtime)
+    stream, threads = order_of(job), _threads(split, runtime)
     augment = left_for_device(config.augment, split)
     weights = job.data.balanced_weights() if config.class_weights == "balanced" else None
     if _lie_on_device(split, config.input, runtime):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from trainer.data.order import order_of
 from trainer.data.pipeline import open_feed
 from trainer.distributed.stragglers import StragglerMonitor
 from trainer.train.loss_monitor import LossMonitor
@@ -60,7 +61,7 @@ class InnerLoop:
 
     def __init__(self, job: Job, state: TrainState, metrics: RunMetrics, *, step: int, failures: FirstFailure) -> None:
         self._job, self._state, self._metrics, self._failures = job, state, metrics, failures
-        self._order = job.data.train.order(job.config.seed, job.plan.batch_size)
+        self._order = order_of(job)
         self._monitor = LossMonitor(job.config, job.runtime.precision, self._ids_of, metrics.recent)
         self._loop: TrainLoop | None = None
         self._timed_since: float | None = None

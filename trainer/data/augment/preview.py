@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from trainer.data.augment.apply import augment_batch, left_for_device
+from trainer.data.order import order_of
 from trainer.data.pipeline import with_threads
 from trainer.process.tf_import import tf
 
@@ -36,7 +37,7 @@ class Samples(NamedTuple):
 def take_samples(job: Job) -> Samples:
     """Takes the first examples of the first epoch, at most eight."""
     data, batch_size = job.data, job.plan.batch_size
-    ids, seeds = data.train.order(job.config.seed, batch_size).stream(0, min(COUNT, batch_size) // 2 * 2 or 1)
+    ids, seeds = order_of(job).stream(0, min(COUNT, batch_size) // 2 * 2 or 1)
     positions = tf.data.Dataset.from_tensors((ids, seeds))
     before, after = (next(iter(with_threads(data.train.read(positions, 1, training), 1))) for training in (False, True))
     with tf.device("CPU:0"):
