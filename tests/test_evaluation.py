@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from trainer.train.evaluation import Evaluator
 
@@ -19,6 +20,20 @@ def test_every_example_counts_once(trainable, small, replicas, rows):
         assert result.examples == 50
         assert result.accuracy == np.mean(logits.argmax(1) == small.test.labels)
         assert result.loss == pytest.approx(-log_p[np.arange(50), small.test.labels].mean(), rel=1e-5)
+
+
+@pytest.mark.parametrize("xla", [False, True])
+def test_with_flips_probabilities_are_the_mean_of_both(trainable, small, xla):
+    made = trainable(2, model="small_models:smooth", learning_rate=0.01, xla=xla)
+    made.train(20)
+    images = small.test.images.astype(np.float32)
+    first, second = (tf.nn.softmax(made.state.model(each, training=False)).numpy()
+                     for each in (images, images[:, :, ::-1]))
+    mean = (first + second) / 2
+    result = Evaluator(made.state.model, small.test, made.runtime, per_replica_batch_size=9, flips=True).run()
+    assert result.examples == 50 and result.accuracy == np.mean(mean.argmax(1) == small.test.labels)
+    assert result.loss == pytest.approx(-np.log(mean[np.arange(50), small.test.labels]).mean(), rel=1e-5)
+    assert np.abs(first - second).max() > 0.01
 
 
 def test_it_sees_later_weights_without_compiling_again(trainable, small):

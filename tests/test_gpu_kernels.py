@@ -96,7 +96,7 @@ def test_the_step_of_several_workers(small):
 @pytest.mark.parametrize("xla", [True, False])
 def test_evaluation(small, xla):
     made = traced(small, model="small_models:regularized", xla=xla)
-    evaluator = Evaluator(made.state.model, small.test, made.runtime, per_replica_batch_size=12)
+    evaluator = Evaluator(made.state.model, small.test, made.runtime, per_replica_batch_size=12, flips=True)
     require_kernels(evaluator._function.get_concrete_function(COUNT))
 
 

@@ -46,16 +46,18 @@ class Evaluator:
         split: The examples.
         runtime: The devices.
         per_replica_batch_size: Examples per step and replica. The last batch is padded; padding has no weight.
+        flips: Whether an image's probabilities are the mean of its own and of its mirror image's.
 
     Attributes:
         is_compiled: Whether the first pass has been compiled.
     """
 
-    def __init__(self, model: keras.Model, split: Split, runtime: Runtime, *, per_replica_batch_size: int) -> None:
+    def __init__(self, model: keras.Model, split: Split, runtime: Runtime, *, per_replica_batch_size: int,
+                 flips: bool = False) -> None:
         self._iterators, self._steps = evaluation_iterators(split, runtime,
                                                             per_replica_batch_size=per_replica_batch_size)
         self._size, self._runtime, self._timer = split.size, runtime, CallTimer()
-        self._function = _make_evaluate(model, runtime, self._iterators)
+        self._function = _make_evaluate(model, runtime, self._iterators, flips)
         self.is_compiled = False
 
     def run(self, should_stop: Callable[[], bool] | None = None) -> Evaluation | None:
@@ -92,7 +94,8 @@ class Evaluator:
         return Evaluation(loss / count, sum(correct) / count, count, by_class)
 
 
-def _make_evaluate(model: keras.Model, runtime: Runtime, iterators: Sequence[Iterator[EvalBatch]]) -> Any:
+def _make_evaluate(model: keras.Model, runtime: Runtime, iterators: Sequence[Iterator[EvalBatch]],
+                   flips: bool) -> Any:
     """Makes a function of a number of steps (int32 scalar tensor) that returns a row per step, as `forward` has it."""
     classes = model.output_shape[-1]
 
@@ -100,7 +103,10 @@ def _make_evaluate(model: keras.Model, runtime: Runtime, iterators: Sequence[Ite
     def forward(batch: EvalBatch) -> tf.Tensor:
         """float32 [2 + 2 · classes]: the sum of the losses, the number of unreadable examples, and for each class the
         number of correct predictions, then for each class the number of examples."""
-        logits = model(tf.cast(batch.images, tf.float32), training=False)
+        pixels = tf.cast(batch.images, tf.float32)
+        logits = model(pixels, training=False)
+        if flips:
+            logits = _log_mean_probabilities(logits, model(tf.reverse(pixels, [2]), training=False))
         correct = tf.cast(tf.equal(tf.argmax(logits, 1, tf.int32), batch.labels), tf.float32)
         loss = tf.reduce_sum(cross_entropy(batch.labels, logits) * batch.weights)
         counts = [tf.math.unsorted_segment_sum(summand, batch.labels, classes)
@@ -124,3 +130,8 @@ def _make_evaluate(model: keras.Model, runtime: Runtime, iterators: Sequence[Ite
         return runtime.strategy.experimental_local_results(runtime.strategy.run(replica_pass, args=(steps,)))[0]
 
     return evaluate
+
+
+def _log_mean_probabilities(logits: tf.Tensor, other: tf.Tensor) -> tf.Tensor:
+    """The logarithm of the mean of two softmaxes, which is a model's logits as good as any: float32 [n, classes]."""
+    return tf.reduce_logsumexp(tf.nn.log_softmax(tf.stack([logits, other])), 0) - math.log(2)
