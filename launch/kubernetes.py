@@ -16,7 +16,7 @@ from launch.cli import misfits, never_again, parse, require
 from trainer.config import Config
 from trainer.errors import UsageError
 from trainer.options import Checked, option
-from trainer.process.exit import run_as_process, run_to_exit_code
+from trainer.process.exit import run_as_process, run_to_exit_code, say_exactly
 
 # Flag to (pattern, most letters, the pattern as a user reads it).
 _NAME = {"name": (r"[a-z]([-a-z0-9]*[a-z0-9])?", 63, "small letters, digits and hyphens, beginning with a letter"),
@@ -87,7 +87,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _print(argv: Sequence[str]) -> None:
     options, _, config = parse(Options, argv)
     config = require_fit(options, config)
-    print(_to_yaml(kubernetes_objects.objects(options, config)), end="")
+    say_exactly(_to_yaml(kubernetes_objects.objects(options, config)))
 
 
 def require_fit(options: Options, config: Config) -> Config:

@@ -19,7 +19,7 @@ from launch.slurm_script import make_script
 from trainer.config import Config
 from trainer.errors import UsageError
 from trainer.options import Checked, option
-from trainer.process.exit import run_as_process, run_to_exit_code
+from trainer.process.exit import run_as_process, run_to_exit_code, say, say_exactly, tell
 
 # Slurm's formats: minutes, minutes:seconds, hours:minutes:seconds, days-hours, and so on.
 _TIME = r"(?:(\d+)-)?(\d+)(?::(\d+))?(?::(\d+))?"
@@ -111,13 +111,13 @@ def _write(argv: Sequence[str]) -> None:
     script = make_script(options, [*python, "-m", "trainer.main", *arguments], config, os.getcwd())
     path = Path(options.out).expanduser() if options.out else None
     if path:
-        path.write_text(script, encoding="utf-8")
+        path.write_text(script, encoding="utf-8", errors="surrogateescape")
     if options.submit:
-        print(submit(script))
+        say(submit(script))
     elif path:
-        print(f"{path} is written; sbatch {shlex.quote(str(path))} submits it", file=sys.stderr)
+        tell(f"{path} is written; sbatch {shlex.quote(str(path))} submits it")
     else:
-        print(script, end="")
+        say_exactly(script)
 
 
 def require_fit(options: Options, config: Config) -> Config:
@@ -154,7 +154,8 @@ def submit(script: str) -> str:
     environment = {name: value for name, value in os.environ.items()
                    if not name.startswith("SLURM_") or name == "SLURM_CONF"}
     try:
-        done = subprocess.run(["sbatch", "--parsable"], input=script, env=environment, capture_output=True, text=True)
+        done = subprocess.run(["sbatch", "--parsable"], input=script, env=environment, capture_output=True,
+                              encoding="utf-8", errors="surrogateescape")
     except FileNotFoundError:
         raise UsageError("sbatch, which submits jobs, isn't on the PATH",
                          "call this on a machine of the cluster, or write the script with --out=FILE and take it "

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from trainer import flags
 from trainer.errors import UsageError
 from trainer.options import names_in
-from trainer.process.exit import run_as_process, run_to_exit_code
+from trainer.process.exit import run_as_process, run_to_exit_code, say
 
 COMMANDS = ("train", *names_in("commands"))
 
@@ -23,14 +23,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     exits_process, argv = argv is None, sys.argv[1:] if argv is None else list(argv)
     if not argv or argv[0] in ("-h", "--help", "help"):
-        print("lockstep COMMAND --flags      (COMMAND --help lists its flags)\n")
-        print("\n".join(f"  {name:<10} {_title(name)}" for name in COMMANDS))
-        return 0 if argv else UsageError.code
+        return run_to_exit_code(_help) or (0 if argv else UsageError.code)
     if argv[0] == "train":
         from trainer import main as trainer_main
 
         return trainer_main.main(argv[1:], exits_process)
     return run_to_exit_code(_run, argv[0], argv[1:])
+
+
+def _help() -> None:
+    """Prints all commands."""
+    say("lockstep COMMAND --flags      (COMMAND --help lists its flags)\n")
+    say("\n".join(f"  {name:<10} {_title(name)}" for name in COMMANDS))
 
 
 def _title(name: str) -> str:

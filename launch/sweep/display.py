@@ -14,6 +14,7 @@ from rich.text import Text
 
 from launch.sweep import results
 from launch.sweep.job import Job
+from trainer.process.exit import printable
 from trainer.reporting.console import Console
 
 _REFRESH_SECONDS = 1.0
@@ -106,7 +107,7 @@ class Display(Console):
             table.add_column(title, no_wrap=True, justify="right" if title else "left")
         left = max(_SHORTEST_NAME, self._rich.width - sum(widths) - 2 * len(widths))
         for job, (state, *cells) in rows:
-            table.add_row(Text(_shortened(job.run.name, left)), Text(state, _STYLES.get(job.state, "dim")),
+            table.add_row(Text(_shortened(printable(job.run.name), left)), Text(state, _STYLES.get(job.state, "dim")),
                           *map(Text, cells))
         return table
 

@@ -78,7 +78,7 @@ class Job:
         inherited = {name: value for name, value in os.environ.items() if name not in _VARIABLES_OF_A_JOB}
         with open(self.log, "ab") as log:
             log.write(f"{_HEADER}{datetime.now().astimezone().isoformat(timespec='seconds')}  {slot.name}  "
-                      f"{' '.join(command[1:])}\n".encode())
+                      f"{' '.join(command[1:])}\n".encode("utf-8", "surrogateescape"))
             log.flush()
             # In a session of its own: Ctrl-C is for the sweep, which asks each run to stop once.
             tethered = [sys.executable, "-ISc", _TETHERED, str(os.getpid()), ",".join(map(str, slot.cores))]

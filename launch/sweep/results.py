@@ -16,6 +16,7 @@ from rich.text import Text
 from launch.sweep.grid import Run
 from trainer.config import SettingChange
 from trainer.errors import DataError
+from trainer.process.exit import printable
 from trainer.storage import durable
 from trainer.storage.model_dir import ModelDir
 
@@ -144,7 +145,7 @@ def table(table_rows: Sequence[Mapping[str, Any]]) -> Table:
     for name in columns:
         shown.add_column(_TITLES.get(name, name), justify="right")
     for row in table_rows:
-        shown.add_row(*(Text(_cell(name, row[name])) for name in (*(flags or ["run"]), *columns)))
+        shown.add_row(*(Text(printable(_cell(name, row[name]))) for name in (*(flags or ["run"]), *columns)))
     return shown
 
 

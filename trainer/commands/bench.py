@@ -15,6 +15,7 @@ from trainer.distributed.cluster import Cluster
 from trainer.errors import DeviceError
 from trainer.options import Checked, option
 from trainer.process import host
+from trainer.process.exit import printable, say, tell
 
 if TYPE_CHECKING:
     from trainer.distributed.runtime import Runtime
@@ -62,11 +63,11 @@ def run(options: Options) -> None:
     for count in options.replicas:
         # Logical devices can't change once TensorFlow has started.
         child = subprocess.run([sys.executable, "-m", "trainer", "bench", *_arguments(options), f"--replicas={count}",
-                                "--json"], capture_output=True, text=True)
+                                "--json"], capture_output=True, text=True, errors="replace")
         if child.returncode:
             if rows:
                 _show(rows, options)
-            sys.stderr.write(child.stderr)
+            tell(child.stderr.rstrip("\n"))
             # With fewer GPUs than the next count asks for, all counts that can be measured have been.
             sys.exit(0 if child.returncode == DeviceError.code and rows else child.returncode)
         rows.append(json.loads(child.stdout.strip().splitlines()[-1]))
@@ -170,14 +171,15 @@ def _show(rows: Sequence[dict[str, Any]], options: Options) -> None:
     """Prints the results, as JSON or as a table."""
     if options.json:
         for row in rows:
-            print(json.dumps(row))
+            say(json.dumps(row))
         return
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
-    console, first = Console(highlight=False), rows[0]
+    console, first = Console(highlight=False, markup=False, emoji=False), rows[0]
     table = Table("replicas", "images/s", "least", "most", "synthetic", "step ms", "input ms", "waits",
-                  title=f"{first['model']}, batch {first['batch_size']}, {first['dataset']}",
+                  title=Text(printable(f"{first['model']}, batch {first['batch_size']}, {first['dataset']}")),
                   caption="synthetic: images/s on one batch again and again; input: reading alone; waits: the share "
                   "of a step that better input could save")
     for column in table.columns:
@@ -191,4 +193,4 @@ def _show(rows: Sequence[dict[str, Any]], options: Options) -> None:
     console.print(table)
     for row in rows:
         reading = f"; {reading_rate(row)}" if "cores" in row else ""
-        console.print(f"{row['replicas']}: {row['devices']}; {row['verdict']}{reading}")
+        say(f"{row['replicas']}: {row['devices']}; {row['verdict']}{reading}")

@@ -74,18 +74,18 @@ def _check_machine(options: Options) -> None:
     from trainer.process.tf_import import tf
 
     built = tf.sysconfig.get_build_info()
-    print(f"python {sys.version.split()[0]}, tensorflow {tf.__version__}, keras {keras.__version__}, "
-          f"numpy {np.__version__}; built for CUDA {built.get('cuda_version', '–')}, cuDNN "
-          f"{built.get('cudnn_version', '–')}")
+    say(f"python {sys.version.split()[0]}, tensorflow {tf.__version__}, keras {keras.__version__}, "
+        f"numpy {np.__version__}; built for CUDA {built.get('cuda_version', '–')}, cuDNN "
+        f"{built.get('cudnn_version', '–')}")
     for line in self_tests.describe(runtime):
-        print(line)
+        say(line)
     for warning in runtime.warnings:
-        print(f"warning: {warning}")
-    print(f"training would use: {runtime.sentence()}")
+        say(f"warning: {warning}")
+    say(f"training would use: {runtime.sentence()}")
     for line in runtime.advice():
-        print(line)
+        say(line)
     for name in self_tests.TESTS:
-        print(_test(name, runtime, options))
+        say(_test(name, runtime, options))
 
 
 def _test(name: str, runtime: "Runtime", options: Options) -> str:
@@ -192,7 +192,7 @@ def _check_data(options: Options) -> None:
                         f"repair or remove them, or train without them: --max_bad_records={data.bad.count}")
     for warning in filter(None, (_unused_range(data) or seen.darkness(), seen.emptiness())):
         say(f"warning: {warning}")
-    print(f"{sum(split.size for split in data.splits.values()):,} images read, nothing is wrong with them")
+    say(f"{sum(split.size for split in data.splits.values()):,} images read, nothing is wrong with them")
     if isinstance(data.train, EncodedSplit):
         _say_reading_speed(data.train)
 
@@ -215,5 +215,5 @@ def _say_reading_speed(split: "EncodedSplit") -> None:
         next(batches)
         count += 1
     rate = count * batch_size / seconds
-    print(f"training reads about {rate:,.0f} images/s with {cores()} cores, {rate / cores():,.0f} a core: devices that "
-          "train more wait for images (python -m trainer bench measures both)")
+    say(f"training reads about {rate:,.0f} images/s with {cores()} cores, {rate / cores():,.0f} a core: devices that "
+        "train more wait for images (python -m trainer bench measures both)")

@@ -102,6 +102,20 @@ def say(message: str) -> None:
     print(printable(message), flush=True)
 
 
+def say_exactly(text: str) -> None:
+    """Writes a text to stdout as it is, in UTF-8 whatever the terminal shows: a script or a file that programs read.
+
+    Args:
+        text: The text, with its last line break. Names in it that aren't Unicode keep their bytes.
+    """
+    if binary := getattr(sys.stdout, "buffer", None):
+        sys.stdout.flush()
+        binary.write(text.encode("utf-8", "surrogateescape"))
+        binary.flush()
+    else:  # a notebook's, or none
+        print(text, end="", flush=True)
+
+
 def printable(text: str) -> str:
     """A text that does nothing to a terminal: names of files, classes and flags are other people's words.
 
@@ -116,6 +130,11 @@ def printable(text: str) -> str:
         return text
     return "".join(character if character.isprintable() or character in "\n\t" else
                    character.encode("unicode_escape").decode() for character in text)
+
+
+def in_a_line(text: str) -> str:
+    """A text as `printable` makes it, with line breaks and tabs escaped, too: a name in a table's row."""
+    return printable(text).replace("\n", "\\n").replace("\t", "\\t")
 
 
 def tell(message: str) -> None:

@@ -30,7 +30,7 @@ class Console:
     def __init__(self, log: Path | str | None = None, quiet: bool = False) -> None:
         self._log = open(log, "a", encoding="utf-8") if log else None  # noqa: SIM115  closed by `close`
         stdout = cast("IO[str]", _Stdout()) if sys.stdout else None
-        self._rich = _Terminal(file=stdout, highlight=False, quiet=quiet, soft_wrap=True)
+        self._rich = _Terminal(file=stdout, highlight=False, emoji=False, quiet=quiet, soft_wrap=True)
         self._bar: Progress | None = None
         self._last_plain = 0.0
 

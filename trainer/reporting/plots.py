@@ -7,11 +7,13 @@ import operator
 import os
 import sys
 import tempfile
+import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from trainer.process.exit import printable
 from trainer.reporting import jsonl
 
 if TYPE_CHECKING:
@@ -79,7 +81,7 @@ def _samples(pyplot: ModuleType, samples: Samples) -> Figure:
     for row, images, names in ((0, samples.before, samples.names), (1, samples.after, samples.names_after)):
         for axis, image, name in zip(axes[row], images, names, strict=True):
             axis.imshow(image.squeeze(), cmap="gray" if image.shape[-1] == 1 else None, interpolation="nearest")
-            axis.set_title(name.replace(", ", "\n"), fontsize=7, parse_math=False)
+            axis.set_title(printable(name).replace(", ", "\n"), fontsize=7, parse_math=False)
             axis.set_axis_off()
     figure.suptitle("above: as they are; below: as training sees them in the first epoch", fontsize=9)
     return figure
@@ -124,6 +126,8 @@ def _save(pyplot: ModuleType, figure: Figure, path: Path | str) -> None:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     staged = path.with_name(f".{path.name}.new")
-    figure.savefig(staged, dpi=120, format="png")
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")  # a class may have a name in any script
+        figure.savefig(staged, dpi=120, format="png")
     pyplot.close(figure)
     os.replace(staged, path)

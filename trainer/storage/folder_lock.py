@@ -190,8 +190,9 @@ class FolderLock:
 
     def _has_expired(self, generation: int) -> bool:
         """Watches the heartbeat of an owner whose process can't be seen from this one."""
-        print(f"lockstep: warning: {self._locked} was last used by {self._describe(generation)}; waiting "
-              f"{self._patience:.0f} s to see whether it is alive", file=sys.stderr, flush=True)
+        with contextlib.suppress(OSError):  # stderr may have no reader; it escapes what it can't show by itself
+            print(f"lockstep: warning: {str(self._locked)!r} was last used by {self._describe(generation)}; waiting "
+                  f"{self._patience:.0f} s to see whether it is alive", file=sys.stderr, flush=True)
         first_beat, deadline = self._last_beat(generation), time.monotonic() + self._patience
         while time.monotonic() < deadline:
             time.sleep(min(0.2, self._patience / 4))
@@ -219,7 +220,8 @@ class FolderLock:
 
     def _describe(self, generation: int | None) -> str:
         owner = self._owner(generation) if generation is not None else {}
-        return f"process {owner.get('pid')} on {owner.get('host')}" if owner else "another process"
+        words = f"process {owner.get('pid')} on {owner.get('host')}" if owner else "another process"
+        return words.encode("unicode_escape").decode()  # the file may be another program's, or another user's
 
     def _busy(self, generation: int | None, how: str = "is in use by") -> BusyError:
         return BusyError(f"{self._locked} {how} {self._describe(generation)}",

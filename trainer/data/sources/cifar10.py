@@ -7,8 +7,10 @@ pickled_arrays.py reads without running anything.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +20,7 @@ import numpy as np
 from trainer.data import pickled_arrays
 from trainer.data.dataset import Dataset, digest, in_memory
 from trainer.errors import DataError, raise_if_transient
+from trainer.process.exit import tell
 from trainer.process.imports import keras_home
 
 if TYPE_CHECKING:
@@ -145,11 +148,12 @@ def _download(root: Path) -> Path:
     """Fetches the published archive into Keras's cache; returns the folder that holds its files."""
     import keras
 
-    print("CIFAR-10 is not on this machine; asking Keras to download it (170 MB)", flush=True)
+    tell("CIFAR-10 is not on this machine; asking Keras to download it (170 MB)")
     timeout = socket.getdefaulttimeout()
     socket.setdefaulttimeout(30)
     try:
-        return Path(keras.utils.get_file(fname=_KERAS_FOLDER, origin=_ORIGIN, extract=True, file_hash=_SHA256))
+        with contextlib.redirect_stdout(sys.stderr):  # Keras's progress; what programs read goes to stdout
+            return Path(keras.utils.get_file(fname=_KERAS_FOLDER, origin=_ORIGIN, extract=True, file_hash=_SHA256))
     except Exception as error:  # urllib, ssl, sockets, tarfile and Keras each have their own
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise DataError(

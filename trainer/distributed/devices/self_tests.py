@@ -15,6 +15,7 @@ import numpy as np
 
 from trainer.distributed.devices import machine, record
 from trainer.errors import DeviceError
+from trainer.process.exit import say
 from trainer.process.tf_import import tf
 
 if TYPE_CHECKING:
@@ -76,8 +77,8 @@ def all_reduce(runtime: Runtime) -> None:
     if any(value != wanted for value in sums):
         raise DeviceError(f"an all-reduce of 1 to {runtime.replicas} gave {sums}, not {wanted}",
                           "don't train on these devices together")
-    print(f"all-reduce of 4 MiB between {runtime.replicas} replica{'s' if runtime.replicas > 1 else ''}: right, "
-          f"{1e3 * seconds:.1f} ms")
+    say(f"all-reduce of 4 MiB between {runtime.replicas} replica{'s' if runtime.replicas > 1 else ''}: right, "
+        f"{1e3 * seconds:.1f} ms")
 
 
 def compile_convolution(runtime: Runtime) -> None:
@@ -109,13 +110,13 @@ def compile_convolution(runtime: Runtime) -> None:
             if not error < 10 * tolerance:
                 raise DeviceError(f"a convolution in {precision} is wrong on {runtime.devices[0]}: its {what} differ "
                                   f"by {error:.2g} of the largest", "don't train on this device in this precision")
-    print(f"convolution, bias, ReLU and gradients {'with' if runtime.xla else 'without'} XLA in "
-          f"{', '.join(_TOLERANCES)}: right, {time.perf_counter() - began:.1f} s")
+    say(f"convolution, bias, ReLU and gradients {'with' if runtime.xla else 'without'} XLA in "
+        f"{', '.join(_TOLERANCES)}: right, {time.perf_counter() - began:.1f} s")
     for name, path in sorted(record.mapped_libraries().items()):
-        print(f"  {name} in use: {path}")
+        say(f"  {name} in use: {path}")
     for name, version in runtime.record().items():
         if name in ("cuDNN", "NCCL"):
-            print(f"  {name} {version}")
+            say(f"  {name} {version}")
 
 
 def _by_numpy(images: np.ndarray, kernel: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
