@@ -128,25 +128,18 @@ class ExportProcesses:
         last = (lines or ["no message"])[-1]
         return f"can't be loaded again (exit {self._codes.get(name, self._process.returncode)}): {last[:300]}"
 
-    def write_images(self, name: str, images: np.ndarray, labels: np.ndarray) -> None:
-        """Gives an export's process images; drops them if it has died, which `answers` reports.
+    def write(self, name: str, kind: int, images: np.ndarray, *arrays: np.ndarray) -> None:
+        """Gives an export's process a chunk; drops it if the process has died, which `answers` reports.
 
         Args:
             name: The format.
+            kind: The kind of the chunk, as measure_script.py describes it.
             images: uint8 [n, height, width, channels].
-            labels: int32 [n].
+            *arrays: What stands behind the images in a chunk of this kind.
         """
-        _write(self.pipes[name], np.array(images.shape, np.int64), images, labels)
-
-    def write_files(self, images: np.ndarray, files: Sequence[bytes]) -> None:
-        """Gives the SavedModel's process files, after all images.
-
-        Args:
-            images: uint8 [n, height, width, channels], what the files show.
-            files: n files.
-        """
-        _write(self.pipes["saved_model"], np.array([-len(files), *images.shape[1:]], np.int64), images,
-               np.array([len(file) for file in files], np.int64), *(np.frombuffer(file, np.uint8) for file in files))
+        with contextlib.suppress(BrokenPipeError):
+            for array in (np.array([kind, *images.shape], np.int64), images, *arrays):
+                self.pipes[name].write(np.ascontiguousarray(array).data)
 
     def close_pipes(self) -> None:
         """Tells the processes that they have been given everything."""
@@ -156,9 +149,3 @@ class ExportProcesses:
 
     def _path(self, name: str) -> Path:
         return Path(self._scratch.name) / name
-
-
-def _write(pipe: IO[bytes], *arrays: np.ndarray) -> None:
-    with contextlib.suppress(BrokenPipeError):
-        for array in arrays:
-            pipe.write(np.ascontiguousarray(array).data)

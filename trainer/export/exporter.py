@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from trainer.plan import Job
 
 PATHS = {"h5": "model.h5", "keras": "model.keras", "saved_model": "saved_model/1"}
-TOLERANCE = 0.001  # a tenth of a point
+TOLERANCE = 0.001  # a tenth of a point, or of a probability
 _OVERHEAD_BYTES = 2**19  # about what an export holds in addition to its weights
 
 
@@ -72,19 +72,21 @@ class Exports(NamedTuple):
                                f"--export={rest} leaves out what failed; the checkpoints hold the model{kept}")
 
 
-def export(job: Job, model: keras.Model, measurement: Measurement, accuracy: float, *, folder: Path | str) -> Exports:
+def export(job: Job, model: keras.Model, measurement: Measurement, accuracy: float | None, *,
+           folder: Path | str) -> Exports:
     """Exports a model in the formats of `--export`.
 
     Args:
         job: What the run trained.
         model: The trained model, in float32.
         measurement: Measures the exports.
-        accuracy: The model's accuracy on the measurement's split; the exports are compared with it.
+        accuracy: The model's accuracy on the measurement's split; the exports are compared with it. None if the
+            measurement is a `Comparison`, which knows the model's answers.
         folder: The run's `export/`; replaced in one step by the formats that didn't fail, if there are any.
 
     Returns:
-        The formats' results and failures: a format fails if it can't be written or loaded, or if its accuracy differs
-        from the model's.
+        The formats' results and failures: a format fails if it can't be written or loaded, or if its accuracy or its
+        answers differ from the model's.
     """
     formats, data, folder = job.config.formats, job.data, Path(folder)
     staged = folder.with_name(f".{folder.name}.new")
@@ -101,7 +103,7 @@ def export(job: Job, model: keras.Model, measurement: Measurement, accuracy: flo
                     failures[name] = failure
             written = {name: staged / PATHS[name] for name in formats if name not in failures}
             measured = measurement.of_exports(written, processes)
-        failures |= measured.failures | _differences(measured.answers, accuracy, measurement.split_name)
+        failures |= measured.failures | differences(measured.answers, accuracy, measurement.split_name)
         results = {name: {"path": f"{folder.name}/{PATHS[name]}", **measured.answers[name],
                           "bytes": _size(staged / PATHS[name])} for name in formats if name not in failures}
         for name in failures:
@@ -149,13 +151,26 @@ def write(name: str, model: keras.Model, folder: Path, classes: Sequence[str], r
     return None
 
 
-def _differences(measured: Mapping[str, Mapping[str, Any]], accuracy: float, split_name: str) -> dict[str, str]:
-    """The exports that differ by more than a tenth of a point, or by more than one example of a small split."""
+def differences(measured: Mapping[str, Mapping[str, Any]], accuracy: float | None, split_name: str) -> dict[str, str]:
+    """The exports that are not the model.
+
+    Args:
+        measured: Format to what an export answered.
+        accuracy: The model's accuracy; None if the answers were compared with the model's own.
+        split_name: The split that it is of.
+
+    Returns:
+        Format to how it differs, of those whose accuracy differs by more than a tenth of a point, and by more than one
+        example of a small split; whose probabilities differ; or that see files otherwise than their pixels.
+    """
     wrong = {}
     for name, entry in measured.items():
-        if abs(entry["accuracy"] - accuracy) > max(TOLERANCE, 1 / entry["examples"]) + 1e-9:
+        if accuracy is not None and abs(entry["accuracy"] - accuracy) > max(TOLERANCE, 1 / entry["examples"]) + 1e-9:
             wrong[name] = (f"is not the model: its {split_name} accuracy is {entry['accuracy']:.4%}, the model's "
                            f"{accuracy:.4%}")
+        elif not entry.get("largest_difference", 0) <= TOLERANCE:  # also if it isn't a number
+            wrong[name] = (f"is not the model: its probabilities differ from the model's by "
+                           f"{entry['largest_difference']:.2g}")
         elif entry.get("file_differences", 0) > max(1, TOLERANCE * entry.get("file_examples", 0)):
             wrong[name] = (f"says another class of {entry['file_differences']:,} of {entry['file_examples']:,} files "
                            "than of their pixels")

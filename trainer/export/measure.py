@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 _CHUNK_SIZE = 500  # images that are evaluated at once
 _FILES = 256  # that `serve_bytes` is given, at most
+LABELLED, FILES, ANSWERED = range(3)  # the kinds of chunks that measure_script.py reads
 
 
 def _do_nothing() -> None:
@@ -54,7 +55,7 @@ class Measurement:
             return tf.argmax(model(tf.cast(images, tf.float32), training=False), -1)
 
         correct = examples = 0
-        with _exact_products(), tf.device(self._device):
+        with exact_products(), tf.device(self._device):
             for images, labels in self.split.chunks(_CHUNK_SIZE):
                 self.between_pieces()
                 correct += int(np.sum(predict(tf.constant(images)).numpy() == labels))
@@ -107,16 +108,24 @@ class Measurement:
         """
         sample, rows = set(np.linspace(0, self.split.size - 1, min(_FILES, self.split.size)).astype(int).tolist()), []
         for ids, images, labels in self.split.identified_chunks(_CHUNK_SIZE):
+            kind, arrays = self._targets(ids, labels)
             for name in processes.pipes:
                 self.between_pieces()
-                processes.write_images(name, images, labels)
+                processes.write(name, kind, images, *arrays)
             if "saved_model" in processes.pipes:
                 rows += [(images[row], self._file(example)) for row, example in enumerate(ids.tolist())
                          if example in sample]
         files = [(image, file) for image, file in rows if file is not None]
         if files:
-            processes.write_files(np.stack([image for image, _ in files]), [file for _, file in files])
+            processes.write("saved_model", FILES, np.stack([image for image, _ in files]),
+                            np.array([len(file) for _, file in files], np.int64),
+                            *(np.frombuffer(file, np.uint8) for _, file in files))
         processes.close_pipes()
+
+    def _targets(self, ids: np.ndarray, labels: np.ndarray) -> tuple[int, list[np.ndarray]]:
+        """(kind of a chunk, what stands behind its images), of examples with these ids and labels."""
+        del ids
+        return LABELLED, [labels]
 
     def _file(self, example: int) -> bytes | None:
         """The file of an example; None if there is none, or none any more."""
@@ -126,7 +135,7 @@ class Measurement:
 
 
 @contextlib.contextmanager
-def _exact_products() -> Iterator[None]:
+def exact_products() -> Iterator[None]:
     """Computes products of float32 matrices in float32 within a block, also on GPUs that would round to TF32."""
     before = tf.config.experimental.tensor_float_32_execution_enabled()
     tf.config.experimental.enable_tensor_float_32_execution(False)

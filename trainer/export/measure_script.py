@@ -4,12 +4,15 @@
 
 Started as a copy in a folder of its own. Imports TensorFlow, waits for a JSON object of name to [path, descriptor of a
 pipe] on standard input, and then forks a process for each export, which loads it alone: no export sees another. What a
-pipe holds is a sequence of chunks, all numbers in the machine's own byte order: n, h, w, c (int64), images (uint8
-[n, h, w, c]) and their labels (int32 [n]). A SavedModel may get a last chunk with -n: images, the lengths of the files
-that they come from (int64 [n]), and these files.
+pipe holds is a sequence of chunks, all numbers in the machine's own byte order: kind, n, h, w, c (int64), images (uint8
+[n, h, w, c]), and by the kind
+    0  their labels (int32 [n])
+    1  the lengths of the files that they come from (int64 [n]), and these files; for a SavedModel
+    2  the number of classes (int64), and the model's own probabilities (float32 [n, classes])
 
-Writes NAME.json: the accuracy and the number of images, and of how many files the export said another class than of
-their images; and NAME.err, what the export's process wrote to stderr. Prints a JSON object of name to exit code.
+Writes NAME.json: the accuracy and the number of images with labels; of how many files the export said another class
+than of their images; the largest difference from the model's probabilities. And NAME.err, what the export's process
+wrote to stderr. Prints a JSON object of name to exit code.
 """
 
 import contextlib
@@ -32,13 +35,18 @@ if TYPE_CHECKING:
     from typing import Any, BinaryIO
 
 
-def classifier(kind: str, path: str) -> "tuple[Callable[[np.ndarray], np.ndarray], Any]":
-    """(a function from images, uint8 [n, h, w, c], to classes, int64 [n]; the SavedModel's signatures or None)."""
+LABELLED, FILES, ANSWERED = range(3)  # the kinds of chunks
+
+
+def classifier(kind: str, path: str) -> "tuple[Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]], Any]":
+    """(a function from images, uint8 [n, h, w, c], to classes, int64 [n], and probabilities, float32 [n, classes]; the
+    SavedModel's signatures or None)."""
     if kind == "saved_model":
         loaded = tf.saved_model.load(path)  # lives as long as the function that names it
 
-        def classify(images: np.ndarray) -> np.ndarray:
-            return loaded.signatures["serving_default"](images=tf.constant(images))["class"].numpy()
+        def classify(images: np.ndarray) -> "tuple[np.ndarray, np.ndarray]":
+            outputs = loaded.signatures["serving_default"](images=tf.constant(images))
+            return outputs["class"].numpy(), outputs["probabilities"].numpy()
 
         return classify, loaded.signatures
 
@@ -46,11 +54,13 @@ def classifier(kind: str, path: str) -> "tuple[Callable[[np.ndarray], np.ndarray
     assert isinstance(model, keras.Model)
 
     @tf.function(autograph=False)
-    def predict(images: tf.Tensor) -> tf.Tensor:
-        return tf.argmax(model(tf.cast(images, tf.float32), training=False), -1)
+    def predict(images: tf.Tensor) -> "tuple[tf.Tensor, tf.Tensor]":
+        logits = model(tf.cast(images, tf.float32), training=False)
+        return tf.argmax(logits, -1), tf.nn.softmax(logits)
 
-    def classify(images: np.ndarray) -> np.ndarray:
-        return predict(tf.constant(images)).numpy()
+    def classify(images: np.ndarray) -> "tuple[np.ndarray, np.ndarray]":
+        classes, probabilities = predict(tf.constant(images))
+        return classes.numpy(), probabilities.numpy()
 
     return classify, None
 
@@ -67,18 +77,22 @@ def measure(kind: str, path: str, pipe: "BinaryIO") -> "dict[str, Any]":
     classify, signatures = classifier(kind, path)
     gc.enable()
     correct, examples, result = 0, 0, {}
-    while header := pipe.read(4 * np.dtype(np.int64).itemsize):
-        count, *shape = np.frombuffer(header, np.int64).tolist()
-        images = read(pipe, np.uint8, abs(count), *shape)
-        if count < 0:
-            files = [read(pipe, np.uint8, length).tobytes() for length in read(pipe, np.int64, -count).tolist()]
+    while header := pipe.read(5 * np.dtype(np.int64).itemsize):
+        chunk, count, *shape = np.frombuffer(header, np.int64).tolist()
+        images = read(pipe, np.uint8, count, *shape)
+        classes, probabilities = classify(images)
+        if chunk == FILES:
+            files = [read(pipe, np.uint8, length).tobytes() for length in read(pipe, np.int64, count).tolist()]
             answers = signatures["serve_bytes"](image_bytes=tf.constant(files))["class"].numpy()
-            result = {"file_examples": len(files), "file_differences": int(np.sum(answers != classify(images)))}
-            continue
-        correct += int(np.sum(classify(images) == read(pipe, np.int32, count)))
-        examples += count
+            result |= {"file_examples": len(files), "file_differences": int(np.sum(answers != classes))}
+        elif chunk == ANSWERED:
+            wanted = read(pipe, np.float32, count, int(read(pipe, np.int64, 1)[0]))
+            result |= {"inputs": count, "largest_difference": float(np.max(np.abs(probabilities - wanted)))}
+        else:
+            correct += int(np.sum(classes == read(pipe, np.int32, count)))
+            examples += count
     assert not any(name.split(".")[0] == "trainer" for name in sys.modules)
-    return {"accuracy": correct / examples, "examples": examples, **result}
+    return {**({"accuracy": correct / examples, "examples": examples} if examples else {}), **result}
 
 
 def end_with_parent() -> None:

@@ -6,7 +6,6 @@ prints is a JSON object of format to why it can't hold the model.
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import sys
@@ -17,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 _NICENESS = 10
-_IMAGES = 16
 
 
 def main() -> None:
@@ -39,40 +37,33 @@ def _try_exports(task: Mapping[str, Any], folder: Path) -> dict[str, str]:
     from trainer.process import tf_import  # noqa: F401  first: it keeps back what TensorFlow logs while it is imported
 
     # isort: split
+    import keras
     import numpy as np
 
     from trainer import models
-    from trainer.export import exporter
+    from trainer.export import comparison, exporter
     from trainer.export.export_processes import ExportProcesses
+    from trainer.export.measure import ANSWERED, FILES
 
-    shape = tuple(task["image_shape"])
-    model = models.build(task["model"], len(task["classes"]), shape)
-    images = np.random.default_rng(0).integers(0, 256, (_IMAGES, *shape), np.uint8)
-    labels = np.argmax(model(images.astype(np.float32), training=False), -1).astype(np.int32)
+    classes = task["classes"]
+    model = models.build(task["model"], len(classes), tuple(task["image_shape"]))
+    split = comparison.drawn(classes, model).evaluated
+    (images, _), = split.chunks(split.size)
+    probabilities = keras.ops.softmax(model(images.astype(np.float32), training=False))
+    files = [np.frombuffer(file, np.uint8) for example in range(split.size) if (file := split.served_file(example))]
     failures: dict[str, str] = {}
     with ExportProcesses(task["formats"]) as processes:
         for name in task["formats"]:
-            if failure := exporter.write(name, model, folder, task["classes"], task["resize"]):
+            if failure := exporter.write(name, model, folder, classes, task["resize"]):
                 failures[name] = failure
         processes.load({name: folder / exporter.PATHS[name] for name in task["formats"] if name not in failures})
         for name in processes.pipes:
-            processes.write_images(name, images, labels)
-        if "saved_model" in processes.pipes and shape[2] in (1, 3):
-            processes.write_files(images, [_png(image) for image in images])
+            processes.write(name, ANSWERED, images, np.array([len(classes)]), np.asarray(probabilities))
+        if "saved_model" in processes.pipes and files:
+            processes.write("saved_model", FILES, images, np.array([len(file) for file in files]), *files)
         processes.close_pipes()
         measured = processes.answers(_do_nothing)
-    differing = {name: "gives other answers once it is loaded again" for name, answer in measured.answers.items()
-                 if answer["accuracy"] < 0.5}  # of fresh weights some answers are near ties
-    return failures | measured.failures | differing
-
-
-def _png(image: Any) -> bytes:
-    """A file that shows uint8 [height, width, 1 or 3]."""
-    from PIL import Image
-
-    buffer = io.BytesIO()
-    Image.fromarray(image.squeeze(-1) if image.shape[-1] == 1 else image).save(buffer, "PNG")
-    return buffer.getvalue()
+    return failures | measured.failures | exporter.differences(measured.answers, None, "")
 
 
 def _do_nothing() -> None:
