@@ -187,6 +187,19 @@ def digest(images: np.ndarray, labels: np.ndarray) -> str:
     return sha256.hexdigest()
 
 
+def read(config: Config) -> Dataset:
+    """The data set that a configuration names, as its source gives it, also of a single class.
+
+    Raises:
+        DataError: if it is missing or damaged.
+        UsageError: if the configuration's settings can't be used with it.
+    """
+    kind = config.dataset
+    if ":" in kind:
+        kind = "_tfds" if kind.startswith("tfds:") else "_custom"
+    return importlib.import_module(f"trainer.data.sources.{kind}").load(config)
+
+
 def load(config: Config) -> Dataset:
     """Reads or renders the data set that a configuration names.
 
@@ -194,10 +207,7 @@ def load(config: Config) -> Dataset:
         DataError: if it is missing or damaged, has a single class, or a class without images to train on.
         UsageError: if the configuration's settings can't be used with it.
     """
-    kind = config.dataset
-    if ":" in kind:
-        kind = "_tfds" if kind.startswith("tfds:") else "_custom"
-    data = importlib.import_module(f"trainer.data.sources.{kind}").load(config)
+    data = read(config)
     if len(data.classes) < 2:
         raise DataError(f"the data has a single class, {', '.join(data.classes)}: there is nothing to tell apart",
                         "add images of another class")

@@ -56,7 +56,7 @@ def divide(root: Path, scanned: Scan, fraction: float | None, bad: BadExamples) 
         UsageError: if a fraction is given beside a validation split.
     """
     layout = find_layout(root, scanned.images)
-    by_folder = {split_name: _by_class(scanned, inner, bad) for split_name, inner in layout.folders.items()}
+    by_folder = {split_name: class_members(scanned, inner, bad) for split_name, inner in layout.folders.items()}
     classes = by_folder["train"]
     for name in classes:
         if shown(name) != name:
@@ -97,8 +97,17 @@ def complete(root: Path, by_folder: dict[str, dict[str, list[str]]], places: Map
     return Division(_hold_back(by_folder, prefix, share) if share else by_folder, by_folder, warnings, classes)
 
 
-def _by_class(scanned: Scan, inner: str, bad: BadExamples) -> dict[str, list[str]]:
-    """{class: names} of the folder `inner`."""
+def class_members(scanned: Scan, inner: str, bad: BadExamples) -> dict[str, list[str]]:
+    """The classes in a folder.
+
+    Args:
+        scanned: What the data's folder holds.
+        inner: The folder of class folders, relative to the data's; "" for the data's folder itself.
+        bad: Where everything that doesn't belong is noted.
+
+    Returns:
+        {class: names of its images, relative to the data's folder}, also of folders without images.
+    """
     prefix = f"{inner}/" if inner else ""
     classes: dict[str, list[str]] = {}
     for folder in scanned.folders:

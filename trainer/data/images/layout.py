@@ -47,7 +47,27 @@ def find_layout(root: Path, images: Collection[str]) -> Layout:
     Raises:
         DataError: if the layout is none, with what it may be meant to be.
     """
-    holding = _holding(images)
+    holding = holding_folders(images)
+    folders = split_folders(root, holding)
+    if folders and "train" not in folders:
+        raise DataError(f"{root} has {_list(folders.values())} but no train/ with class folders", _FIX)
+    if not folders:
+        _refuse_flat_splits(root, holding[""])
+        folders = {"train": ""}
+    _require_classes(root, folders["train"], holding)
+    return Layout(folders, [*unused(root, folders, holding, images), *_beside(root, folders)])
+
+
+def split_folders(root: Path, holding: Mapping[str, Collection[str]]) -> dict[str, str]:
+    """The splits' folders, of those that there are: {"train": folder}, "validation" and "test".
+
+    Args:
+        root: The data's folder.
+        holding: As `holding_folders` returns it.
+
+    Raises:
+        DataError: if there are two folders for a split.
+    """
     named: dict[str, list[str]] = {}
     for folder in sorted(holding[""]):
         if (split_name := split_of(folder)) and holding.get(folder):
@@ -56,17 +76,10 @@ def find_layout(root: Path, images: Collection[str]) -> Layout:
         if len(folders) > 1:
             raise DataError(f"{root} has {len(folders)} folders for the {split_name} split: {_list(folders)}",
                             "put them together, or move one away")
-    folders = {split_name: named[split_name][0] for split_name in SPLIT_NAMES if split_name in named}
-    if folders and "train" not in folders:
-        raise DataError(f"{root} has {_list(folders.values())} but no train/ with class folders", _FIX)
-    if not folders:
-        _refuse_flat_splits(root, holding[""])
-        folders = {"train": ""}
-    _require_classes(root, folders["train"], holding)
-    return Layout(folders, [*_unused(root, folders, holding, images), *_beside(root, folders)])
+    return {split_name: named[split_name][0] for split_name in SPLIT_NAMES if split_name in named}
 
 
-def _holding(images: Collection[str]) -> dict[str, set[str]]:
+def holding_folders(images: Collection[str]) -> dict[str, set[str]]:
     """{folder: names of the folders in it that hold images, at any depth}; "" is the data's folder."""
     holding: dict[str, set[str]] = {"": set()}
     for parent in {os.path.dirname(name) for name in images}:
@@ -100,10 +113,17 @@ def _require_classes(root: Path, train: str, holding: Mapping[str, Collection[st
                         "apart", deeper)
 
 
-def _unused(root: Path, folders: Mapping[str, str], holding: Mapping[str, Collection[str]],
-            images: Collection[str]) -> list[str]:
-    """A sentence for what holds images beside the splits' folders."""
-    if folders["train"] == "":
+def unused(root: Path, folders: Mapping[str, str], holding: Mapping[str, Collection[str]],
+           images: Collection[str]) -> list[str]:
+    """A sentence for what holds images beside the splits' folders.
+
+    Args:
+        root: The data's folder.
+        folders: The splits' folders; "" for the data's folder itself.
+        holding: As `holding_folders` returns it.
+        images: Names of the images, relative to the data's folder.
+    """
+    if "" in folders.values():
         return []
     others = [f"{shown(folder)}/" for folder in sorted(holding[""]) if folder not in folders.values()]
     loose = sum("/" not in name for name in images)

@@ -23,6 +23,19 @@ def load(config: Config) -> Dataset:
     """Has a data set prepared, unless that was done before, and opens it.
 
     Args:
+        config: As in `index_folder`.
+
+    Raises:
+        UsageError: as `index_folder` does.
+        DataError: as `index_folder` does; or if more images can't be used than `--max_bad_records`.
+    """
+    return open_index(index_folder(config), config, config.dataset)
+
+
+def index_folder(config: Config) -> Path:
+    """The folder with the index of a data set, which is prepared unless that was done before.
+
+    Args:
         config: The settings; `--data_dir` is TensorFlow Datasets' folder (default: the library's own default).
 
     Raises:
@@ -48,4 +61,4 @@ def load(config: Config) -> Dataset:
     folder = Path(builder.data_path)
     if not (folder / _INDEX / index.NAME).exists():
         external_shards.make_index(folder, folder / _INDEX)
-    return open_index(folder / _INDEX, config, config.dataset)
+    return folder / _INDEX

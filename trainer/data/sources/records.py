@@ -51,10 +51,11 @@ class RecordSplit(EncodedSplit):
         chosen: Which of its rows are the split's: int [n], in order.
         lanes: How many lanes are wanted.
         view, augment, bad: As in `EncodedSplit`.
+        grey: Whether all images are grey; None: if the model's are.
     """
 
     def __init__(self, folder: Path, indexed: index.IndexedSplit, chosen: np.ndarray, lanes: int, view: View,
-                 augment: Sequence[str], bad: BadExamples) -> None:
+                 augment: Sequence[str], bad: BadExamples, grey: bool | None = None) -> None:
         rows = indexed.rows[chosen]
         self._paths = [os.path.join(folder, shard["file"]) for shard in indexed.shards]
         self._rows, self._lanes, self._files = rows, lanes, _OpenFiles(_OPEN)
@@ -64,7 +65,7 @@ class RecordSplit(EncodedSplit):
         self._one_by_one = bool(rows["length"].mean() > _LARGE)
         # An index says nothing of transparency (what `prepare` writes has none), and of grey only if all images are.
         traits = SEEN_OTHERWISE * np.isin(rows["kind"], (OTHER, TRANSPARENT_PNG)).astype(np.uint8)
-        traits |= np.uint8(GREY if view.channels == 1 else 0)
+        traits |= np.uint8(GREY if (view.channels == 1 if grey is None else grey) else 0)
         headers = HeaderTable(rows["kind"], rows["width"].astype(np.int32), rows["height"].astype(np.int32),
                               rows["orientation"], traits, _problems(indexed.problems, chosen))
         super().__init__(rows["label"], headers, view, augment, bad)

@@ -1,0 +1,1 @@
+"""Labelled images that a finished model is measured on, whatever it was trained on."""
