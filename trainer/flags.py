@@ -74,7 +74,7 @@ def parse(options: type[_Options], argv: Sequence[str], positional: str | None =
     Args:
         options: A `Checked` dataclass whose fields are made by `option`; each becomes a flag.
         argv: The arguments after the program's name. `--flagfile=FILE` may be one of them, and
-            `--help` prints all flags and ends the program.
+            `--help` prints all flags and ends the program. What stands after `--` isn't a flag.
         positional: The name of the field that takes the arguments that aren't flags, if one does.
 
     Returns:
@@ -84,6 +84,8 @@ def parse(options: type[_Options], argv: Sequence[str], positional: str | None =
         UsageError: with everything that is wrong.
         SystemExit: after `--help`.
     """
+    end = argv.index("--") if "--" in argv else len(argv)
+    argv, not_flags = argv[:end], argv[end + 1:]
     if "--help" in argv or "-h" in argv or "--helpfull" in argv:
         print(_help(options, positional))
         sys.exit(0)
@@ -98,8 +100,9 @@ def parse(options: type[_Options], argv: Sequence[str], positional: str | None =
         rest = values(["lockstep", *argv], known_only=True)[1:]
     except (flags.Error, ValueError) as error:
         raise UsageError(str(error)) from None
-    problems = [_unknown(argument, fields) for argument in rest if argument.startswith("-")]
-    arguments = tuple(argument for argument in rest if not argument.startswith("-"))
+    unknown = [argument for argument in rest if argument.startswith("-") and argument != "-"]
+    problems = [_unknown(argument, fields, positional) for argument in unknown]
+    arguments = (*(argument for argument in rest if argument not in unknown), *not_flags)
     if arguments and positional is None:
         problems += [f"unexpected argument {argument!r}; flags are written --name=value" for argument in arguments]
     given = {field.name: values[field.name].value for field in fields}
@@ -140,12 +143,13 @@ def _define(values: flags.FlagValues, field: dataclasses.Field[Any], kind: type)
         flags.DEFINE(_Parser(kind), field.name, default, field.metadata["help"], values)
 
 
-def _unknown(argument: str, fields: Sequence[dataclasses.Field[Any]]) -> str:
+def _unknown(argument: str, fields: Sequence[dataclasses.Field[Any]], positional: str | None) -> str:
     """The sentence for a flag that does not exist, with the nearest name that does."""
     name = argument.lstrip("-").split("=")[0]
     matches = difflib.get_close_matches(name, [field.name for field in fields], 1)
     hint = f"; did you mean --{matches[0]}?" if matches else ""
-    return f"there is no flag --{name}{hint}"
+    dashes = f"; {positional} whose names begin with - stand after --" if positional and not hint else ""
+    return f"there is no flag --{name}{hint}{dashes}"
 
 
 def _help(options: type[Checked], positional: str | None) -> str:

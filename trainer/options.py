@@ -35,7 +35,7 @@ def names_in(folder: str) -> tuple[str, ...]:
 
 def option(default: Any, help: str, *, choices: Sequence[str] = (), pattern: tuple[str, str] | None = None,
            least: float = -math.inf, above: float = -math.inf, most: float = math.inf,
-           another_run: bool = False) -> Any:
+           another_run: bool = False, repeats: bool = False) -> Any:
     """A field that is a flag.
 
     Args:
@@ -45,13 +45,14 @@ def option(default: Any, help: str, *, choices: Sequence[str] = (), pattern: tup
         pattern: (regular expression, its human-readable form) of further values that are allowed.
         least, above, most: Bounds of a number: inclusive, exclusive, inclusive.
         another_run: Whether a stopped run that went on with another value would be another run.
+        repeats: Whether a tuple may name something twice.
 
     Returns:
         A dataclass field.
     """
     return dataclasses.field(default=default, metadata={
         "help": help, "choices": choices, "pattern": pattern, "least": least, "above": above, "most": most,
-        "another_run": another_run})
+        "another_run": another_run, "repeats": repeats})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,7 +84,7 @@ def _problem(field: dataclasses.Field[Any], value: Any) -> str | None:
             Path(value).expanduser()
         except RuntimeError:
             return f"--{name} names the home of a user who has none, or does not exist; received {value!r}"
-    if len(set(members)) < len(members):
+    if len(set(members)) < len(members) and not rule["repeats"]:
         return f"--{name} names something twice; received {','.join(members)}"
     if rule["choices"]:
         expression, pattern_name = rule["pattern"] or ("(?!)", None)

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from trainer.config import Config
 from trainer.distributed.cluster import Cluster
+from trainer.errors import DataError
 from trainer.options import Checked, option
 from trainer.process.exit import tell
 from trainer.process.user_code import origin_of
@@ -24,8 +25,9 @@ class TrainedOptions(Checked):
     model_dir: str = option("", "folder of the run")
     checkpoint: str = option("auto", "checkpoint to use: latest, best, or a step; auto: the one that the run exports")
     data_dir: str = option("", "folder of the data; default: the same as in training")
-    num_gpus: int = option(-1, "number of GPUs: -1 for all visible (predict and export: one), 0 for the CPU, N for "
-                           "exactly N or an error", least=-1)
+    num_gpus: int = option(-1, "number of GPUs: -1 for one where there is any, for others may be training on the rest; "
+                           "0 for the CPU; N for exactly N or an error (predict and export compute on the first)",
+                           least=-1)
 
     def problems(self) -> list[str]:
         """All that is wrong with the values, as `Checked.problems` describes it."""
@@ -42,12 +44,13 @@ class TrainedRun:
 
     Args:
         options: The run and its checkpoint.
-        **devices: Further settings for `runtime.start`, such as virtual_devices.
+        **devices: Further settings for `runtime.start`: virtual_devices, strategy.
 
     Attributes:
         model_dir: The run's folder.
         config: The run's settings, with the options' devices and data_dir.
         runtime: The devices, started.
+        trained_replicas: Number of replicas that trained it.
         classes: The class names of the run's data, in the order of the labels.
         image_shape: (height, width, channels) of the model's input.
         checkpoints: The run's checkpoints.
@@ -65,16 +68,19 @@ class TrainedRun:
         # isort: split
         from trainer.checkpoint.checkpoints import Checkpoints
         from trainer.distributed import runtime
+        from trainer.distributed.devices import choice
 
         self.model_dir = ModelDir(options.model_dir)
         saved = self.model_dir.read_config()
         config = Config.from_mapping(saved["given"])
-        self.config = dataclasses.replace(config, model_dir=options.model_dir, num_gpus=options.num_gpus,
+        num_gpus = 1 if options.num_gpus < 0 and choice.gpu_count() else options.num_gpus
+        self.config = dataclasses.replace(config, model_dir=options.model_dir, num_gpus=num_gpus,
                                           data_dir=options.data_dir or config.data_dir,
                                           **{"virtual_devices": 0, "strategy": "auto", **devices})
         for name in (config.model, config.dataset):
             if origin := origin_of(name):
                 tell(f"lockstep: {self.model_dir.root} names code, which may be imported: {origin}")
+        self.trained_replicas = saved.get("replicas", 1)
         self.classes: list[str] = saved["data"]["classes"]
         height, width, channels = saved["data"]["image_shape"]
         self.image_shape: tuple[int, int, int] = height, width, channels
@@ -106,19 +112,23 @@ class TrainedRun:
         self.checkpoints.restore(model_variables(model), self.manifest)
         return model
 
-    def job(self, **settings: Any) -> "Job":
+    def job(self, data: "Dataset", **settings: Any) -> "Job":
         """The `Job` of the run on one replica.
 
         Args:
+            data: Its data set.
             **settings: Settings that replace the run's own.
         """
         from trainer.plan import Job, make_plan
 
-        config, data = dataclasses.replace(self.config, **settings), self.data()
+        config = dataclasses.replace(self.config, **settings)
         return Job(config, make_plan(config, data.train.size, 1), self.runtime, data)
 
-    def data(self) -> "Dataset":
+    def data(self, otherwise: str | None = None) -> "Dataset":
         """The data set that the run trained on.
+
+        Args:
+            otherwise: What the user can do if the data has changed; None for what training says.
 
         Raises:
             DataError: if the data has changed.
@@ -128,5 +138,8 @@ class TrainedRun:
 
         data = load(self.config)
         bit_versions.require(bit_versions.of_manifest(self.manifest), data.versions)
-        data.require_same(self.manifest["data"], self.model_dir.data_parts())
+        try:
+            data.require_same(self.manifest["data"], self.model_dir.data_parts())
+        except DataError as error:
+            raise DataError(error.cause, otherwise or error.fix) from None
         return data

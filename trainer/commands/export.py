@@ -1,12 +1,17 @@
 """`export`: writes the exports of a run again, from any checkpoint."""
 
 import dataclasses
+from typing import TYPE_CHECKING
 
 from trainer.commands._trained_run import TrainedOptions, TrainedRun
 from trainer.config import EXPORTS
+from trainer.errors import DataError, UsageError
 from trainer.options import option
-from trainer.process.exit import say
+from trainer.process.exit import say, tell
 from trainer.storage.model_dir import ModelDir
+
+if TYPE_CHECKING:
+    from trainer.data.dataset import Dataset
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,15 +41,40 @@ def run(options: Options) -> None:
 
 
 def _export(options: Options) -> None:
-    trained = TrainedRun(options, strategy="one_device" if options.num_gpus < 0 else "auto")
+    trained = TrainedRun(options, strategy="one_device")
+    from trainer.export import comparison
     from trainer.export.exporter import export
     from trainer.export.measure import Measurement
 
-    job, model = trained.job(export=options.export), trained.model("float32")
-    measurement = Measurement(job)
-    exports = export(job, model, measurement, measurement.accuracy(model), folder=trained.model_dir.export)
+    data, model = _data(options, trained), trained.model("float32")
+    if data:
+        job = trained.job(data, export=options.export)
+        measurement = Measurement(job)
+        accuracy = measurement.accuracy(model)
+        words = f"{measurement.split_name} accuracy {{accuracy:.2%}}"
+    else:
+        job = trained.job(comparison.drawn(trained.classes, model), export=options.export)
+        measurement, accuracy = comparison.Comparison(job, model), None
+        words = "not measured; answers as the model on {inputs:,} drawn images"
+    exports = export(job, model, measurement, accuracy, folder=trained.model_dir.export)
     say(f"step {trained.manifest['step']:,}:")
     for name, result in exports.results.items():
-        say(f"{name:<12} {trained.model_dir.root / result['path']}   {measurement.split_name} accuracy "
-            f"{result['accuracy']:.2%}, {result['bytes'] / 1e6:.2f} MB")
+        say(f"{name:<12} {trained.model_dir.root / result['path']}   {words.format(**result)}, "
+            f"{result['bytes'] / 1e6:.2f} MB")
     exports.require_all()
+
+
+def _data(options: Options, trained: TrainedRun) -> "Dataset | None":
+    """The data that the run trained on; None, with a warning, if it is gone, unless the user says where it is.
+
+    Raises:
+        DataError, UsageError: if the data isn't where the user says.
+    """
+    try:
+        return trained.data()
+    except (DataError, UsageError) as error:
+        if options.data_dir:
+            raise
+        tell(f"lockstep: warning: {error.cause}\n  so the exports are not measured; they are compared with the model "
+             "on drawn images alone")
+        return None

@@ -29,6 +29,8 @@ _JUNK = {".DS_Store", "Thumbs.db", "ehthumbs.db", "desktop.ini", "Icon\r", "__MA
 # A folder is a run's, or holds prepared records, or a Python environment, if it has all names of one of these sets.
 _NOT_DATA = ({".lock"}, {"config.json", "checkpoints"}, {"dataset.json", "train.index.npy"}, {"pyvenv.cfg"})
 
+_NOT_AN_IMAGES_NAME = "it doesn't end as image files do"
+
 
 class Found(NamedTuple):
     """An image file.
@@ -159,7 +161,7 @@ class _Walk:
         elif entry.name.lower().endswith(pillow_reader.endings()):
             self.files[name] = entry.stat()
         elif not entry.name.startswith("."):
-            self.others[name] = "it doesn't end as image files do"
+            self.others[name] = _NOT_AN_IMAGES_NAME
 
     def leave_out(self, paths: Iterable[Path | str | None]) -> None:
         """Leaves out what holds no images, but a run, or is where this one was started.
@@ -199,3 +201,26 @@ def _remember(path: Path, root: Path, files: Mapping[str, list[Any]]) -> None:
         staged.write_text(json.dumps({"version": _MEMORY_VERSION, "root": os.path.abspath(root),
                                       "files": files}), encoding="utf-8")
         os.replace(staged, path)
+
+
+def names(root: Path) -> dict[str, str | None]:
+    """The files below a folder that end as image files do, and what can't be entered or followed; opens none.
+
+    Args:
+        root: The folder.
+
+    Returns:
+        Name, relative to the folder, to what is wrong with it, or None: folder by folder, in the order of their names.
+
+    Raises:
+        OSError: if the folder can't be read.
+    """
+    walk = _Walk(root)
+    walk.walk("")
+    problems = {name: problem for name, problem in walk.others.items() if problem != _NOT_AN_IMAGES_NAME}
+    found: dict[str, str | None] = {**dict.fromkeys(walk.files), **problems}
+    return dict(sorted(found.items(), key=_parts_of_name))
+
+
+def _parts_of_name(item: tuple[str, object]) -> list[str]:
+    return item[0].split("/")
