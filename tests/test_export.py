@@ -21,7 +21,7 @@ from trainer.errors import Stopped, StorageError, UsageError
 from trainer.export.export_processes import ExportProcesses
 from trainer.export.exporter import PATHS, export, float32_copy
 from trainer.export.measure import Measurement
-from trainer.export.trial import ExportTrial
+from trainer.export.trial.trial import ExportTrial
 from trainer.storage.manifest import read_manifest
 
 pytestmark = pytest.mark.slow
@@ -160,7 +160,7 @@ def test_formats_are_tried_on_the_untrained_model(small, monkeypatch):
     """Keras writes operators between layers into an .h5 file, and can't load them from it."""
     from conftest import Trainable
 
-    monkeypatch.setattr("trainer.export.trial._DELAY_SECONDS", 0.0)
+    monkeypatch.setattr("trainer.export.trial.trial._DELAY_SECONDS", 0.0)
     monkeypatch.setenv("PYTHONPATH", str(Path(small_models.__file__).parent))  # of the process that tries them
     job = Trainable(small, model="small_models:operators").job
     trial = ExportTrial(job)
@@ -183,7 +183,7 @@ def test_formats_are_tried_on_the_untrained_model(small, monkeypatch):
 def test_a_trial_that_is_closed_ends_all_that_it_started(small, monkeypatch):
     from conftest import Trainable
 
-    monkeypatch.setattr("trainer.export.trial._DELAY_SECONDS", 0.0)
+    monkeypatch.setattr("trainer.export.trial.trial._DELAY_SECONDS", 0.0)
     trial = ExportTrial(Trainable(small, model="cnn2").job)
     assert trial.check() == []
     started = trial._process.pid

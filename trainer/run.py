@@ -13,7 +13,7 @@ from trainer.checkpoint.manager import CheckpointManager
 from trainer.distributed import collectives
 from trainer.distributed.devices.autotune import AutotuneFile
 from trainer.errors import FirstFailure
-from trainer.export.trial import ExportTrial
+from trainer.export.trial.trial import ExportTrial
 from trainer.process.tf_import import tf
 from trainer.reporting.reporter import Reporter
 from trainer.reporting.run_record import checkpoint_metadata, resolved_settings

@@ -127,7 +127,8 @@ def _print(options: Options, trained: TrainedRun, data: _Data, result: "Evaluati
     split = "" if data.name == "all" else f"{data.name} "
     averaged = " (mean with the mirror image)" if options.tta == "flip" else ""
     say(f"step {step:,}: {split}accuracy {result.accuracy:.2%}{averaged}, loss {result.loss:.4f}, over "
-        f"{result.examples:,} examples{f' of other images, {data.of}' if data.of else ''} ({trained.runtime.sentence()})")
+        f"{result.examples:,} examples{f' of other images, {data.of}' if data.of else ''} "
+        f"({trained.runtime.sentence()})")
     ranked = sorted((accuracy, name) for accuracy, name in zip(result.class_accuracy, classes, strict=True)
                     if accuracy is not None)
     shown = ranked if len(ranked) <= _LISTED else ranked[:_LISTED]

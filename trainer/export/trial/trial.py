@@ -23,10 +23,10 @@ if TYPE_CHECKING:
     from trainer.plan import Job
 
 _DELAY_SECONDS = 3.0  # a run that is over sooner is told by its exports
-_PACKAGE_ROOT = Path(__file__).parents[2]
+_PACKAGE_ROOT = Path(__file__).parents[3]
 # The package first: a `trainer.py` in the folder of a run is not this package.
-_PROGRAM = ("import sys; sys.path.insert(0, sys.argv.pop()); from trainer.export import trial_script; "
-            "trial_script.main()")
+_PROGRAM = ("import sys; sys.path.insert(0, sys.argv.pop()); from trainer.export.trial import script; "
+            "script.main()")
 
 
 class ExportTrial:

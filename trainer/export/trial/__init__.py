@@ -1,0 +1,1 @@
+"""Exports tried on the untrained model, beside the first steps."""
