@@ -74,8 +74,8 @@ def misfits(config: Config, workers: int, gpus: int | None, flag: str) -> tuple[
     """
     problems = []
     if workers > 1 and config.strategy in ("one_device", "mirrored"):
-        problems.append(f"--strategy={config.strategy} is for one process, and would train the same on each of "
-                        f"--{flag}={workers}; leave --strategy out, or say --{flag}=1")
+        problems.append(f"--strategy={config.strategy} is for one process, and each of the {workers} workers would "
+                        f"train the same; leave --strategy out, or start one worker (--{flag})")
     if workers > 1 and config.virtual_devices > 1:
         problems.append("several workers take a CPU or whole GPUs each; received "
                         f"--virtual_devices={config.virtual_devices}; leave it out")

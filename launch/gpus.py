@@ -8,7 +8,7 @@ import re
 import subprocess
 from collections.abc import Iterable
 
-from trainer.errors import DeviceError
+from trainer.errors import DeviceError, first_few
 
 _PATIENCE_SECONDS = 60.0
 _NO_DEVICES = "No devices were found"
@@ -52,14 +52,15 @@ def slots(gpus: str, gpus_per_run: int, count: int) -> tuple[list[Slot], int]:
         return [Slot(f"CPU {index}" if count > 1 else "CPU", {}) for index in range(max(1, count))], 0
     groups = [names[start:start + gpus_per_run] for start in range(0, len(names) - gpus_per_run + 1, gpus_per_run)]
     if not groups or count > len(groups):
-        asked = f" --slots={count}" if count else ""
-        raise DeviceError(f"--gpus_per_run={gpus_per_run}{asked} needs {max(1, count) * gpus_per_run} GPUs; there are: "
-                          f"{', '.join(names)}", "ask for less; --gpus=none runs on the CPU")
+        raise DeviceError(f"{max(1, count)} at a time with {gpus_per_run} GPU{'s' if gpus_per_run > 1 else ''} each "
+                          f"need {max(1, count) * gpus_per_run} GPUs; there are: {first_few(names)}",
+                          "ask for fewer: launch.local takes --num_workers and --gpus_per_worker (0: the CPU), "
+                          "launch.sweep --slots and --gpus_per_run (--gpus=none: the CPU)")
     parts = [name for group in groups[:count or None] for name in group if name.startswith("MIG")]
     if gpus_per_run > 1 and parts:
-        raise DeviceError(f"--gpus_per_run={gpus_per_run}: a process sees one part of a split GPU (MIG), whatever it "
-                          f"is given; these are parts: {', '.join(parts)}",
-                          "give each one part: --gpus_per_run=1; for launch.local --gpus_per_worker=1")
+        raise DeviceError(f"a process sees one part of a split GPU (MIG), whatever it is given; received "
+                          f"{gpus_per_run} for each, and these are parts: {first_few(parts)}",
+                          "give each one part: launch.sweep --gpus_per_run=1, launch.local --gpus_per_worker=1")
     # nvidia-smi counts in this order, CUDA in another one unless this variable is set.
     order = {} if "CUDA_VISIBLE_DEVICES" in os.environ else {"CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
     return [Slot(f"GPU {'+'.join(group)}", {"CUDA_VISIBLE_DEVICES": ",".join(group), **order})

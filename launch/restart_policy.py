@@ -29,6 +29,7 @@ def describe(code: int) -> str:
     if signum is None:
         return f"ended with {code}"
     try:
-        return f"was ended by {signal.Signals(signum).name}"
+        name = signal.Signals(signum).name
+        return f"was ended by {name}" + (", as when memory runs out (dmesg tells)" if name == "SIGKILL" else "")
     except ValueError:
         return f"was ended by signal {signum}"

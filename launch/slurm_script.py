@@ -57,14 +57,14 @@ while true; do
     pause=$((restarts < 6 ? 1 << restarts : 60)) left=$(seconds_left)
     # Slurm asks once to stop, up to a minute early, and only a step that runs at that moment receives the signal.
     if ((left < pause + signal_before + 60 && left < SECONDS)); then
-        requeue "a worker was lost (srun: $code) shortly before the time limit" $code
+        requeue "a worker or a device was lost (srun: $code) shortly before the time limit" $code
     fi
     if ((restarts >= max_restarts)); then
-        say "a worker was lost (srun: $code), after $restarts restarts: that is enough"
+        say "a worker or a device was lost (srun: $code), and all $max_restarts restarts (--max_restarts) are used"
         exit $code
     fi
     restarts=$((restarts + 1))
-    say "a worker was lost (srun: $code); restart $restarts of $max_restarts in $pause s"
+    say "a worker or a device was lost (srun: $code); restart $restarts of $max_restarts in $pause s"
     sleep $pause
 done
 """

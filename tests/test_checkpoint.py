@@ -146,7 +146,7 @@ def test_names_of_checkpoints(saved):
     _, checkpoints, _ = saved
     assert [checkpoints.find(name)["step"] for name in ("latest", "best", "2")] == [6, 4, 2]
     for name in ("3", "newest"):
-        with pytest.raises(DataError, match="there are: 2, 4, 6"):
+        with pytest.raises(DataError, match="there are, the newest first: 6, 4, 2"):
             checkpoints.find(name)
 
 

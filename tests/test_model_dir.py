@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from trainer.config import Config
 from trainer.errors import DataError, UsageError
+from trainer.options import shown_value
 from trainer.storage import bit_versions
 from trainer.storage.manifest import seal, write_manifest
 from trainer.storage.model_dir import ModelDir, ScratchDir
@@ -70,7 +71,8 @@ def test_a_changed_setting_is_told_or_refused(folder, name):
     else:
         with pytest.raises(UsageError) as caught:
             claim(model_dir, changed)
-        assert f"--{name}: the run has {getattr(before, name)!r}, received {OTHER[name]!r}" in str(caught.value)
+        values = f"the run has {shown_value(getattr(before, name))}, received {shown_value(OTHER[name])}"
+        assert f"--{name}: {values}" in str(caught.value)
 
 
 @pytest.mark.parametrize("name", ["epochs", "max_steps"])

@@ -44,7 +44,7 @@ class SettingChange(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Config(Checked):
-    """All that the user decides about a run; each field is described by the help of its flag."""
+    """python -m trainer.main --FLAGS: trains an image classifier, or goes on with a run that was stopped."""
 
     # What the run writes, and whether it may resume what its folder holds.
     model_dir: str = option("", "folder for everything that the run writes; default: runs/DATASET-MODEL")
@@ -63,8 +63,9 @@ class Config(Checked):
     strategy: str = option("auto", "distribution strategy; auto: from TF_CONFIG or Slurm's variables, then from the "
                            "device count", choices=("auto", "one_device", "mirrored", "multi_worker"))
     start_timeout: float = option(600.0, "seconds to wait for all workers of a job before the first step", above=0)
-    hang_timeout: float = option(600.0, "seconds without progress after which a run prints where every thread stands, "
-                                 "and ends", above=0)
+    hang_timeout: float = option(600.0, "seconds without progress in training after which a run prints where every "
+                                 "thread stands, and ends; six times as many while it reads data, compiles, saves or "
+                                 "exports", above=0)
     precision: str = option(
         "auto", "precision of the computation; auto: bfloat16 on GPUs of compute capability 8.0 and up, float16"
         " on 7.x, else float32", choices=("auto", "float32", "bfloat16", "float16"))

@@ -163,13 +163,16 @@ def first_few(items: Sequence[object], most: int = 8) -> str:
     return shown if len(items) <= most else f"{shown} and {len(items) - most:,} more"
 
 
-_FIXES = {errno.ENOSPC: "free some room, or choose another --model_dir",
-          errno.EDQUOT: "free some of your quota, or choose another --model_dir",
-          errno.EROFS: "choose a --model_dir that can be written",
+_FIXES = {errno.ENOSPC: "free some room there, or choose a folder on another disk (--model_dir or --out)",
+          errno.EDQUOT: "free some of your quota, or choose a folder elsewhere (--model_dir or --out)",
+          errno.EROFS: "choose a folder that can be written (--model_dir or --out)",
           errno.EACCES: "choose a path that you may use, or fix its permissions",
           errno.EPERM: "choose a path that you may use, or fix its permissions",
-          errno.ENOTDIR: "choose a --model_dir whose parents are folders",
-          errno.EEXIST: "choose a --model_dir that is a folder, or does not exist yet",
+          errno.ENOTDIR: "choose a folder whose parents are folders (--model_dir or --out)",
+          errno.EEXIST: "choose a path that is a folder, or does not exist yet (--model_dir or --out)",
+          errno.EMFILE: "raise the limit of open files (ulimit -n 65536), then run the same command again",
+          errno.ENFILE: "this machine has too many files open: end other programs, then run the same command again",
+          errno.ENOMEM: "free some memory, then run the same command again",
           errno.EIO: "check the disk; the state before this stop is kept"}
 
 
@@ -190,7 +193,8 @@ def raise_if_transient(error: OSError, path: object) -> None:
         StorageError: if the same may succeed at another time.
     """
     if error.errno in _TRANSIENT:
-        raise StorageError(f"cannot read {path}: {error.strerror}",
+        of_machine = error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
+        raise StorageError(f"cannot read {path}: {error.strerror}", _FIXES[error.errno] if of_machine else
                            "check the disk or the network file system, then run the same command again") from None
 
 

@@ -22,6 +22,7 @@ from absl import flags
 from trainer.errors import UsageError
 from trainer.options import Checked, url_problem
 
+_SHOWN = 8  # unexpected arguments, such as the names that a shell makes of a pattern
 _Options = TypeVar("_Options", bound=Checked)
 
 
@@ -99,12 +100,14 @@ def parse(options: type[_Options], argv: Sequence[str], positional: str | None =
     try:
         rest = values(["lockstep", *argv], known_only=True)[1:]
     except (flags.Error, ValueError) as error:
-        raise UsageError(str(error)) from None
+        raise UsageError(str(error).removeprefix("ERROR:: ")) from None
     unknown = [argument for argument in rest if argument.startswith("-") and argument != "-"]
     problems = [_unknown(argument, fields, positional) for argument in unknown]
     arguments = (*(argument for argument in rest if argument not in unknown), *not_flags)
     if arguments and positional is None:
-        problems += [f"unexpected argument {argument!r}; flags are written --name=value" for argument in arguments]
+        problems += [f"unexpected argument {argument!r}; flags are written --name=value"
+                     for argument in arguments[:_SHOWN]]
+        problems += [f"and {len(arguments) - _SHOWN:,} more arguments"] if len(arguments) > _SHOWN else []
     given = {field.name: values[field.name].value for field in fields}
     if positional is not None:
         given[positional] = arguments

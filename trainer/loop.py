@@ -209,6 +209,8 @@ def _save_and_stop(run: Run) -> NoReturn:
                 run.checkpoints.wait()
         collectives.final_barrier(run.job.runtime)
     why = run.stop.signal or "another worker was"
+    if run.job.config.dry_run:
+        raise Stopped(f"asked to stop ({why}); a dry run keeps nothing", "run the same command again")
     raise Stopped(f"asked to stop ({why}); step {run.step:,} is saved in {run.model_dir.checkpoints}",
                   "run the same command again; it goes on from there")
 

@@ -1,7 +1,6 @@
 """`python -m trainer.main --flags`: trains."""
 
 import contextlib
-import shlex
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -11,6 +10,7 @@ from trainer.config import Config
 from trainer.distributed.cluster import Cluster, read_cluster
 from trainer.distributed.initialize import initialize
 from trainer.errors import catching
+from trainer.options import shown_value
 from trainer.process.exit import run_as_process, run_to_exit_code
 from trainer.process.imports import collector_paused
 from trainer.process.signals import StopRequest
@@ -65,16 +65,9 @@ def _run(config: Config, cluster: Cluster, model_dir: ModelDir, stop: StopReques
     for warning in runtime.warnings:
         console.warn(warning)
     for name, before, now in changed:
-        console.say(f"--{name} was {_shown(before)}, now {_shown(now)}")
+        console.say(f"--{name} was {shown_value(before)}, now {shown_value(now)}")
     start(config, runtime, model_dir=model_dir, console=console, stop=stop, watchdog=watchdog)
     console.close()
-
-
-def _shown(value: Any) -> str:
-    """A setting's value as it is given on the command line."""
-    if value is None or value == ():
-        return "not given"
-    return shlex.quote(",".join(map(str, value)) if isinstance(value, tuple) else str(value))
 
 
 if __name__ == "__main__":

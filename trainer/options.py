@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
+import shlex
 import urllib.parse
 from collections.abc import Sequence
 from pathlib import Path
@@ -90,7 +91,7 @@ def _problem(field: dataclasses.Field[Any], value: Any) -> str | None:
         expression, pattern_name = rule["pattern"] or ("(?!)", None)
         wrong = [str(member) for member in members
                  if member not in rule["choices"] and not re.fullmatch(expression, str(member))]
-        allowed = (*rule["choices"], *([pattern_name] if pattern_name else []))
+        allowed = (*filter(None, rule["choices"]), *([pattern_name] if pattern_name else []))
         if wrong:
             return f"--{name} must be {_either(allowed)}; received {', '.join(map(repr, wrong))}"
     elif isinstance(value, (int, float)) and not isinstance(value, bool):
@@ -125,6 +126,13 @@ def url_problem(name: str, value: str) -> str | None:
     else:
         way = _WAYS.get(scheme, "copy what is there to this machine first, or mount it")
     return f"--{name} takes no URLs, only what this machine has; received {value!r}; {way}"
+
+
+def shown_value(value: Any) -> str:
+    """A setting's value as it is given on the command line."""
+    if value is None or value == ():
+        return "not given"
+    return shlex.quote(",".join(map(str, value)) if isinstance(value, tuple) else str(value))
 
 
 def _either(choices: Sequence[str]) -> str:

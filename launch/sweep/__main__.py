@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -16,6 +17,8 @@ from trainer.options import Checked, option
 from trainer.process.exit import run_as_process, run_to_exit_code
 from trainer.process.signals import StopRequest
 from trainer.storage.folder_lock import FolderLock
+
+_SHOWN = 8  # lines of a long list
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,7 +72,8 @@ def _sweep(argv: Sequence[str]) -> None:
     shares = cores.shares(max(1, min(len(slots), len(planned))))  # a slot too many is for runs that are started again
     slots = [dataclasses.replace(slot, cores=shares[index % len(shares)]) for index, slot in enumerate(slots)]
     if obstacles := [line for run in planned for line in results.obstacles(run)]:
-        raise UsageError(obstacles, "use another --out, or set the file back to go on with these")
+        more = [f"and {len(obstacles) - _SHOWN:,} more like these"] if len(obstacles) > _SHOWN else []
+        raise UsageError([*obstacles[:_SHOWN], *more], "use another --out, or set the file back to go on with these")
     if (out / "config.json").exists():
         raise UsageError(f"{out} is the folder of a run", "use another --out for the sweep")
     out.mkdir(parents=True, exist_ok=True)
@@ -109,7 +113,7 @@ def _run_all(options: Options, out: Path, planned: Sequence[grid.Run], slots: Se
         runner.Sweep(jobs, slots, options.max_restarts, display, write).run(stop)
     display.results(results.rows(planned, _codes(jobs)))
     display.say(f"  {out / 'sweep.csv'!s:<50} this table, for programs (sweep.json, too)")
-    display.say(f"  {f'tensorboard --logdir={out}':<50} all runs; HParams has this table")
+    display.say(f"  {shlex.join(['tensorboard', f'--logdir={out}']):<50} all runs; HParams has this table")
     display.close()
     return jobs
 
@@ -127,7 +131,8 @@ def _end(jobs: Sequence[Job], stop: StopRequest) -> None:
                       "run the same command again; it goes on from there")
     if failed:
         lines = [f"{job.run.name} {job.ending()}; see {job.log}" for job in failed]
-        error = LockstepError("\n  ".join([f"{len(failed)} of {len(jobs)} runs failed:", *lines]),
+        more = [f"and {len(lines) - _SHOWN:,} more; sweep.csv has all"] if len(lines) > _SHOWN else []
+        error = LockstepError("\n  ".join([f"{len(failed)} of {len(jobs)} runs failed:", *lines[:_SHOWN], *more]),
                               "fix that, and run the same command again: what is done stays done")
         error.code = failed[0].code or error.code
         raise error

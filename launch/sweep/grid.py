@@ -23,7 +23,7 @@ from typing import NamedTuple
 
 from trainer import flags
 from trainer.config import Config
-from trainer.errors import UsageError
+from trainer.errors import UsageError, first_few
 
 _MOST_RUNS = 1000
 _MOST_CHARACTERS = 160  # of a name; file systems take 255 bytes
@@ -210,7 +210,8 @@ def check(planned: Sequence[_Line], out: Path, gpus: int | None = None) -> tuple
         for problem in run_problems:
             problems[problem].append(name)
     return runs, [*(problem + _where(names, len(planned)) for problem, names in problems.items()),
-                  *(f"these would be the same run: {'; '.join(names)}" for names in alike.values() if len(names) > 1)]
+                  *(f"these would be the same run: {first_few(names)}; give each value once"
+                    for names in alike.values() if len(names) > 1)]
 
 
 def _refused(config: Config, words: Sequence[str], gpus: int | None) -> list[str]:
@@ -219,11 +220,11 @@ def _refused(config: Config, words: Sequence[str], gpus: int | None) -> list[str
     # A flagfile may ask for it, too.
     if (config.model_dir != dataclasses.replace(config, model_dir="").model_dir
             or any(word.lstrip("-").startswith("model_dir=") for word in words)):
-        refused.append("--model_dir is the sweep's to name: OUT/NAME")
+        refused.append("--model_dir is named by the sweep, OUT/NAME; leave it out")
     if config.resume != "auto":
-        refused.append(f"--resume={config.resume}: a sweep goes on from whatever it finds")
+        refused.append(f"--resume={config.resume}: a sweep goes on from whatever it finds; leave it out")
     if config.strategy == "multi_worker":
-        refused.append("--strategy=multi_worker: each run of a sweep is one process")
+        refused.append("--strategy=multi_worker: each run of a sweep is one process; leave it out")
     if gpus is not None and config.num_gpus > gpus:
         refused.append(f"--num_gpus={config.num_gpus}: a run has {gpus or 'no'} GPU{'s' * (gpus != 1)} here; see "
                        "--gpus_per_run")

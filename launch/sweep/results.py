@@ -16,6 +16,7 @@ from rich.text import Text
 from launch.sweep.grid import Run
 from trainer.config import SettingChange
 from trainer.errors import DataError
+from trainer.options import shown_value
 from trainer.process.exit import printable
 from trainer.storage import durable
 from trainer.storage.model_dir import ModelDir
@@ -65,7 +66,8 @@ def obstacles(run: Run) -> list[str]:
     saved_config = _config(run)
     if saved_config is None or not any(ModelDir(run.folder).checkpoints.glob("step-*/manifest.json")):
         return []
-    return [f"{run.folder} holds a run with another --{change.name}: {change.other_value!r}; received {change.value!r}"
+    return [f"{run.folder} holds a run with another --{change.name}: {shown_value(change.other_value)}; received "
+            f"{shown_value(change.value)}"
             for change in _differences(run, saved_config) if change.another_run]
 
 

@@ -27,7 +27,7 @@ from launch.workers.exit_cause import ExitCause, find_exit_cause
 from launch.workers.worker import Events, Worker
 from trainer.config import Config
 from trainer.distributed.wire import TOKEN, join_address
-from trainer.errors import BusyError, DeviceError, Stopped, WorkerError
+from trainer.errors import BusyError, DeviceError, Stopped, WorkerError, first_few
 from trainer.process.exit import say, tell
 from trainer.process.signals import StopRequest
 from trainer.storage.folder_lock import FolderLock
@@ -132,8 +132,8 @@ class Supervisor:
                 raise cause.as_error(restarts, self._stop_request.signal)
             seconds = min(_BACK_OFF_SECONDS * 2**restarts, _LONGEST_BACK_OFF)
             tell("\n".join(cause.lines))
-            tell(f"lockstep: all workers start again in {seconds:.0f} s, from the last checkpoint ({left} "
-                 f"restart{'s' if left > 1 else ''} left)")
+            tell(f"lockstep: all workers start again in {seconds:.0f} s, from the last checkpoint "
+                 f"(restart {restarts + 1} of {self._max_restarts})")
             until = time.monotonic() + seconds
             while time.monotonic() < until and not self._stop_request.signal:
                 time.sleep(_TICK_SECONDS)
@@ -193,7 +193,7 @@ class Supervisor:
             if time.monotonic() > deadline:
                 missing = [worker.label for worker in workers if worker.rank not in ports]
                 return ExitCause(WorkerError.code, (
-                    f"lockstep: no answer within {_PORT_SECONDS:.0f} s from {', '.join(missing)}",
+                    f"lockstep: no answer within {_PORT_SECONDS:.0f} s from {first_few(missing)}",
                     "  fix: check whether a worker can be started there"))
         return ports
 

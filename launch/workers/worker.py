@@ -132,7 +132,7 @@ class Worker:
             code = self._agent.wait()
             self._readers[0].join(_DRAIN_SECONDS)  # the agent's last lines explain its end
             self.lost = True
-            self._end(WorkerError.code, f"was lost: what connects to it {restart_policy.describe(code)}")
+            self._end(WorkerError.code, f"was lost: its agent, or the ssh to it, {restart_policy.describe(code)}")
 
     def _take(self, name: str, value: Any, message: Mapping[str, Any]) -> None:
         if name == "out":

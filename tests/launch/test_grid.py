@@ -75,7 +75,7 @@ def test_names_that_would_be_alike_or_too_long_end_with_a_hash():
     ("--seed=1|1", "--seed has the value 1 2 times"), ("--seed=1\n--seed=2", "--seed stands 2 times in one block"),
     ("--learning_rate=0.1 | 1e-1", "the same run: learning_rate=0.1; learning_rate=1e-1"),
     ("---\n--seed=1\n---\n--seed=1", "the same run: run; run"), ("--data_dir=a\0b", "can't be printed"),
-    ("--model_dir=runs/x", "--model_dir is the sweep's"), ("--resume=never", "goes on from whatever it finds"),
+    ("--model_dir=runs/x", "--model_dir is named by the sweep"), ("--resume=never", "goes on from whatever it finds"),
     ("--strategy=multi_worker", "one process"), ("--flagfile=/not/there.cfg", "/not/there.cfg"),
     ("--batch_size=64|x|0", "whole number; received 'x' (in batch_size=x)")])
 def test_what_is_wrong_with_a_file(text, said):
@@ -92,7 +92,7 @@ def test_all_that_is_wrong_is_said_at_once_and_once():
 
 def test_a_flagfile_may_not_name_the_folder_either(tmp_path):
     (tmp_path / "base.cfg").write_text("--model_dir=elsewhere\n")
-    assert "--model_dir is the sweep's" in faults(f"--flagfile={tmp_path}/base.cfg")
+    assert "--model_dir is named by the sweep" in faults(f"--flagfile={tmp_path}/base.cfg")
 
 
 def test_the_number_of_gpus_is_exact_unless_a_run_says_less():

@@ -36,8 +36,8 @@ def test_a_worker_that_is_killed_costs_nothing_but_time(undisturbed, tmp_path, r
     send(tmp_path, rank, signal.SIGKILL)
     began = time.monotonic()
     _, err = finish(job, 0)
-    assert err.splitlines()[0] == (f"lockstep: worker {rank} on this machine was ended by SIGKILL; all of it is in "
-                                   f"run/workers/{rank}.log")
+    assert err.splitlines()[0] == (f"lockstep: worker {rank} on this machine was ended by SIGKILL, as when memory "
+                                   f"runs out (dmesg tells); all of it is in run/workers/{rank}.log")
     assert "start again in 1 s" in err and len(err.splitlines()) == 2 and time.monotonic() - began < 60
     log = (tmp_path / f"run/workers/{1 - rank}.log").read_text()
     assert log.count("starts\n") == 2

@@ -91,7 +91,7 @@ def test_all_that_is_wrong_is_told_at_once(run, tmp_path):
 
 @pytest.mark.parametrize("own, trainer, says", [
     ("--time=2 --signal_before=120", "", "--time must be longer than --signal_before=120"),
-    ("--nodes=2", "--strategy=mirrored", "would train the same on each of --nodes=2"),
+    ("--nodes=2", "--strategy=mirrored", "each of the 2 workers would train the same"),
     ("--nodes=2", "--virtual_devices=2", "leave it out"),
     ("--nodes=3", "", "divisible by the number of replicas, 3; received 128; the nearest that are: 126 or 129"),
     ("--nodes=3 --gpus_per_node=2", "", "the nearest that are: 126 or 132"),

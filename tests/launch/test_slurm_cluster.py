@@ -107,7 +107,7 @@ def test_how_workers_end_decides_who_starts_again(cluster, limited):
     assert {name: starts(cluster, name) for name in jobs} == {"lost": [3, 3], "wrong": [1, 1], "gone": [3, 3],
                                                              "words": [1, 1]}
     assert "(srun: 137); restart 1 of 2 in 1 s" in cluster.log("lost", jobs["lost"])
-    assert "after 2 restarts: that is enough" in cluster.log("gone", jobs["gone"])
+    assert "and all 2 restarts (--max_restarts) are used" in cluster.log("gone", jobs["gone"])
     assert (cluster.folder / "words").read_text().splitlines() == [
         "-m", "trainer.main", "--dataset=shapes", "--model_dir=a b's/$x", str(cluster.folder)]
 

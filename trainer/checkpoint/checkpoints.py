@@ -17,7 +17,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from trainer.errors import DataError, StorageError, UsageError
+from trainer.errors import DataError, StorageError, UsageError, first_few
 from trainer.process.tf_import import reason, tf
 from trainer.storage import durable
 from trainer.storage.manifest import peek_manifest, read_manifest, remove_sealed, seal, write_manifest
@@ -132,10 +132,10 @@ class Checkpoints:
             manifest, fault = self._read(step)
             if manifest:
                 return manifest
-            warn(f"checkpoint of step {step} is damaged: {fault}; falling back to the one before; it is kept "
-                 f"as {self.path(step).name}.damaged")
+            warn(f"checkpoint of step {step:,} is damaged: {fault}; it is kept, and the one before it is tried")
         if steps:
-            raise StorageError(f"all {len(steps)} checkpoints in {self.folder} are damaged",
+            which = f"all {len(steps)} checkpoints" if len(steps) > 1 else "the only checkpoint"
+            raise StorageError(f"{which} in {self.folder} {'are' if len(steps) > 1 else 'is'} damaged",
                                "restore the folder from a backup, or start anew with another --model_dir")
         return None
 
@@ -158,11 +158,14 @@ class Checkpoints:
             DataError: if there is no such checkpoint.
             StorageError: if the checkpoint is damaged.
         """
-        steps = ", ".join(map(str, self.steps())) or "none"
         step = {"latest": max(self.steps(), default=None), "best": self.best_step()}.get(name, name)
         if step is None or not str(step).isdecimal() or int(step) not in self.steps():
-            raise DataError(f"there is no checkpoint {name!r} in {self.folder}; there are: {steps}",
-                            "name latest, best or one of these steps with --checkpoint, or train first")
+            steps = first_few(self.steps()[::-1]) or "none"
+            why = ": none of them was evaluated" if name == "best" and self.steps() else ""
+            raise DataError(f"there is no checkpoint {name!r} in {self.folder}{why}; there are, the newest first: "
+                            f"{steps}",
+                            "name latest or one of these steps with --checkpoint" if self.steps() else
+                            "train first, or name the --model_dir of a run that has checkpoints")
         manifest, fault = self._read(int(step))
         if not manifest:
             raise StorageError(f"checkpoint of step {step} is damaged: {fault}",

@@ -192,7 +192,7 @@ def _check_data(options: Options) -> None:
                         f"repair or remove them, or train without them: --max_bad_records={data.bad.count}")
     for warning in filter(None, (_unused_range(data) or seen.darkness(), seen.emptiness())):
         say(f"warning: {warning}")
-    say(f"{sum(split.size for split in data.splits.values()):,} images read, nothing is wrong with them")
+    say(f"{sum(split.size for split in data.splits.values()):,} images read: all of them can be used")
     if isinstance(data.train, EncodedSplit):
         _say_reading_speed(data.train)
 

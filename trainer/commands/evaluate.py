@@ -2,10 +2,11 @@
 
 import dataclasses
 import json
+import shlex
 from typing import TYPE_CHECKING, NamedTuple
 
 from trainer.commands._trained_run import TrainedOptions, TrainedRun
-from trainer.config import LARGEST_DEFAULT_BATCH, Config
+from trainer.config import LARGEST_DEFAULT_BATCH, Config, needs_data_dir
 from trainer.errors import UsageError
 from trainer.options import option
 from trainer.process.exit import say, tell
@@ -35,6 +36,10 @@ class Options(TrainedOptions):
                       "its mirror image, as Krizhevsky et al. 2012 did", choices=("none", "flip"))
     virtual_devices: int = option(0, "split the CPU (or each GPU) into N logical devices", least=0, most=64)
     json: bool = option(False, "print a JSON object")
+
+    def problems(self) -> list[str]:
+        """All that is wrong with the values, as `Checked.problems` describes it."""
+        return super().problems() + needs_data_dir(self.dataset, self.data_dir)
 
 
 class _Data(NamedTuple):
@@ -80,7 +85,9 @@ def run(options: Options) -> None:
 
 def _own_data(options: Options, trained: TrainedRun) -> _Data:
     """A split of the data that the run trained on."""
-    data = trained.data(f"put the old data back, or evaluate these as other images: --dataset={trained.config.dataset}")
+    place = [f"--data_dir={trained.config.data_dir}"] if trained.config.data_dir else []
+    as_other = shlex.join([f"--dataset={trained.config.dataset}", *place])
+    data = trained.data(f"put the old data back, or evaluate these as other images: {as_other}")
     name = data.evaluated_name if options.split == "auto" else options.split
     if name not in data.splits:
         raise _no_split(name, f"the data of {trained.model_dir.root}", list(data.splits))

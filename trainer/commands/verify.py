@@ -1,10 +1,11 @@
 """`verify`: every checkpoint and export of a run against its manifest. Needs no TensorFlow."""
 
 import dataclasses
+import shlex
 from collections.abc import Mapping
 from typing import Any
 
-from trainer.errors import DataError, StorageError
+from trainer.errors import DataError, StorageError, first_few
 from trainer.options import Checked, option
 from trainer.process.exit import say
 from trainer.storage.manifest import read_manifest
@@ -43,8 +44,10 @@ def run(options: Options) -> None:
         say(f"{'unfinished' if unfinished else 'damaged' if fault else 'sound':<10} {folder}   {content}")
         damaged += [folder.name] if fault and not unfinished else []
     if damaged:
-        raise StorageError(f"{len(damaged)} of {len(folders)} are damaged: {', '.join(damaged)}",
-                           "training goes on from the newest sound checkpoint; `export` writes export/ again")
+        again = shlex.join(["python", "-m", "trainer", "export", f"--model_dir={model_dir.root}"])
+        raise StorageError(f"{len(damaged)} of {len(folders)} are damaged: {first_few(damaged)}",
+                           f"the training's command goes on from the newest sound checkpoint, if there is one; {again} "
+                           "writes export/ again")
 
 
 def _megabytes(manifest: Mapping[str, Any]) -> float:

@@ -85,10 +85,11 @@ class BadExamples:
         if self._fault:
             raise self._fault
         if self.count > self._allowed:
-            lines = self.names()
-            more = [f"and {len(lines) - shown:,} more"] if shown and len(lines) > shown else []
+            lines = self.names()[:shown]
+            more = [f"and {self.count - len(lines):,} more"] if self.count > len(lines) else []
             what = "1 image or file" if self.count == 1 else f"{self.count:,} images or files"
             raise DataError("\n  ".join([f"{what} can't be used; --max_bad_records is {self._allowed:,}:",
-                                         *lines[:shown], *more]),
-                            f"repair or remove them, or leave them out with --max_bad_records={self.count}; "
-                            "python -m trainer doctor --data lists all there are")
+                                         *lines, *more]),
+                            f"repair or remove them, or leave them out with --max_bad_records={self.count} or more: "
+                            "what was read so far is counted. python -m trainer doctor --data, with this --dataset and "
+                            "--data_dir, lists all")

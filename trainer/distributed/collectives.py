@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import numpy as np
 
 from trainer.distributed.consistency import require_equal
-from trainer.errors import DeviceError, LockstepError, catching, of_code
+from trainer.errors import DeviceError, LockstepError, catching, first_few, of_code
 from trainer.process.tf_import import tf
 
 if TYPE_CHECKING:
@@ -126,7 +126,7 @@ def require_equal_states(runtime: Runtime, state: TrainState) -> None:
     odd = [str(replica_id) for replica_id, checksum in enumerate(checksums) if checksum != usual]
     if odd:
         final_barrier(runtime)
-        raise DeviceError(f"the weights of replica{'s' if len(odd) > 1 else ''} {', '.join(odd)} are not those of the "
+        raise DeviceError(f"the weights of replica{'s' if len(odd) > 1 else ''} {first_few(odd)} are not those of the "
                           "rest: a device, or a link between two devices, computes wrong; this state is not saved",
                           "run the same command again, on other devices if it happens again; it goes on from the last "
                           "checkpoint. With GPUs, NCCL_P2P_DISABLE=1 shows whether a link is the cause")

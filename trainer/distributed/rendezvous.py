@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from trainer.distributed.consistency import require_equal
 from trainer.distributed.wire import LONGEST, TOKEN, bind, line_of, parse, read_line, split_address
-from trainer.errors import BusyError, LockstepError, WorkerError, of_code
+from trainer.errors import BusyError, LockstepError, WorkerError, first_few, of_code
 
 if TYPE_CHECKING:
     from trainer.distributed.cluster import Cluster
@@ -224,6 +224,7 @@ def _ask_chief(cluster: Cluster, local: _Message, deadline: float) -> list[_Mess
                 chief.sendall(line)
                 chief.settimeout(max(0.1, deadline - time.monotonic()))
                 answer = parse(read_line(chief, LONGEST * cluster.workers), line)
+            problem = f"it closed the connection, as it does on another {TOKEN} or another number of workers"
         except OSError as error:
             problem = f"{error.strerror or error}"
             answer = None
@@ -234,7 +235,8 @@ def _ask_chief(cluster: Cluster, local: _Message, deadline: float) -> list[_Mess
             raise of_code(code)(cause, fix)
         time.sleep(min(_TRY_AGAIN_SECONDS, max(0.0, deadline - time.monotonic())))
     raise WorkerError(f"worker 0, the chief, can't be reached at {address}: {problem}",
-                      "check whether it was started, and whether the network lets its port through")
+                      f"check whether it was started, whether the network lets its port through, and whether all "
+                      f"workers have the same {TOKEN} and TF_CONFIG")
 
 
 def _is_failure(value: Any) -> bool:
@@ -247,9 +249,9 @@ def _is_failure(value: Any) -> bool:
 
 def _missing(cluster: Cluster, messages: dict[int, _Message], strangers: set[str]) -> WorkerError:
     absent = [worker for worker in range(cluster.workers) if worker not in messages]
-    names = ", ".join(f"worker {worker} ({cluster.addresses[worker]})" for worker in absent)
+    names = first_few([f"worker {worker} ({cluster.addresses[worker]})" for worker in absent])
     if strangers:
-        names += f". Connections that claim to be worker {', '.join(sorted(strangers))} came without this job's {TOKEN}"
+        names += f". Connections that claim to be worker {first_few(sorted(strangers))} came without this job's {TOKEN}"
     return WorkerError(f"{len(absent)} of {cluster.workers} workers did not come within --start_timeout: {names}",
                        f"check how they ended, or start them, all with the same {TOKEN} or all without; then start all "
                        "again")

@@ -66,10 +66,10 @@ class Exports(NamedTuple):
             StorageError: naming those that did, and why.
         """
         if self.failures:
-            kept = f"; {', '.join(self.results)} can be used" if self.results else ""
-            rest = ",".join(self.results) or "none"
-            raise StorageError("\n  ".join(f"the {name} export {why}" for name, why in self.failures.items()),
-                               f"--export={rest} leaves out what failed; the checkpoints hold the model{kept}")
+            raise StorageError("\n  ".join(f"the {name} export {why}" for name, why in self.failures.items()), (
+                f"--export={','.join(self.results)} leaves out what failed, and can be used already; the checkpoints "
+                "hold the model" if self.results else
+                "change the model so that Keras finds every layer again in the file; the checkpoints hold it"))
 
 
 def export(job: Job, model: keras.Model, measurement: Measurement, accuracy: float | None, *,

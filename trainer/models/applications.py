@@ -33,7 +33,8 @@ def build(name: str, classes: int, image_shape: tuple[int, int, int]) -> keras.M
                        classifier_activation=None)
     except ValueError as error:
         raise UsageError(f"--model=keras:{name} does not take images of {' × '.join(map(str, image_shape))}: "
-                         f"{str(error).splitlines()[0]}", "choose another --image_size, or another --model") from None
+                         f"{str(error).splitlines()[0]}", "choose another --model, or with --dataset=folder, "
+                         "csv, records or tfds:NAME another --image_size") from None
     pixels: Any = keras.Input(image_shape, dtype="float32", name="pixels")
     return keras.Model(pixels, _with_float32_logits(network)(_preprocessed(pixels, make)), name=name)
 

@@ -60,7 +60,7 @@ def _of_zoo(name: str, classes: int, image_shape: tuple[int, int, int]) -> keras
             raise  # not for the size of the images
         raise UsageError(f"--model={name} does not take images of {_sizes(image_shape)}: its smallest are {smallest} × "
                          f"{smallest}",
-                         f"--image_size={smallest} or more"
+                         f"--image_size={smallest} or more, which --dataset=folder, csv, records and tfds:NAME take"
                          + (f", or one of the models that take them: {', '.join(others)}" if others else "")) from error
 
 

@@ -10,7 +10,8 @@ _CUDNN = "pip install -U 'nvidia-cudnn-cu12>=9.24,<10', in an environment withou
 _COMPILER = "pip install -U nvidia-cuda-nvcc-cu12, or reinstall: pip install 'lockstep-trainer[cuda]'"
 _DRIVER = "install a driver of CUDA 12.5 or newer (555 and up); python -m trainer doctor shows this one's"
 _CHECK = "check nvidia-smi, then run the same command again"
-_SMALLER = "lower --batch_size, use more GPUs, or end what else uses the GPU's memory (nvidia-smi lists it)"
+_SMALLER = ("end what else uses the GPU's memory (nvidia-smi lists it), use more GPUs, or train with a lower "
+            "--batch_size (in another --model_dir: a run with checkpoints keeps its own)")
 _NCCL = ("NCCL_DEBUG=WARN prints more; use --shm-size=1g --ulimit memlock=-1 in containers; on hosts with an IOMMU "
          "NCCL_P2P_DISABLE=1 tells whether the IOMMU is the cause; then run the same command again")
 

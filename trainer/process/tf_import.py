@@ -93,9 +93,13 @@ def translate(error: BaseException) -> LockstepError | None:
         return None
     line, text = reason(error), error.message  # pyright: ignore[reportAttributeAccessIssue]  TensorFlow has no types
     if "No space left" in text or "Disk quota" in text or isinstance(error, tf.errors.PermissionDeniedError):
-        return StorageError(f"writing failed: {line}", "make room or repair the folder; earlier checkpoints are kept")
+        return StorageError(f"reading or writing failed: {line}",
+                            "make room, or fix the permissions, then run the same command again; checkpoints that are "
+                            "written are kept")
     if isinstance(error, tf.errors.ResourceExhaustedError):
-        return UsageError(f"out of memory: {line}", "lower --batch_size, or use more GPUs")
+        return UsageError(f"out of memory: {line}", "use more GPUs, or end what else uses the memory; training takes "
+                          "less with a lower --batch_size (in another --model_dir: a run with checkpoints keeps its "
+                          "own)")
     if "gRPC server" in text:
         return BusyError(f"this worker's port can't be used: {line}",
                          "end what uses it, or use another port in TF_CONFIG (under Slurm: LOCKSTEP_PORT)")

@@ -43,7 +43,8 @@ def function_of(flag: str, name: str, arguments: tuple[str, ...], *,
             found = getattr(importlib.import_module(module), function)
         except (ImportError, AttributeError) as error:
             raise UsageError(f"--{flag}={name} can't be imported: {error}",
-                             "name a function of a module that lies in this folder or is installed") from None
+                             "name a function of a module that lies in this folder or is installed; what that module "
+                             "imports must be installed, too") from None
     try:
         if may_take_nothing and _needs_nothing(found, arguments):
             return _without_arguments(found)

@@ -105,9 +105,10 @@ class Watchdog:
         self._tell(f"\nlockstep: no progress for {limit:.0f} s while {self._doing}; where every thread stands:\n")
         faulthandler.dump_traceback(self._stderr, all_threads=True)
         time.sleep(_STACKS_SECONDS)
-        self._tell(f"lockstep: no progress for {limit:.0f} s while {self._doing} (--hang_timeout={self._seconds:g}); a "
-                   "worker, a device or a file system hangs\n  fix: the stacks above show where; run the same "
-                   "command again, it goes on from the last checkpoint\n")
+        self._tell(f"lockstep: no progress for {limit:.0f} s while {self._doing} ({self._patience:g} times "
+                   f"--hang_timeout={self._seconds:g}); a worker, a device or a file system hangs, or is very slow\n  "
+                   "fix: the stacks above show where; run the same command again, with a larger --hang_timeout if it "
+                   "was only slow; it goes on from the last checkpoint\n")
         os._exit(WorkerError.code)
 
     def _tell(self, message: str) -> None:

@@ -71,7 +71,8 @@ def require_room(folder: Path | str, size: int, what: str) -> None:
     if free < size:
         raise StorageError(f"no room for {what}: it needs {size / 1e6:,.1f} MB, and the disk of {folder} has "
                            f"{free / 1e6:,.1f} MB left",
-                           "make room, or start with another --model_dir; what is saved already is kept")
+                           "make room, or use a folder on another disk (--model_dir, of prepare --out); what is saved "
+                           "already is kept")
 
 
 def replace_folder(staged: Path | str, final: Path | str) -> None:

@@ -78,7 +78,8 @@ class FolderLock:
         """
         newest = self._newest()
         if newest is None or self._file(newest) != self._path:
-            raise self._busy(newest, "was taken over by")
+            raise self._busy(newest, "was taken over, because this run gave no sign of life for too long (a file "
+                             "system that hung, a machine that slept), by")
 
     def give_back(self) -> None:
         """Declares that the folder has no owner any more."""
@@ -225,7 +226,7 @@ class FolderLock:
 
     def _busy(self, generation: int | None, how: str = "is in use by") -> BusyError:
         return BusyError(f"{self._locked} {how} {self._describe(generation)}",
-                         "wait for it or stop it, or use another --model_dir")
+                         "wait for it or stop it, or use another folder (--model_dir, of prepare --out)")
 
 
 def _this_process() -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import Any
 
 from trainer.config import Config
 from trainer.errors import DataError, UsageError
+from trainer.options import shown_value
 from trainer.storage import bit_versions, durable
 from trainer.storage.folder_lock import FolderLock
 from trainer.storage.manifest import peek_manifest
@@ -119,7 +120,7 @@ class ModelDir:
             return []  # a new run: an earlier start saved nothing, so its settings don't matter
         bit_versions.of_manifest(self.newest_manifest())
         differences = config.differences(self._settings(manifests))
-        refused = [f"--{name}: the run has {before!r}, received {received!r}"
+        refused = [f"--{name}: the run has {shown_value(before)}, received {shown_value(received)}{_why(name, config)}"
                    for name, received, before, another_run in differences if another_run]
         if refused:
             raise UsageError([f"{self.root} holds a run with other settings:", *refused],
@@ -175,6 +176,12 @@ class ModelDir:
         if self._lock:
             self._lock.give_back()
             self._lock = None
+
+
+def _why(name: str, config: Config) -> str:
+    """Why a setting that may change in other runs may not change in this one; "" for all others."""
+    follows = name in ("epochs", "max_steps")
+    return f" (the rate of every step follows from the length with --schedule={config.schedule})" if follows else ""
 
 
 class ScratchDir(ModelDir):

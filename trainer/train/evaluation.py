@@ -89,7 +89,9 @@ class Evaluator:
         # A broken pipeline must not look like a slightly different accuracy.
         assert count + unreadable == self._size, f"evaluated {count} of {self._size} examples, {unreadable} unreadable"
         if not count:
-            raise DataError("none of the images to evaluate on can be read", "check the warnings above")
+            raise DataError("none of the images to evaluate on can be read",
+                            "python -m trainer doctor --data, with the run's --dataset and --data_dir, says what is "
+                            "wrong with each")
         by_class = tuple(hits / size if size else None for hits, size in zip(correct, examples, strict=True))
         return Evaluation(loss / count, sum(correct) / count, count, by_class)
 

@@ -88,10 +88,11 @@ class LossMonitor:
         in_row = event.get("in_row", 0)
         if in_row - event.get("excused", 0) >= self._max_bad_steps:
             raise DivergedError(
-                f"the gradients were not finite in {in_row} steps in a row, up to step {event['step']:,}; their "
-                f"updates were skipped. The last one's examples: {first_few(event['ids'])} "
-                "(--ledger writes those of all steps)",
-                "lower --learning_rate, add --warmup_epochs or --clip_norm=1; the checkpoints before it are kept")
+                f"the gradients were not finite in {in_row} steps in a row, up to step {event['step']:,} "
+                f"(--max_bad_steps={self._max_bad_steps}); their updates were skipped. The last one's examples: "
+                f"{first_few(event['ids'])} (--ledger writes those of all steps)",
+                "where it computes in float16 or bfloat16, --precision=float32 goes on from the last checkpoint; a "
+                "lower --learning_rate, --warmup_epochs or --clip_norm=1 make another run, in another --model_dir")
 
     def _median(self) -> float:
         """The running median; infinite before there are enough losses."""

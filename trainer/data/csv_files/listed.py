@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,7 +21,7 @@ from trainer.data.images import pillow_reader
 from trainer.data.images.class_folders import Division, complete
 from trainer.data.images.folder_scan import Scan, read_headers
 from trainer.data.images.layout import SPLIT_NAMES, shown, split_of
-from trainer.errors import DataError
+from trainer.errors import DataError, first_few
 
 if TYPE_CHECKING:
     from trainer.data.bad_examples import BadExamples
@@ -77,8 +78,8 @@ def _tables(source: Path) -> tuple[dict[str, Path], list[str]]:
     if not source.is_dir():
         beside = [path.name for path in (_csv_files(source.parent) if source.is_file() else ())
                   if path.name != source.name and _split_in(path) in ("validation", "test")]
-        return {"train": source}, ([f"not used: {', '.join(beside[:_LISTED])} beside {source.name}; "
-                                    f"--data_dir={source.parent} would use it"]
+        return {"train": source}, ([f"not used: {first_few(beside)} beside {source.name}; "
+                                    f"{shlex.quote(f'--data_dir={source.parent}')} would use it"]
                                    if beside and _split_in(source) == "train" else [])
     by_split: dict[str, Path] = {}
     files = _csv_files(source)
@@ -91,12 +92,12 @@ def _tables(source: Path) -> tuple[dict[str, Path], list[str]]:
     if not by_split and len(files) == 1:
         return {"train": files[0]}, []
     if "train" not in by_split:
-        names = ", ".join(path.name for path in files[:_LISTED]) or "no CSV file"
+        names = first_few([path.name for path in files]) or "no CSV file"
         raise DataError(f"{source} has {names}, and no train.csv",
                         "set --data_dir to the CSV file, or call its files train.csv, val.csv and test.csv")
     unused = [path.name for path in files if path not in by_split.values()]
     return ({name: by_split[name] for name in SPLIT_NAMES if name in by_split},
-            [f"not used in {source}: {', '.join(unused[:_LISTED])}"] if unused else [])
+            [f"not used in {source}: {first_few(unused)}"] if unused else [])
 
 
 def _csv_files(folder: Path) -> list[Path]:
@@ -146,7 +147,7 @@ class _Files:
             return None
         if len(found) > 1 and found[0][0] != self._table.parent:
             raise DataError(f"{self._table}: {name} is in several folders: "
-                            f"{', '.join(f'{folder.name}/' for folder, _ in found[:_LISTED])}",
+                            f"{first_few([f'{folder.name}/' for folder, _ in found])}",
                             "name the folder in the CSV file, as in images/1.jpg")
         self._folder, file = found[0]
         return file

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from trainer.data.images.layout import split_of
-from trainer.errors import DataError, raise_if_transient
+from trainer.errors import DataError, first_few, raise_if_transient
 
 ENDINGS = (".csv", ".tsv")
 _SEPARATORS = ",;\t|"
@@ -158,7 +158,7 @@ def _find_columns(path: Path, rows: Sequence[Sequence[str]], exists: Callable[[s
     taken = {file, split, *(place for place, name in enumerate(header) if has_header and name in ("", "unnamed:_0"))}
     others = [place for place in range(len(header)) if place not in taken]
     if file is None:
-        raise DataError(f"{path}: none of its columns is known to name the images: {', '.join(rows[0])}",
+        raise DataError(f"{path}: none of its columns is known to name the images: {first_few(rows[0])}",
                         f"give the columns the names {FILE[0]} and {LABEL[0]}")
     if label is None and len(others) > 1:
         raise DataError(f"{path}: none of its columns is known to name the classes: {', '.join(rows[0][:8])}",

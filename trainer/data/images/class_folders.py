@@ -12,7 +12,7 @@ import numpy as np
 
 from trainer.data.held_back import fraction_to_hold_back, held_back
 from trainer.data.images.layout import find_layout, shown
-from trainer.errors import DataError
+from trainer.errors import DataError, first_few
 
 if TYPE_CHECKING:
     from trainer.data.bad_examples import BadExamples
@@ -62,7 +62,7 @@ def divide(root: Path, scanned: Scan, fraction: float | None, bad: BadExamples) 
         if shown(name) != name:
             raise DataError(f"the class folder {shown(name)} has a name that is not Unicode", "rename it")
     if empty := [name for name, names in classes.items() if not names]:
-        raise DataError(f"there are no images to train on of the class {', '.join(empty)} in "
+        raise DataError(f"there are no images to train on of the class {first_few(empty)} in "
                         f"{root / layout.folders['train']}", "add some, or remove the class's folders")
     places = {name: f"{shown(folder) or shown(str(root))}/" for name, folder in layout.folders.items()}
     return complete(root, by_folder, places, fraction=fraction, warnings=layout.warnings,
@@ -89,7 +89,7 @@ def complete(root: Path, by_folder: dict[str, dict[str, list[str]]], places: Map
         unknown = sorted(by_class.keys() - by_folder["train"].keys())
         if unknown:
             raise DataError(f"{places[split_name]} in {root} has classes that {places['train']} doesn't have: "
-                            f"{', '.join(map(shown, unknown))}", "give all splits the same classes")
+                            f"{first_few(list(map(shown, unknown)))}", "give all splits the same classes")
         if not any(by_class.values()):
             raise DataError(f"there is no image in the class folders of {places[split_name]} in {root}",
                             "add some, or remove the folder")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -107,7 +108,7 @@ def _require_classes(root: Path, train: str, holding: Mapping[str, Collection[st
         inner = os.path.join(train, classes[0])
         while len(holding.get(inner, ())) == 1:
             inner = os.path.join(inner, *holding[inner])
-        deeper = (f"set --data_dir={shown(str(root / inner))}, which holds {_list(holding[inner])}"
+        deeper = (f"set {shlex.quote('--data_dir=' + shown(str(root / inner)))}, which holds {_list(holding[inner])}"
                   if holding.get(inner) else "add a folder of images for each other class")
         raise DataError(f"all images under {place} are of one class, {shown(classes[0])}: there is nothing to tell "
                         "apart", deeper)
@@ -141,7 +142,8 @@ def _beside(root: Path, folders: Mapping[str, str]) -> list[str]:
                   if split_of(entry.name) in ("validation", "test") and entry.is_dir() and any(Path(entry).iterdir())]
     except OSError:
         return []
-    return [f"not used: {_list(beside)} beside {root}; --data_dir={above.parent} would use it"] if beside else []
+    return [f"not used: {_list(beside)} beside {root}; "
+            f"{shlex.quote(f'--data_dir={above.parent}')} would use it"] if beside else []
 
 
 def _list(folders: Collection[str]) -> str:

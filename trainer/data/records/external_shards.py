@@ -18,7 +18,7 @@ from trainer.data.images import pillow_reader
 from trainer.data.pipeline import with_threads
 from trainer.data.records import index
 from trainer.data.records.shard_names import find_shards
-from trainer.errors import DataError
+from trainer.errors import DataError, first_few
 from trainer.process import host
 from trainer.process.exit import tell
 from trainer.process.progress_bar import bar
@@ -103,7 +103,7 @@ def make_index(source: Path, out: Path) -> str:
     index.write(out, classes, splits, channels, first_label=first)
     counts = ", ".join(f"{len(split.rows):,} {split_name}" for split_name, split in splits.items())
     return (f"index of {counts} images in {len(paths):,} shards, {len(classes):,} classes{unlabelled}\n"
-            f"train on them: python -m trainer.main --dataset=records --data_dir={out}")
+            f"train on them: {index.training_command(out)}")
 
 
 def _leave_out_unlabelled(by_split: dict[str, list[Path]], read_shards: Mapping[Path, _Shard]) -> str:
@@ -118,7 +118,9 @@ def _leave_out_unlabelled(by_split: dict[str, list[Path]], read_shards: Mapping[
             if not len(unlabelled):
                 continue
             if split_name != "test":
-                raise DataError(f"{path}, record {unlabelled[0]:,}: it has no label", "labels begin at 0 or 1")
+                raise DataError(f"{path}, record {unlabelled[0]:,}: it has no label",
+                                "give every record a label, from 0 or 1 on, or leave the record out and write the "
+                                "shard again")
             del by_split["test"]
             return f"; the {len(shards):,} test shards have no labels, and are left out"
     return ""
@@ -166,11 +168,12 @@ def _parts(path: Path, row: int, record: bytes) -> _Parts:
     try:
         example.ParseFromString(record)
     except Exception:  # protobuf's own kind of error differs between its implementations
-        raise DataError(f"{path}, record {row:,}: it holds no tf.train.Example", "check what the file is") from None
+        raise DataError(f"{path}, record {row:,}: it holds no tf.train.Example", "write the records as "
+                        "tf.train.Example, or read them with a function: --dataset=package.module:function") from None
     features = {name.casefold(): feature for name, feature in example.features.feature.items()}
     encoded = _first(features, _IMAGE_KEYS, "bytes_list")
     if not encoded:
-        keys = ", ".join(sorted(example.features.feature)) or "none"
+        keys = first_few(sorted(example.features.feature)) or "none"
         raise DataError(f"{path}, record {row:,}: it has neither image/encoded (with image/class/label) nor image "
                         f"(with label), nor another usual key; its keys are {keys}",
                         "--dataset=package.module:function can read records of any kind")
@@ -195,7 +198,7 @@ def _classes(source: Path, shards: Collection[_Shard]) -> tuple[tuple[str, ...],
     texts = {label: text for shard in shards for label, text in shard.texts.items()}
     names_file = next((source / name for name in _NAMES_FILES if (source / name).is_file() and not texts), None)
     if names_file:
-        names = tuple(names_file.read_text(encoding="utf-8").splitlines())
+        names = tuple(names_file.read_text(encoding="utf-8", errors="replace").splitlines())
         if labels.max() < len(names) or (labels.min() == 1 and labels.max() == len(names)):
             return names, int(labels.max() == len(names))
         raise DataError(f"{names_file} names {len(names):,} classes, and a label is {labels.max():,}",

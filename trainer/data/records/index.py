@@ -13,6 +13,7 @@ import dataclasses
 import hashlib
 import json
 import os
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -95,9 +96,13 @@ def read(folder: Path | str) -> tuple[tuple[str, ...], dict[str, IndexedSplit], 
     try:
         described = json.loads((folder / NAME).read_text(encoding="utf-8"))
     except FileNotFoundError:
+        if not folder.is_dir():
+            raise DataError(f"there is no folder {folder}",
+                            f"set --data_dir to the folder that holds {NAME} and the shards") from None
+        command = shlex.join(["python", "-m", "trainer", "prepare", f"--data_dir={folder}", f"--out={folder}"])
         raise DataError(f"{folder} has no {NAME}: its records have no index",
-                        f"make one: python -m trainer prepare --data_dir={folder} --out={folder} (TFRecord shards stay "
-                        "as they are; class folders of images need another --out)") from None
+                        f"make one: {command} (TFRecord shards stay as they are; class folders of images need another "
+                        "--out)") from None
     except (OSError, ValueError, RecursionError) as error:
         if isinstance(error, OSError):
             raise_if_transient(error, folder / NAME)
@@ -240,3 +245,12 @@ def describe_shard(path: Path, folder: Path, examples: int) -> dict[str, Any]:
     """
     return {"file": os.path.relpath(path, folder), "examples": examples, "bytes": path.stat().st_size,
             "sha256": durable.sha256(path), "edges_sha256": edges_sha256(path)}
+
+
+def training_command(folder: Path | str) -> str:
+    """The command that trains on prepared records, as it can be pasted.
+
+    Args:
+        folder: Where they lie.
+    """
+    return shlex.join(["python", "-m", "trainer.main", "--dataset=records", f"--data_dir={folder}"])

@@ -220,5 +220,5 @@ def _summary(out: Path, classes: Sequence[str], splits: Mapping[str, index.Index
                      f"{counts.min():,} to {counts.max():,} of each of {len(classes):,} classes")
     if bad.count:
         lines.append(f"left out: {bad.count:,}; {out / index.NAME} names them")
-    lines.append(f"train on them: python -m trainer.main --dataset=records --data_dir={out}")
+    lines.append(f"train on them: {index.training_command(out)}")
     return "\n".join(lines)

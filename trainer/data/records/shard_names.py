@@ -10,6 +10,7 @@ Any usual name of a split (layout.py) may stand in place of train, in any case.
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
@@ -19,7 +20,7 @@ from trainer.errors import DataError
 
 _NUMBER = r"(?:[-_]?(\d+)[-_]of[-_](\d+))?"
 _NAME = re.compile(rf"(?P<stem>.*?){_NUMBER}(?P<ending>\.tfrecords?|\.tfrec|\.records?)?{_NUMBER}", re.IGNORECASE)
-_COMPRESSED = {".gz": "gunzip", ".gzip": "gunzip -S .gzip", ".bz2": "bunzip2", ".zst": "unzstd", ".xz": "unxz"}
+_COMPRESSED = {".gz": "gunzip", ".gzip": "gunzip -S .gzip", ".bz2": "bunzip2", ".zst": "unzstd --rm", ".xz": "unxz"}
 _OTHER_FORMATS = re.compile(r".*\.(array_?record|riegeli)(-\d+-of-\d+)?", re.IGNORECASE)
 
 
@@ -94,7 +95,8 @@ def _parsed(path: Path, inner_split: str | None) -> Shard | None:
     name = path.name
     if path.suffix.lower() in _COMPRESSED and _parsed(path.with_suffix(""), inner_split):
         raise DataError(f"{path} is compressed; records are read from the middle of files, which can't be",
-                        f"{_COMPRESSED[path.suffix.lower()]} {path}, and all others, then the same command again")
+                        f"{_COMPRESSED[path.suffix.lower()]} {shlex.quote(str(path))} (and each of the others), then "
+                        "run the same command again")
     if _OTHER_FORMATS.fullmatch(name):
         raise DataError(f"{path} is not a TFRecord; ArrayRecord and Riegeli files are not read",
                         "write the data set as TFRecords (TensorFlow Datasets: file_format='tfrecord')")

@@ -51,12 +51,13 @@ def index_folder(config: Config) -> Path:
     try:
         builder = library.builder(name, data_dir=config.data_dir or None)
     except (ValueError, library.core.registered.DatasetNotFoundError) as error:
-        raise UsageError(f"--dataset={config.dataset}: {str(error).splitlines()[0]}",
+        raise UsageError(f"--dataset={config.dataset}: {(str(error).splitlines() or ['unknown'])[0]}",
                          "see tensorflow.org/datasets for the names") from None
     try:
         builder.download_and_prepare()
     except Exception as error:  # network, disk, parsing: each has its own
-        raise DataError(f"TensorFlow Datasets could not prepare {name}: {str(error).splitlines()[0][:200]}",
+        raise DataError(f"TensorFlow Datasets could not prepare {name}: "
+                        f"{(str(error).splitlines() or [type(error).__name__])[0][:200]}",
                         "prepare it yourself where there is a network, and set --data_dir to its folder") from None
     folder = Path(builder.data_path)
     if not (folder / _INDEX / index.NAME).exists():

@@ -148,7 +148,7 @@ def _download(root: Path) -> Path:
     """Fetches the published archive into Keras's cache; returns the folder that holds its files."""
     import keras
 
-    tell("CIFAR-10 is not on this machine; asking Keras to download it (170 MB)")
+    tell(f"lockstep: there is no CIFAR-10 in {root}; asking Keras for it, which downloads 170 MB if it has none")
     timeout = socket.getdefaulttimeout()
     socket.setdefaulttimeout(30)
     try:

@@ -87,8 +87,9 @@ class Watcher:
             limit = f"no progress for {self._last['limit']:.0f} s while {doing}"
             self._show_stacks(f"{limit}; where every thread stands:")
             self._end(70, f"{limit} ({self._last['flag']}), in native code that holds the interpreter; a worker, a "
-                      "device or a file system hangs",
-                      "the stacks above say where; run the same command again, it goes on from the last checkpoint")
+                      "device or a file system hangs, or is very slow",
+                      "the stacks above say where; run the same command again, with a larger --hang_timeout if it was "
+                      "only slow; it goes on from the last checkpoint")
 
     def _show_stacks(self, sentence):
         self._tell(f"\nlockstep: {sentence}\n")
