@@ -7,7 +7,9 @@ import pytest
 from event_files import scalars
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
+from trainer.data.augment.preview import Samples
 from trainer.reporting import jsonl, plots
 from trainer.reporting.jsonl import LinesFile
 from trainer.reporting.reporter import Reporter
@@ -71,6 +73,21 @@ def test_curves_are_drawn_of_what_can_be_read(tmp_path, line):
     path.write_text(f"{line}\n{json.dumps(whole)}\n")
     plots.plot_curves(path, tmp_path / "report/curves.png", "test")
     assert (tmp_path / "report/curves.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("count, shape", [(8, (32, 32, 3)), (2, (20, 45, 1)), (1, (60, 12, 3))])
+def test_samples_are_drawn_as_they_are(tmp_path, count, shape):
+    images = np.full((count, *shape), 200, np.uint8)
+    images[0] = (250, 20, 30)[:shape[-1]]
+    names = [f"90% ${number}, 10% b" for number in range(count)]
+    plots.plot_samples(Samples(images, images, names, names), tmp_path / "samples.png")
+    drawn = np.asarray(Image.open(tmp_path / "samples.png").convert("RGB"))
+    colour = images[0, 0, 0] if shape[-1] == 3 else images[0, 0, 0].repeat(3)
+    first = np.all(drawn == colour, -1)
+    heights, widths = (np.sum(np.sum(first, axis) > 20) for axis in (1, 0))  # names have no such rows and columns
+    longer, shorter = 1.25 * 120, 1.25 * 120 * min(shape[:2]) / max(shape[:2])  # inches at 120 dots
+    height, width = (longer, shorter) if shape[0] > shape[1] else (shorter, longer)
+    assert abs(heights - 2 * height) <= 4 and abs(widths - width) <= 2  # above as it is, below as training sees it
 
 
 def test_event_files_hold_no_step_twice(tmp_path):

@@ -10,7 +10,6 @@ import tempfile
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from trainer.process.exit import printable
@@ -21,7 +20,9 @@ if TYPE_CHECKING:
 
     from trainer.data.augment.preview import Samples
 
+# Figures are made without pyplot: its import takes as long as both plots, and it keeps every figure until it is closed.
 _TRAIN, _EVALUATED = "#7a8ca3", "#d1495b"
+_CELL, _IMAGE, _TITLE = 1.6, 1.25, 0.3  # inches: of an example with its name, the longer side of its image, the title
 
 
 def plot_curves(metrics_file: Path | str, path: Path | str, evaluated: str) -> None:
@@ -35,14 +36,15 @@ def plot_curves(metrics_file: Path | str, path: Path | str, evaluated: str) -> N
     lines = [line for line in jsonl.read(metrics_file) if _is_whole(line)]
     train = [line for line in lines if line["split"] == "train"]
     evaluations = [line for line in lines if line["split"] == "eval"]
-    with _pyplot() as pyplot:
-        _save(pyplot, _curves(pyplot, train, evaluations, evaluated), path)
+    with _figures() as figures:
+        _save(_curves(figures, train, evaluations, evaluated), path)
 
 
-def _curves(pyplot: ModuleType, train: Sequence[dict[str, Any]], evaluations: Sequence[dict[str, Any]],
+def _curves(figures: type[Figure], train: Sequence[dict[str, Any]], evaluations: Sequence[dict[str, Any]],
             evaluated: str) -> Figure:
     """The figure of curves.png."""
-    figure, axes = pyplot.subplots(1, 2, figsize=(10.5, 4), layout="constrained")
+    figure = figures(figsize=(10.5, 4), layout="constrained")
+    axes = figure.subplots(1, 2)
     for axis, name, factor, label in ((axes[0], "loss", 1, "loss (nats)"), (axes[1], "accuracy", 100, "accuracy (%)")):
         axis.plot([line["epoch"] for line in train], [factor * line[name] for line in train],
                   color=_TRAIN, linewidth=1, alpha=0.45)
@@ -70,34 +72,38 @@ def plot_samples(samples: Samples, path: Path | str) -> None:
         samples: The run's first examples.
         path: The PNG to write.
     """
-    with _pyplot() as pyplot:
-        _save(pyplot, _samples(pyplot, samples), path)
+    with _figures() as figures:
+        _save(_samples(figures, samples), path)
 
 
-def _samples(pyplot: ModuleType, samples: Samples) -> Figure:
+def _samples(figures: type[Figure], samples: Samples) -> Figure:
     """The figure of samples.png."""
     count = len(samples.names)
-    figure, axes = pyplot.subplots(2, count, figsize=(1.4 * count, 3.4), layout="constrained", squeeze=False)
-    for row, images, names in ((0, samples.before, samples.names), (1, samples.after, samples.names_after)):
-        for axis, image, name in zip(axes[row], images, names, strict=True):
-            axis.imshow(image.squeeze(), cmap="gray" if image.shape[-1] == 1 else None, interpolation="nearest")
-            axis.set_title(printable(name).replace(", ", "\n"), fontsize=7, parse_math=False)
-            axis.set_axis_off()
+    figure = figures(figsize=(_CELL * count, 2 * _CELL + _TITLE))
+    axes = figure.add_axes((0, 0, 1, 1))  # one for all, in inches: an axes for each image takes five times as long
+    axes.set_axis_off()
+    for row, images, names in ((1, samples.before, samples.names), (0, samples.after, samples.names_after)):
+        for column, (image, name) in enumerate(zip(images, names, strict=True)):
+            middle, bottom = _CELL * (column + 0.5), _CELL * row + 0.05
+            height, width = (_IMAGE * side / max(image.shape[:2]) for side in image.shape[:2])
+            axes.imshow(image.squeeze(), cmap="gray" if image.shape[-1] == 1 else None, interpolation="nearest",
+                        vmin=0, vmax=255, extent=(middle - width / 2, middle + width / 2, bottom, bottom + height))
+            axes.text(middle, bottom + height + 0.04, printable(name).replace(", ", "\n"), fontsize=7, ha="center",
+                      va="bottom", parse_math=False)
+    axes.set(xlim=(0, _CELL * count), ylim=(0, 2 * _CELL + _TITLE))
     figure.suptitle("above: as they are; below: as training sees them in the first epoch", fontsize=9)
     return figure
 
 
 @contextlib.contextmanager
-def _pyplot() -> Iterator[ModuleType]:
-    """Matplotlib, with nothing of what the user's own file of settings says."""
+def _figures() -> Iterator[type[Figure]]:
+    """Matplotlib's class of figures, with nothing of what the user's own file of settings says."""
     with _settings_folder():
         import matplotlib
-
-        matplotlib.use("Agg")
-        from matplotlib import pyplot
+        from matplotlib.figure import Figure
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
-        yield pyplot
+        yield Figure
 
 
 @contextlib.contextmanager
@@ -121,13 +127,12 @@ def _is_whole(line: dict[str, Any]) -> bool:
     return all(isinstance(line.get(name), float | int) for name in ("epoch", "loss", "accuracy"))
 
 
-def _save(pyplot: ModuleType, figure: Figure, path: Path | str) -> None:
-    """Writes a figure as a PNG, and closes the figure."""
+def _save(figure: Figure, path: Path | str) -> None:
+    """Writes a figure as a PNG."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     staged = path.with_name(f".{path.name}.new")
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing from font")  # a class may have a name in any script
         figure.savefig(staged, dpi=120, format="png")
-    pyplot.close(figure)
     os.replace(staged, path)
