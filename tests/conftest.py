@@ -5,11 +5,11 @@ import functools
 import os
 import signal
 import subprocess
-import sys
 from pathlib import Path
 
+import forks
 import pytest
-from process_environment import ROOT, environment
+from process_environment import ROOT, environment  # noqa: F401  tests import it from here
 
 from trainer.config import Config
 from trainer.data.sources import shapes
@@ -135,15 +135,18 @@ class Ended:
     err: str
 
 
+def run_module(folder, module, *words, timeout=300, fresh=False, **more):
+    """Runs `python -m MODULE WORDS…` to its end, with more variables in its environment; `fresh` as in forks.py."""
+    process = forks.start(module, *words, fresh=fresh, more=more, cwd=folder, text=True, stdin=subprocess.DEVNULL,
+                          stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    out, err = process.communicate(timeout=timeout)
+    return Ended(process.returncode, out, err)
+
+
 @pytest.fixture
 def run(tmp_path):
-    """Runs `python -m MODULE WORDS…` in an empty folder to its end."""
-    def run_module(module, *words, timeout=300, **more):
-        done = subprocess.run([sys.executable, "-m", module, *map(str, words)], cwd=tmp_path, text=True,
-                              capture_output=True, timeout=timeout, stdin=subprocess.DEVNULL, env=environment(**more))
-        return Ended(done.returncode, done.stdout, done.stderr)
-
-    return run_module
+    """Runs `python -m MODULE WORDS…` in an empty folder to its end; see `run_module`."""
+    return functools.partial(run_module, tmp_path)
 
 
 @pytest.fixture

@@ -1,19 +1,18 @@
 """Starting real runs, and comparing what two of them wrote."""
 
 import subprocess
-import sys
 import time
 
+import forks
 import numpy as np
-from process_environment import environment
 
 from trainer.reporting import jsonl
 
 
-def start(folder, *flags, **more):
-    """Starts a run in `folder`/run, with more variables in its environment."""
-    return subprocess.Popen([sys.executable, "-m", "trainer.main", *flags, "--model_dir=run"], cwd=folder, text=True,
-                            stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment(**more))
+def start(folder, *flags, fresh=False, **more):
+    """Starts a run in `folder`/run, with more variables in its environment; `fresh` as in forks.py."""
+    return forks.start("trainer.main", *flags, "--model_dir=run", fresh=fresh, more=more, cwd=folder, text=True,
+                       stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
 def finish(process, code):

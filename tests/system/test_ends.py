@@ -13,6 +13,8 @@ from conftest import Ended, environment
 from trainer.data.order import Shuffle
 from trainer.reporting import jsonl
 
+SMALL = ("--dataset=small_data:few", "--model=small_models:normalized")
+
 
 def ended(done, code, *parts):
     assert done.code == code, done.out + done.err
@@ -62,7 +64,7 @@ def test_no_data_and_no_network(run, tmp_path):
 
 
 def test_used_and_unused_folders(run, tmp_path):
-    flags = ("--dataset=shapes", "--max_steps=2", "--export=none", "--model_dir=run")
+    flags = (*SMALL, "--max_steps=2", "--export=none", "--model_dir=run")
     ended(run("trainer.main", *flags, "--resume=require"), 64, "--resume=require needs a checkpoint")
     assert run("trainer.main", *flags).code == 0
     ended(run("trainer.main", *flags, "--resume=never"), 64, "refuses a used model_dir")
@@ -77,27 +79,27 @@ def test_a_model_dir_that_cannot_be_made(run, tmp_path):
 
 
 def test_a_reader_that_leaves_does_not_end_the_run(tmp_path):
-    command = (f"{sys.executable} -m trainer.main --dataset=shapes --max_steps=30 --export=none --model_dir=run"
-               " --eval_every_epochs=0.1; echo $? > code")
+    command = (f"{sys.executable} -m trainer.main {' '.join(SMALL)} --max_steps=30 --export=none"
+               " --model_dir=run; echo $? > code")
     subprocess.run(["bash", "-c", f"({command}) | head -1"], cwd=tmp_path, env=environment(), check=True,
                    capture_output=True, timeout=200)
     assert (tmp_path / "code").read_text() == "0\n" and (tmp_path / "run/result.json").exists()
 
 
 def test_a_batch_that_does_not_divide(run):
-    ended(run("trainer.main", "--dataset=shapes", "--virtual_devices=3"), 64, "126 or 129")
+    ended(run("trainer.main", *SMALL, "--virtual_devices=3"), 64, "126 or 129")
 
 
 @pytest.mark.parametrize("model", ["nowhere:build", "math:nothing"])
 def test_models_that_cannot_be_had(run, model):
-    ended(run("trainer.main", "--dataset=shapes", f"--model={model}"), 64, "can't be imported")
+    ended(run("trainer.main", *SMALL, f"--model={model}"), 64, "can't be imported")
 
 
 def test_a_model_of_the_wrong_shape(run, tmp_path):
     (tmp_path / "mine.py").write_text("import keras\ndef build(classes, image_shape):\n"
                                       "    x = keras.Input(image_shape)\n"
                                       "    return keras.Model(x, keras.layers.Flatten()(x))\n")
-    ended(run("trainer.main", "--dataset=shapes", "--model=mine:build"), 64, "must map (None, 32, 32, 3) to (None, 10)")
+    ended(run("trainer.main", *SMALL, "--model=mine:build"), 64, "must map (None, 32, 32, 3) to (None, 10)")
 
 
 @pytest.mark.parametrize("flags, words", [
@@ -137,19 +139,19 @@ def test_a_format_that_fails_in_the_end_costs_74_and_nothing_else(run, tmp_path)
 
 
 def test_gradients_that_stay_infinite(run):
-    done = run("trainer.main", "--dataset=shapes", "--optimizer=sgd", "--learning_rate=1e30", "--momentum=0",
-               "--max_steps=200", "--max_bad_steps=5", "--export=none")
+    done = run("trainer.main", *SMALL, "--optimizer=sgd", "--learning_rate=1e30", "--momentum=0", "--max_steps=200",
+               "--max_bad_steps=5", "--export=none")
     ended(done, 76, "the gradients were not finite in 5 steps in a row, up to step", "--learning_rate")
     step = int(re.search(r"up to step (\d+);", done.err)[1])
     first = (step - 1) * 128
-    ids = ", ".join(map(str, Shuffle(0, 12_000).stream(first, first + 8)[0]))
+    ids = ", ".join(map(str, Shuffle(0, 1_280).stream(first, first + 8)[0]))
     assert f"The last one's examples: {ids} and 120 more (--ledger writes those of all steps)" in done.err
     assert f"warning: step {step - 4}: the loss was not finite; the gradients were not finite" in done.err
 
 
 def test_a_test_loss_that_is_not_finite_is_null(run, tmp_path):
-    done = run("trainer.main", "--dataset=shapes", "--optimizer=sgd", "--learning_rate=1e30", "--momentum=0",
-               "--max_steps=4", "--export=none", "--model_dir=run")
+    done = run("trainer.main", *SMALL, "--optimizer=sgd", "--learning_rate=1e30", "--momentum=0", "--max_steps=4",
+               "--export=none", "--model_dir=run")
     assert done.code == 0, done.err
 
     def refuse(constant):
@@ -162,6 +164,7 @@ def test_a_test_loss_that_is_not_finite_is_null(run, tmp_path):
 def test_unknown_commands(run):
     ended(run("trainer", "trian"), 64, "there is no command 'trian'")
     ended(run("trainer", "evaluate", "--model_dir=nowhere"), 65, "is not a run directory")
+    ended(run("trainer", "verify", "--model_dir=nowhere"), 65, "holds no checkpoint")
 
 
 @pytest.mark.parametrize("words", [("evaluate", "--model_dir=nowhere"), ("verify", "--model_dir=nowhere"),
@@ -169,9 +172,8 @@ def test_unknown_commands(run):
                                    ("doctor", "--data", "--dataset=folder", "--data_dir=nowhere")])
 def test_commands_say_nothing_of_tensorflows_start(run, words):
     """Whatever a command imports first, native chatter is kept back."""
-    done = run("trainer", *words)
+    done = run("trainer", *words, fresh=True)
     assert done.code in (65, 74) and done.err.startswith("lockstep: "), done.err
-    ended(run("trainer", "verify", "--model_dir=nowhere"), 65, "holds no checkpoint")
 
 
 def test_help(run):
@@ -189,8 +191,7 @@ def run_after(code, folder, *flags):
 
 
 def test_too_little_memory_names_the_batch(run):
-    done = run("trainer.main", "--dataset=shapes", "--model=small_models:hungry", "--max_steps=5", "--export=none",
-               "--num_gpus=0")
+    done = run("trainer.main", *SMALL, "--model=small_models:hungry", "--max_steps=5", "--export=none", "--num_gpus=0")
     ended(done, 64, "out of memory: OOM when allocating tensor with shape[274877906944]", "fix: lower --batch_size")
 
 
@@ -207,8 +208,8 @@ def test_too_little_memory_on_the_host(tmp_path):
 
 def test_a_clock_that_jumps_changes_nothing(run, tmp_path):
     """Backwards by an hour at every look: order comes from steps and the monotonic clock."""
-    flags = ("--dataset=shapes", "--model=small_models:normalized", "--max_steps=30", "--log_every_steps=5",
-             "--checkpoint_every_steps=10", "--num_gpus=0", "--export=none", "--eval_every_epochs=0.1")
+    flags = (*SMALL, "--max_steps=30", "--log_every_steps=5", "--checkpoint_every_steps=10", "--num_gpus=0",
+             "--export=none")
     done = run_after("import time; real = time.time; jumps = iter(range(10**9)); "
                      "time.time = lambda: real() - 3600 * next(jumps)", tmp_path, *flags, "--model_dir=jumping")
     assert done.code == 0 and "Traceback" not in done.err, done.err
@@ -223,7 +224,8 @@ def test_a_clock_that_jumps_changes_nothing(run, tmp_path):
 def test_data_that_is_not_what_it_was(run, tmp_path):
     for name in ("data_batch_1", "data_batch_2", "data_batch_3", "data_batch_4", "data_batch_5", "test_batch"):
         np.zeros((20, 3073), np.uint8).tofile(tmp_path / f"{name}.bin")
-    flags = (f"--data_dir={tmp_path}", "--model_dir=run", "--batch_size=10", "--export=none")
+    flags = (f"--data_dir={tmp_path}", "--model=small_models:normalized", "--model_dir=run", "--batch_size=10",
+             "--export=none")
     assert run("trainer.main", *flags, "--max_steps=2").code == 0
     before = {path: path.read_bytes() for path in (tmp_path / "run/checkpoints").rglob("*") if path.is_file()}
     data = bytearray((tmp_path / "data_batch_3.bin").read_bytes())

@@ -15,8 +15,9 @@ from trainer.reporting import jsonl
 from trainer.storage.manifest import peek_manifest, write_manifest
 
 # A rate so high that the accuracy goes up and down: the best evaluation is not the last.
-FLAGS = ("--dataset=shapes", "--model=small_models:normalized", "--batch_size=64", "--max_steps=24", "--optimizer=sgd",
-         "--learning_rate=2", "--eval_every_epochs=0.02", "--num_gpus=0", "--virtual_devices=2", "--export=h5")
+FLAGS = ("--dataset=small_data:few", "--model=small_models:normalized", "--batch_size=64", "--max_steps=24",
+         "--optimizer=sgd", "--learning_rate=2", "--eval_every_epochs=0.2", "--num_gpus=0", "--virtual_devices=2",
+         "--export=h5")
 HELD_BACK = "--validation_fraction=0.2"
 
 
@@ -41,7 +42,7 @@ def result(folder):
 
 def accuracy_of(path):
     """The accuracy of an exported model on the test split."""
-    test = load(Config(dataset="shapes", validation_fraction=0.2)).test
+    test = load(Config(dataset="small_data:few", validation_fraction=0.2)).test
     model = keras.models.load_model(path, compile=False)
     return np.mean(model.predict(test.images.astype(np.float32), verbose=0).argmax(1) == test.labels)
 
@@ -55,9 +56,9 @@ def test_what_validation_chose_is_exported_and_tested(trained):
     assert (ended["selected_on"], ended["eval_split"], ended["exported_step"], ended["step"]) == (
         "validation", "validation", best, 24)
     assert ended["test_accuracy"] == ended["exports"]["h5"]["accuracy"] == accuracy_of(folder / "run/export/model.h5")
-    assert {line["examples"] for line in evaluations.values()} == {2400}
+    assert {line["examples"] for line in evaluations.values()} == {240}
     assert f"chosen: step {best:,}, the best on validation; its test accuracy, measured once: " in out
-    assert "9,600 images to train on" in out and "2,400 to validate on, held back, 2,000 to test on" in out
+    assert "960 images to train on" in out and "240 to validate on, held back, 200 to test on" in out
 
 
 def test_the_last_weights_are_exported_if_they_are_asked_for(copy):

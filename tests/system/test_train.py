@@ -11,20 +11,20 @@ from event_files import scalars
 from runs import assert_equal_runs, finish, ledger, reported, state, wait_for_step
 
 # Batch norm, momentum, augmentation, two replicas; evaluations, logs and checkpoints that fall on different steps.
-FLAGS = ("--dataset=shapes", "--model=small_models:normalized", "--batch_size=16", "--max_steps=40", "--optimizer=sgd",
-         "--learning_rate=0.05", "--augment=flip,crop", "--eval_every_epochs=0.02", "--log_every_steps=4",
-         "--checkpoint_every_steps=9", "--num_gpus=0", "--virtual_devices=2", "--export=none",
+FLAGS = ("--dataset=small_data:few", "--model=small_models:normalized", "--batch_size=16", "--max_steps=40",
+         "--optimizer=sgd", "--learning_rate=0.05", "--augment=flip,crop", "--eval_every_epochs=0.2",
+         "--log_every_steps=4", "--checkpoint_every_steps=9", "--num_gpus=0", "--virtual_devices=2", "--export=none",
          "--ledger")
 
 
-def start(folder, *more):
-    return runs.start(folder, *FLAGS, *more)
+def start(folder, *more, **options):
+    return runs.start(folder, *FLAGS, *more, **options)
 
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory):
     folder = tmp_path_factory.mktemp("undisturbed")
-    finish(start(folder), 0)
+    finish(start(folder, fresh=True), 0)
     return folder
 
 
@@ -157,7 +157,7 @@ def test_what_a_run_leaves(undisturbed):
     assert result["step"] == 40 and result["replicas"] == 2
     evaluations = [line for line in reported(undisturbed) if line["split"] == "eval"]
     assert [line["step"] for line in evaluations] == [15, 30, 40]
-    assert result["eval_accuracy"] == evaluations[-1]["accuracy"] and evaluations[-1]["examples"] == 2000
+    assert result["eval_accuracy"] == evaluations[-1]["accuracy"] and evaluations[-1]["examples"] == 200
     assert result["best"]["accuracy"] == max(line["accuracy"] for line in evaluations)
     config = json.loads((run / "config.json").read_text())
     assert config["batch_size"] == 16 and config["precision"] == "float32" and config["xla"] == "off"

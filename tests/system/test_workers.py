@@ -3,12 +3,10 @@
 import json
 import signal
 import socket
-import subprocess
-import sys
 import time
 
 import numpy as np
-from conftest import environment
+import runs
 from image_files import class_folders
 from launch_jobs import free_ports, has_ipv6
 
@@ -17,8 +15,9 @@ from trainer.data.dataset import load
 from trainer.distributed.wire import join_address
 from trainer.reporting import jsonl
 
-FLAGS = ("--dataset=shapes", "--model=small_models:smooth", "--batch_size=32", "--max_steps=50", "--optimizer=sgd",
-         "--learning_rate=0.05", "--eval_every_epochs=0.05", "--log_every_steps=1", "--num_gpus=0", "--ledger")
+FLAGS = ("--dataset=small_data:few", "--model=small_models:smooth", "--batch_size=32", "--max_steps=50",
+         "--optimizer=sgd", "--learning_rate=0.05", "--eval_every_epochs=0.5", "--log_every_steps=1", "--num_gpus=0",
+         "--ledger")
 
 
 def start(folder, workers, *more, each=(), meanwhile=None, host="127.0.0.1"):
@@ -29,10 +28,7 @@ def start(folder, workers, *more, each=(), meanwhile=None, host="127.0.0.1"):
     jobs = []
     for index in range(workers):
         config = {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": index}}
-        jobs.append(subprocess.Popen(
-            [sys.executable, "-m", "trainer.main", *FLAGS, "--model_dir=run", *more, *dict(each).get(index, ())],
-            cwd=folder, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-            env=environment(TF_CONFIG=json.dumps(config))))
+        jobs.append(runs.start(folder, *FLAGS, *more, *dict(each).get(index, ()), TF_CONFIG=json.dumps(config)))
     jobs[0].kept = kept
     return jobs
 
@@ -45,7 +41,7 @@ def finish(jobs, code):
 
 def losses(folder):
     """Of every line of metrics; each evaluation counts every example once."""
-    assert all(line["examples"] == 2000 for line in jsonl.read(folder / "run/metrics.jsonl") if line["split"] == "eval")
+    assert all(line["examples"] == 200 for line in jsonl.read(folder / "run/metrics.jsonl") if line["split"] == "eval")
     return {(line["split"], line["step"]): (line["loss"], line["accuracy"])
             for line in jsonl.read(folder / "run/metrics.jsonl")}
 
@@ -72,14 +68,14 @@ def test_two_workers_train_like_one_process(tmp_path, run):
         assert together[key][1] == accuracy
     assert (folder / "run/ledger.jsonl").read_text() == (tmp_path / "run/ledger.jsonl").read_text()
     result = json.loads((folder / "run/result.json").read_text())
-    assert result["replicas"] == 2 and result["exports"]["h5"]["examples"] == 2000
+    assert result["replicas"] == 2 and result["exports"]["h5"]["examples"] == 200
 
 
 def test_a_signal_to_any_worker_stops_all_and_they_go_on_equal(tmp_path):
     folders = [tmp_path / name for name in ("through", "stopped")]
     for folder in folders:
         folder.mkdir()
-    flags = ("--export=none", "--max_steps=600", "--eval_every_epochs=1")
+    flags = ("--export=none", "--max_steps=600", "--eval_every_epochs=10")
     finish(start(folders[0], 2, *flags), 0)
     jobs = start(folders[1], 2, *flags)
     wait_for_metrics(folders[1])
@@ -92,7 +88,7 @@ def test_a_signal_to_any_worker_stops_all_and_they_go_on_equal(tmp_path):
 
 
 def test_the_others_end_when_a_worker_is_killed(tmp_path):
-    jobs = start(tmp_path, 2, "--export=none", "--max_steps=100000", "--eval_every_epochs=1000")
+    jobs = start(tmp_path, 2, "--export=none", "--max_steps=100000", "--eval_every_epochs=10000")
     wait_for_metrics(tmp_path)
     jobs[1].kill()
     began = time.monotonic()
