@@ -17,7 +17,7 @@ from runs import assert_equal_runs, finish
 from trainer.storage.folder_lock import FolderLock
 from trainer.storage.manifest import read_manifest, seal
 
-FLAGS = ("--dataset=shapes", "--model=small_models:normalized", "--batch_size=16", "--eval_every_epochs=0.02",
+FLAGS = ("--dataset=small_data:few", "--model=small_models:normalized", "--batch_size=16", "--eval_every_epochs=0.2",
          "--log_every_steps=4", "--checkpoint_every_steps=20", "--num_gpus=0", "--ledger")
 NO_EXPORT = (*FLAGS, "--export=none", "--max_steps=400")
 
@@ -132,12 +132,12 @@ def test_a_read_only_disk(disk):
     assert "Read-only file system" in err and "choose a --model_dir that can be written" in err
 
 
-@pytest.fixture
-def failing_reads(tmp_path):
+@pytest.fixture(scope="module")
+def failing_reads(tmp_path_factory):
     """Builds the library that lets reads of files fail; a function of a part of their paths to the environment."""
     if not shutil.which("cc"):
         pytest.skip("needs a C compiler to let reads fail: apt-get install gcc libc6-dev")
-    library = tmp_path / "eio.so"
+    library = tmp_path_factory.mktemp("eio") / "eio.so"
     subprocess.run(["cc", "-shared", "-fPIC", "-O1", "-o", library, Path(__file__).with_name("eio.c"), "-ldl"],
                    check=True)
     return lambda part, **more: {"LD_PRELOAD": str(library), "EIO_PATH": part, **more}

@@ -7,8 +7,8 @@ import pytest
 import runs
 from runs import assert_equal_runs, finish
 
-FLAGS = ("--dataset=shapes", "--model=small_models:slow", "--batch_size=16", "--max_steps=24", "--num_gpus=0",
-         "--eval_every_epochs=0.01", "--log_every_steps=4", "--export=saved_model", "--ledger")
+FLAGS = ("--dataset=small_data:few", "--model=small_models:slow", "--batch_size=16", "--max_steps=24", "--num_gpus=0",
+         "--eval_every_epochs=0.1", "--log_every_steps=4", "--export=saved_model", "--ledger")
 
 
 @pytest.fixture(scope="module")
@@ -21,7 +21,7 @@ def undisturbed(tmp_path_factory):
 def stopped_in(folder, phase, number):
     """Sends a signal to a run once it is in a phase; returns what it wrote to stderr."""
     marker = folder / "slow"
-    process = runs.start(folder, *FLAGS, SLOW_PHASE=phase)
+    process = runs.start(folder, *FLAGS, fresh=phase == "starting", SLOW_PHASE=phase)
     deadline = time.monotonic() + 100
     while phase != "starting" and not marker.exists():
         assert time.monotonic() < deadline and process.poll() is None, process.communicate()

@@ -29,9 +29,10 @@ from runs import assert_equal_runs, finish, start  # noqa: E402
 
 from trainer.storage.manifest import read_manifest  # noqa: E402
 
-FLAGS = ("--dataset=shapes", "--model=small_models:normalized", "--batch_size=16", "--max_steps=24", "--optimizer=sgd",
-         "--learning_rate=0.05", "--augment=flip,crop", "--eval_every_epochs=0.02", "--log_every_steps=5",
-         "--checkpoint_every_steps=6", "--keep_checkpoints=2", "--num_gpus=0", "--virtual_devices=2", "--ledger")
+FLAGS = ("--dataset=small_data:few", "--model=small_models:normalized", "--batch_size=16", "--max_steps=24",
+         "--optimizer=sgd", "--learning_rate=0.05", "--augment=flip,crop", "--eval_every_epochs=0.2",
+         "--log_every_steps=5", "--checkpoint_every_steps=6", "--keep_checkpoints=2", "--num_gpus=0",
+         "--virtual_devices=2", "--ledger")
 LONGER = tuple(flag for flag in FLAGS if "max_steps" not in flag and "checkpoint_every" not in flag) + (
     "--max_steps=600", "--checkpoint_every_steps=50")
 NO_EXPORT, EXPORT = "--export=none", "--export=h5,keras,saved_model"
@@ -151,7 +152,7 @@ def random_stops(scratch, truth, stops, seed, longest):
     dice, kills, terms, ends, slowest = random.Random(seed), 0, 0, 0, 0.0
     while kills + terms < stops or scratch.exists():
         scratch.mkdir(exist_ok=True)
-        process = start(scratch, *LONGER, EXPORT)
+        process = start(scratch, *LONGER, EXPORT, fresh=True)
         if kills + terms < stops and not _ends_within(process, dice.uniform(0.2, longest)):
             if kills <= terms:
                 process.kill()
