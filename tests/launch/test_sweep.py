@@ -102,13 +102,14 @@ def test_a_folder_of_another_run_is_an_obstacle_only_if_something_was_saved(swep
 
 
 FILE = """
---dataset=shapes
+--dataset=small_data:few
 --model=small_models:smooth
 --batch_size=32
 --export=none
 --log_every_steps=1
+--eval_every_epochs=10
 ---
---epochs=0.08
+--epochs=0.8
 ---
 --flagfile=long.cfg
 --seed=1 | 2
@@ -116,8 +117,8 @@ FILE = """
 --dataset=folder
 --data_dir=nowhere
 """
-SHORT, BROKEN = "dataset=shapes,epochs=0.08", "dataset=folder,data_dir=nowhere"
-BOTH = [f"dataset=shapes,flagfile=long.cfg,seed={seed}" for seed in (1, 2)]
+SHORT, BROKEN = "dataset=small_data_few,epochs=0.8", "dataset=folder,data_dir=nowhere"
+BOTH = [f"dataset=small_data_few,flagfile=long.cfg,seed={seed}" for seed in (1, 2)]
 
 
 @pytest.fixture
@@ -166,7 +167,7 @@ def read_all(terminal):
 
 def test_a_sweep_goes_on_after_every_kind_of_end(sweep, tmp_path, hangup):
     (tmp_path / "file.sweep").write_text(FILE)
-    (tmp_path / "long.cfg").write_text("--epochs=1000")
+    (tmp_path / "long.cfg").write_text("--epochs=10000")
     out = tmp_path / "runs/file"
 
     def log(name):
@@ -193,7 +194,7 @@ def test_a_sweep_goes_on_after_every_kind_of_end(sweep, tmp_path, hangup):
     second.kill()  # its runs save and end by themselves; a next start waits for them
     wait_until(lambda: all(log(name).count("asked to stop (SIGTERM)") == 2 for name in BOTH), 60)
     end = max(max(steps(name)) for name in BOTH) + 300
-    (tmp_path / "long.cfg").write_text(f"--epochs=1000\n--max_steps={end}")
+    (tmp_path / "long.cfg").write_text(f"--epochs=10000\n--max_steps={end}")
 
     ours, theirs = pty.openpty()
     third = sweep("--slots=2", out=theirs, TERM="xterm", COLUMNS="150", LINES="20")
@@ -220,7 +221,7 @@ def test_a_sweep_goes_on_after_every_kind_of_end(sweep, tmp_path, hangup):
 
 
 def test_a_second_signal_ends_the_sweep_and_its_runs_at_once(sweep, tmp_path):
-    (tmp_path / "file.sweep").write_text("--dataset=shapes\n--model=small_models:slow\n--seed=1|2\n")
+    (tmp_path / "file.sweep").write_text("--dataset=small_data:few\n--model=small_models:slow\n--seed=1|2\n")
     process = sweep(SLOW_PHASE="compiling")
     wait_until((tmp_path / "slow").exists)
     (run,) = children(process)

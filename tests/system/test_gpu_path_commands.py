@@ -13,9 +13,9 @@ from conftest import ROOT, environment
 from gpu_like import ENVIRONMENT
 from runs import assert_equal_runs, finish, ledger, reported, start, wait_for_step
 
-FLAGS = ("--dataset=shapes", "--model=small_models:regularized", "--batch_size=16", "--max_steps=30", "--optimizer=sgd",
-         "--learning_rate=0.02", "--augment=flip,crop", "--eval_every_epochs=0.02", "--log_every_steps=4",
-         "--checkpoint_every_steps=9", "--num_gpus=0", "--export=none", "--ledger")
+FLAGS = ("--dataset=small_data:few", "--model=small_models:regularized", "--batch_size=16", "--max_steps=30",
+         "--optimizer=sgd", "--learning_rate=0.02", "--augment=flip,crop", "--eval_every_epochs=0.2",
+         "--log_every_steps=4", "--checkpoint_every_steps=9", "--num_gpus=0", "--export=none", "--ledger")
 
 
 def gpu_run(folder, *more, code=0):
