@@ -44,6 +44,6 @@ def test_what_others_wrote_does_nothing_to_a_terminal(text, shown, capsys):
 
 @pytest.mark.slow
 def test_what_a_pipe_cannot_show_ends_no_run():
-    done = subprocess.run([sys.executable, "-m", "trainer", "doctor", "--data", "--dataset=shapes"], text=True,
+    done = subprocess.run([sys.executable, "-m", "trainer", "doctor", "--data", "--dataset=small_data:few"], text=True,
                           capture_output=True, env=environment(PYTHONIOENCODING="ascii", LC_ALL="C"))
     assert done.returncode == 0 and "32 \\xd7 32 \\xd7 3" in done.stdout, done.stderr

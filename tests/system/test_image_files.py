@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import runs
 import tensorflow as tf
-from conftest import Ended, environment
+from conftest import environment, run_module
 from image_files import class_folders, encode, photo, turned
 from runs import assert_equal_runs, finish
 
@@ -44,9 +44,7 @@ def records(folder, tmp_path_factory):
 
 
 def command(cwd, *words):
-    done = subprocess.run([sys.executable, "-m", "trainer", *map(str, words)], cwd=cwd, text=True, capture_output=True,
-                          env=environment(), timeout=200)
-    return Ended(done.returncode, done.stdout, done.stderr)
+    return run_module(cwd, "trainer", *words)
 
 
 def test_a_run_on_files_that_was_killed_ends_like_one_that_was_not(folder, tmp_path):
