@@ -14,9 +14,9 @@ from conftest import environment
 
 from trainer.reporting import jsonl
 
-FLAGS = ("--dataset=shapes", "--model=small_models:smooth", "--batch_size=48", "--max_steps=1200", "--optimizer=sgd",
-         "--learning_rate=0.05", "--eval_every_epochs=1.7", "--log_every_steps=10", "--num_gpus=0", "--export=none",
-         "--checkpoint_every_steps=100", "--ledger", "--model_dir=run")
+FLAGS = ("--dataset=small_data:few", "--model=small_models:smooth", "--batch_size=48", "--max_steps=1200",
+         "--optimizer=sgd", "--learning_rate=0.05", "--eval_every_epochs=17", "--log_every_steps=10",
+         "--num_gpus=0", "--export=none", "--checkpoint_every_steps=100", "--ledger", "--model_dir=run")
 
 
 def launch(folder, *words, module="launch.local", flags=FLAGS, **more):
@@ -49,7 +49,7 @@ def workers_in(folder):
     return pids
 
 
-def wait_for_step(folder, step, seconds=120):
+def wait_for_step(folder, step, seconds=400):
     """Waits until a run has reported a step."""
     path, deadline = folder / "run/metrics.jsonl", time.monotonic() + seconds
     while not path.exists() or not any(line["step"] >= step for line in jsonl.read(path)):

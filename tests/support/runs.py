@@ -26,7 +26,7 @@ def finish(process, code):
 def wait_for_step(process, folder, step):
     """Waits until the metrics of a step are written."""
     path = folder / "run/metrics.jsonl"
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 400
     while time.monotonic() < deadline and process.poll() is None:
         if path.exists() and any(line["step"] >= step for line in jsonl.read(path)):
             return
