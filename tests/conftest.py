@@ -137,9 +137,12 @@ class Ended:
 
 def run_module(folder, module, *words, timeout=300, fresh=False, **more):
     """Runs `python -m MODULE WORDS…` to its end, with more variables in its environment; `fresh` as in forks.py."""
-    process = forks.start(module, *words, fresh=fresh, more=more, cwd=folder, text=True, stdin=subprocess.DEVNULL,
-                          stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    out, err = process.communicate(timeout=timeout)
+    with forks.start(module, *words, fresh=fresh, more=more, cwd=folder, text=True, stdin=subprocess.DEVNULL,
+                     stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        try:
+            out, err = process.communicate(timeout=timeout)
+        finally:
+            process.kill()  # does nothing to one that has ended
     return Ended(process.returncode, out, err)
 
 

@@ -3,13 +3,11 @@
 import csv
 import io
 import json
-import subprocess
-import sys
 import time
 
 import numpy as np
 import pytest
-from conftest import ROOT, Ended, environment
+from conftest import ROOT, run_module
 from PIL import Image
 
 from trainer.data.sources import shapes
@@ -20,18 +18,16 @@ def quickstart(tmp_path_factory):
     """What `make run` starts, in a folder of its own: (folder, how it ended, seconds)."""
     folder = tmp_path_factory.mktemp("quickstart")
     began = time.monotonic()
-    done = subprocess.run([sys.executable, "-m", "trainer.main", f"--flagfile={ROOT}/configs/quickstart.cfg",
-                           "--model_dir=run"], cwd=folder, text=True, capture_output=True, env=environment())
-    return folder, Ended(done.returncode, done.stdout, done.stderr), time.monotonic() - began
+    done = run_module(folder, "trainer.main", f"--flagfile={ROOT}/configs/quickstart.cfg", "--model_dir=run",
+                      fresh=True, timeout=900)
+    return folder, done, time.monotonic() - began
 
 
 @pytest.fixture
 def command(quickstart):
     """Runs `python -m trainer WORDS… --model_dir=RUN` to its end."""
     def run_command(*words):
-        done = subprocess.run([sys.executable, "-m", "trainer", *words, "--model_dir=run"], cwd=quickstart[0],
-                              text=True, capture_output=True, env=environment(), timeout=200)
-        return Ended(done.returncode, done.stdout, done.stderr)
+        return run_module(quickstart[0], "trainer", *words, "--model_dir=run")
 
     return run_command
 
@@ -126,9 +122,8 @@ def test_real_images(run, cifar10, tmp_path):
     assert measured["exports"]["h5"]["examples"] == 10_000
 
 
-def test_doctor_looks_at_the_machine(quickstart):
-    done = subprocess.run([sys.executable, "-m", "trainer", "doctor", "--num_gpus=0", "--virtual_devices=2"], text=True,
-                          cwd=quickstart[0], capture_output=True, env=environment(), timeout=200)
-    assert done.returncode == 0, done.stderr
-    assert "training would use: 2 logical CPUs" in done.stdout
-    assert "all-reduce of 4 MiB between 2 replicas: right" in done.stdout and "tensorflow 2.21" in done.stdout
+def test_doctor_looks_at_the_machine(run):
+    done = run("trainer", "doctor", "--num_gpus=0", "--virtual_devices=2")
+    assert done.code == 0, done.err
+    assert "training would use: 2 logical CPUs" in done.out
+    assert "all-reduce of 4 MiB between 2 replicas: right" in done.out and "tensorflow 2.21" in done.out
