@@ -14,6 +14,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT / name) for name in (".", "tests", "tests/support", "tests/system")]
 
+import forks  # noqa: E402
 import gpu_like  # noqa: E402
 from process_environment import environment  # noqa: E402
 
@@ -72,8 +73,10 @@ class Box:
         """Starts `python -m WORDS…` in a folder of that name; returns the process."""
         folder = self.folder / name
         folder.mkdir(exist_ok=True)
-        return subprocess.Popen([sys.executable, "-m", *map(str, words)], cwd=folder, text=True, env={
-            **self.variables, **more}, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        pipes = {"cwd": folder, "text": True, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        if self.like:
+            return forks.start(*words, more={**gpu_like.ENVIRONMENT, **more}, **pipes)
+        return subprocess.Popen([sys.executable, "-m", *map(str, words)], env={**self.variables, **more}, **pipes)
 
     def run(self, name, *words, code=0, **more):
         """Runs `python -m WORDS…` in a folder of that name, which must end with `code`; returns (stdout, stderr)."""

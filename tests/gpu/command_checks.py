@@ -113,7 +113,8 @@ def speed(box):
     counts = ",".join(str(2**power) for power in range(8) if 2**power <= box.pick(box.gpus, 1))
     for model, precision, batch in cases:
         power = _Power(box)
-        out, _ = box.run("bench", "trainer", "bench", "--dataset=shapes", f"--model={model}", f"--batch_size={batch}",
+        out, _ = box.run("bench", "trainer", "bench", *box.pick(["--dataset=shapes"], ["--dataset=small_data:few"]),
+                         f"--model={model}", f"--batch_size={batch}",
                          f"--precision={precision}", f"--replicas={counts}", f"--seconds={box.pick(2, 0.05)}",
                          f"--repeats={box.pick(5, 1)}", "--json", *(["--num_gpus=0"] if box.like else []))
         rows = [json.loads(line) for line in out.splitlines() if line.startswith("{")]
