@@ -4,5 +4,5 @@ from trainer.data.sources import shapes
 
 
 def few(_):
-    """1,200 of the drawn shapes to train on and 200 to test on."""
-    return shapes.CLASSES, shapes.render_images(0, 0, 1200), shapes.render_images(0, 1, 200)
+    """1,280 of the drawn shapes to train on and 200 to test on."""
+    return shapes.CLASSES, shapes.render_images(0, 0, 1280), shapes.render_images(0, 1, 200)

@@ -11,7 +11,7 @@ def test_a_dry_run_tries_everything_and_leaves_nothing(run, tmp_path):
     assert done.code == 0, done.out + done.err
     assert "resuming from step 1" in done.out
     assert "a resume and the exports (h5, keras, saved_model) work. The run would take:" in done.out
-    assert re.search(r"  time    about .*: 375 steps of .* ms \(.* images/s\), 20 evaluations of ", done.out)
+    assert re.search(r"  time    about .*: 200 steps of .* ms \(.* images/s\), 20 evaluations of ", done.out)
     assert re.search(r"  memory  \d\.\d\d GB of the host's", done.out)
     assert re.search(r"  disk    about .* MB in runs/mine, where .* GB are free: 6 checkpoints of ", done.out)
     assert not list(tmp_path.iterdir())
