@@ -245,7 +245,7 @@ def _finish(run: Run) -> dict[str, Any]:
         measurement = Measurement(job, functools.partial(_raise_if_stopped, run))
         if run.export_trial:
             run.export_trial.close()
-        selection = select(job, run.state.model, run.metrics, run.checkpoints)
+        selection = select(job, run.state.evaluated, run.metrics, run.checkpoints)
         accuracy = accuracy_of(selection, job, measurement)
         if config.formats:
             which = f" of step {selection.step:,}, the best" if selection.step != run.step else ""

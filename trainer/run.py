@@ -84,7 +84,7 @@ class Run:
             every_minutes=config.checkpoint_every_minutes)
         self._opened.callback(self.checkpoints.close)
         self.inner_loop = InnerLoop(job, self.state, self.metrics, step=step, failures=self.failures)
-        self.evaluator = Evaluator(self.state.model, job.data.evaluated, runtime,
+        self.evaluator = Evaluator(self.state.evaluated, job.data.evaluated, runtime,
                                    per_replica_batch_size=job.plan.per_replica_batch_size)
 
     def _open_reports(self, checkpoints: Checkpoints, sizes: Mapping[str, Any] | None, step: int) -> None:

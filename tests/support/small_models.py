@@ -183,3 +183,11 @@ def penalized(classes, image_shape):
     x = layers.Dense(16, activation="tanh", activity_regularizer="l2", kernel_regularizer="l2",
                      bias_regularizer="l1")(x)
     return keras.Model(pixels, layers.Dense(classes, dtype="float32")(x))
+
+
+def compact(classes, image_shape):
+    """Batch norm between two small dense layers, without corners: the quickest to compile of those with statistics."""
+    pixels = keras.Input(image_shape)
+    x = layers.Dense(8)(layers.Flatten()(layers.Rescaling(1 / 127.5, -1)(layers.AveragePooling2D(8)(pixels))))
+    x = layers.Activation("tanh")(layers.BatchNormalization(momentum=0.9)(x))
+    return keras.Model(pixels, layers.Dense(classes, dtype="float32")(x))

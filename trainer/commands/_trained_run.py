@@ -98,18 +98,18 @@ class TrainedRun:
         return self.checkpoints.find(name)
 
     def model(self, precision: str | None = None) -> "keras.Model":
-        """The model with the checkpoint's weights.
+        """The model with the checkpoint's weights: with `--ema_decay`, their averages.
 
         Args:
             precision: The precision of its computation; None for the runtime's.
         """
         from trainer import models
-        from trainer.train.state import model_variables
+        from trainer.train.state import evaluated_variables
 
         with self.runtime.strategy.scope():
             model = models.build(self.config.model, len(self.classes), self.image_shape,
                                  precision or self.runtime.precision)
-        self.checkpoints.restore(model_variables(model), self.manifest)
+        self.checkpoints.restore(evaluated_variables(model, self.config), self.manifest)
         return model
 
     def job(self, data: "Dataset", **settings: Any) -> "Job":

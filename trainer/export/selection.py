@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from trainer.errors import DataError, StorageError
 from trainer.export.exporter import float32_copy
-from trainer.train.state import model_variables
+from trainer.train.state import evaluated_variables
 
 if TYPE_CHECKING:
     import keras
@@ -38,7 +38,7 @@ def select(job: Job, model: keras.Model, metrics: RunMetrics, checkpoints: Check
 
     Args:
         job: What the run trained.
-        model: The trained model, with the last weights.
+        model: The model that the run evaluates, with the last weights.
         metrics: The metrics at the end, after at least one evaluation.
         checkpoints: The run's, with all saves finished.
 
@@ -50,7 +50,7 @@ def select(job: Job, model: keras.Model, metrics: RunMetrics, checkpoints: Check
     if not job.exports_best:
         return Selection(copy, metrics.evaluation["step"], metrics.evaluation["accuracy"])
     try:
-        manifest = checkpoints.restore_best(model_variables(copy))
+        manifest = checkpoints.restore_best(evaluated_variables(copy, job.config))
     except (DataError, StorageError) as error:
         raise StorageError(f"the weights that were chosen can't be exported: {error.cause}",
                            "--export_checkpoint=last exports the last ones; run the same command with it") from None

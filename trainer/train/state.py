@@ -15,13 +15,14 @@ from trainer.models.pooling import pool_by_comparison
 from trainer.process.tf_import import tf
 from trainer.storage import bit_versions
 from trainer.train import optimizers
+from trainer.train.averages import RANDOM_STATE, Averages, saved_variables
 
 if TYPE_CHECKING:
+    from trainer.config import Config
     from trainer.plan import Job
 
 _PRIME = 1_000_003
 _FIRST_LOSS_SCALE = 2.0**15
-_RANDOM_STATE = "seed_generator_state"  # Keras's name
 
 
 class TrainState:
@@ -35,6 +36,7 @@ class TrainState:
     Attributes:
         model: The model that trains.
         optimizer: Its optimizer, built.
+        averages: The averages of its weights; None without `--ema_decay`.
         step: int64, steps done.
         skipped: int64, steps whose update was skipped because gradients weren't finite.
         loss_scale: float32, the factor of the loss before float16's backward pass; 1 in other precisions.
@@ -49,7 +51,7 @@ class TrainState:
         self._copies: dict[str, tuple[np.ndarray, tf.Tensor]] = {}  # name to a host's copy, as an array and a tensor
         self._sum: Any = None
         with runtime.strategy.scope():
-            self.model = models.build(config.model, len(job.data.classes), job.data.image_shape, runtime.precision)
+            self.model = self._build(job)
             if config.model.startswith("keras:"):
                 applications.require_loadable(config.model.removeprefix("keras:"), config.formats, self.model)
             if runtime.kind.avoids_scatters:
@@ -62,7 +64,17 @@ class TrainState:
             self.skipped = _scalar(0, tf.int64, "skipped")
             self.finite_steps = _scalar(0, tf.int64, "good_in_row")
             self.loss_scale = _scalar(1.0, tf.float32, "loss_scale")
+            self.averages = Averages(self.model, self._build(job), config.ema_decay) if config.ema_decay else None
         self.reset_loss_scale(runtime.precision)
+
+    @staticmethod
+    def _build(job: Job) -> keras.Model:
+        return models.build(job.config.model, len(job.data.classes), job.data.image_shape, job.runtime.precision)
+
+    @property
+    def evaluated(self) -> keras.Model:
+        """The model that is evaluated and exported: the averages with `--ema_decay`, else the model that trains."""
+        return self.averages.model if self.averages else self.model
 
     def reset_loss_scale(self, precision: str) -> None:
         """Sets the loss scale to the first one of a precision.
@@ -77,7 +89,7 @@ class TrainState:
     def random_states(self) -> list[keras.Variable]:
         """The states of the model's random layers, such as dropout: integers [2] each, which every step sets."""
         return [variable for variable in self.model.non_trainable_variables
-                if variable.name == _RANDOM_STATE]
+                if variable.name == RANDOM_STATE]
 
     @property
     def buffers(self) -> list[keras.Variable]:
@@ -89,11 +101,13 @@ class TrainState:
         """All variables of the state, by their names in a checkpoint.
 
         Returns:
-            A dict of name to variable: step, skipped, …, model/0000/kernel, …, adam/0000, …
+            A dict of name to variable: step, skipped, …, model/0000/kernel, …, adam/0000, …; with averages also
+            average/0000/kernel, …
         """
         counters = {"step": self.step, "skipped": self.skipped, "good_in_row": self.finite_steps,
                     "loss_scale": self.loss_scale}
-        return {**counters, **model_variables(self.model),
+        averages = model_variables(self.averages.model, "average") if self.averages else {}
+        return {**counters, **model_variables(self.model), **averages,
                 **{f"{type(self.optimizer).__name__.lower()}/{index:04d}": variable.value
                    for index, variable in enumerate(self.optimizer.variables)}}
 
@@ -135,11 +149,25 @@ def _scalar(initial_value: Any, dtype: tf.DType, name: str) -> tf.Variable:
     return tf.Variable(initial_value, dtype=dtype, trainable=False, name=name)
 
 
-def model_variables(model: keras.Model) -> dict[str, tf.Variable]:
+def model_variables(model: keras.Model, group: str = "model") -> dict[str, tf.Variable]:
     """A model's variables by their names in a checkpoint: model/0000/kernel, model/0001/bias, …
 
     The names contain an index, because Keras's own names depend on what else the process has built. The states of
     random layers are left out: they follow from (seed, step).
+
+    Args:
+        model: The model.
+        group: What the names begin with: model, or average for those of `--ema_decay`.
     """
-    saved = [variable for variable in model.variables if variable.name != _RANDOM_STATE]
-    return {f"model/{index:04d}/{variable.name}": variable.value for index, variable in enumerate(saved)}
+    return {f"{group}/{index:04d}/{variable.name}": variable.value
+            for index, variable in enumerate(saved_variables(model))}
+
+
+def evaluated_variables(model: keras.Model, config: Config) -> dict[str, tf.Variable]:
+    """A model's variables by the names that a checkpoint has for what the run evaluates.
+
+    Args:
+        model: A model of the run's kind.
+        config: The run's settings.
+    """
+    return model_variables(model, "average" if config.ema_decay else "model")

@@ -33,7 +33,12 @@ class Update:
         def update(tensors: list[tf.Tensor]) -> None:
             optimizer.update(tensors, weights)
 
-        self._compiled = update
+        @tf.function(jit_compile=job.runtime.xla, autograph=False)
+        def average(applied: tf.Tensor) -> None:
+            if state.averages:
+                state.averages.update([*weights, *gradients.statistics], optimizer.iterations, applied)
+
+        self._compiled, self._average = update, average
 
     def apply_finite(self, summed: Summands, before: Sequence[tf.Tensor]) -> tf.Tensor:
         """Updates as `apply` does, but computes the update in any case and keeps it if all is finite.
@@ -93,10 +98,12 @@ class Update:
 
     def _count(self, summed: Summands, finite: tf.Tensor, before: Sequence[tf.Tensor], loss_scale: tf.Tensor,
                learning_rate: tf.Tensor) -> tf.Tensor:
-        """Keeps the statistics, advances the counters but `iterations`, and returns the step's row of `StepRecords`."""
+        """Keeps the statistics, moves the averages, counts all but `iterations`; returns the row of `StepRecords`."""
         job, state = self._job, self._state
         for statistic, old, new in zip(self._gradients.statistics, before, summed.statistics, strict=True):
             statistic.value.assign(tf.where(finite, tf.cast(new, old.dtype), old))
+        if state.averages:
+            self._average(finite)
         _advance_counters(state, finite)
         if job.runtime.precision == "float16":
             _update_loss_scale(state, finite)
