@@ -49,9 +49,8 @@ def test_without_xla_the_gpu_path_equals_the_cpu_path_to_the_last_bit(trainable,
     (2, True, "small_models:regularized"), (2, True, "cnn3"), (4, True, "small_models:smooth")])
 def test_the_gpu_path_has_the_ids_and_losses_of_the_cpu_path(trainable, replicas, xla, model):
     settings = {**SETTINGS, "model": model}
-    # TensorFlow draws other masks inside XLA than outside.
-    random = model in ("small_models:dropped", "small_models:regularized", "cnn3")
-    ours = trainable(replicas, xla=xla and random, **settings).train(10)
+    # A max pool chooses otherwise where XLA rounds otherwise.
+    ours = trainable(replicas, xla=xla and model == "cnn3", **settings).train(10)
     theirs = trainable(replicas, kind=gpu_like.KIND, xla=xla, **settings).train(10)
     np.testing.assert_array_equal(theirs.ids, ours.ids)
     np.testing.assert_allclose(theirs.loss, ours.loss, rtol=1e-6)

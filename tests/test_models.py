@@ -213,3 +213,19 @@ def test_a_seed_gives_the_weights_that_it_always_gave(name):
     weights = models.build(name, 10, (32, 32, 3)).get_weights()
     found = sum(place * float(np.abs(value).astype(np.float64).sum()) for place, value in enumerate(weights, 1))
     assert found == pytest.approx(FIRST_WEIGHTS[name], rel=1e-6)
+
+
+@pytest.mark.parametrize("name, blocks", [("resnet20", 9), ("resnet18", 8)])
+def test_paths_are_dropped_linearly_over_depth(name, blocks):
+    """1 − p of block l of L is l / L of the last one's (Huang et al. 2016, equation 4), in layers that an .h5 holds."""
+    model = models.build(name, 10, (32, 32, 3), drop_path=0.4)
+    dropouts = [layer for layer in model.layers if type(layer) is keras.layers.Dropout]
+    found = sorted(layer.rate for layer in dropouts)
+    np.testing.assert_allclose(found, [0.4 * number / blocks for number in range(1, blocks + 1)])
+    assert all(layer.noise_shape == (None, 1, 1, 1) for layer in dropouts)
+
+
+@pytest.mark.parametrize("name", ["cnn3", "keras:ResNet50", "small_models:smooth"])
+def test_a_model_without_residual_blocks_has_no_path_to_drop(name):
+    with pytest.raises(UsageError, match=f"resnet18, resnet20, resnet50; received --model={name}"):
+        models.build(name, 10, (64, 64, 3), drop_path=0.1)

@@ -139,9 +139,12 @@ class Config(Checked):
                                 choices=("none", "balanced"), another_run=True)
     label_smoothing: float = option(0.0, "fraction of the target that is spread over all classes", least=0, most=0.99,
                                     another_run=True)
+    drop_path: float = option(
+        0.0, "rate at which training drops the last residual block of an example, and block l of L at l/L of it; for "
+        "resnet18, resnet20 and resnet50; 0: none", least=0, most=0.99, another_run=True)
     ema_decay: float = option(
-        0.0, "decay of the average of the weights over the steps, such as 0.999; the average is what is evaluated, chosen "
-        "and exported then; 0: no average", least=0, most=0.999999, another_run=True)
+        0.0, "decay of the average of the weights over the steps, such as 0.999; the average is what is evaluated, "
+        "chosen and exported then; 0: no average", least=0, most=0.999999, another_run=True)
     clip_norm: float = option(0.0, "global norm that gradients are scaled down to; 0: don't", least=0, another_run=True)
 
     # How long, and how often.

@@ -191,3 +191,26 @@ def compact(classes, image_shape):
     x = layers.Dense(8)(layers.Flatten()(layers.Rescaling(1 / 127.5, -1)(layers.AveragePooling2D(8)(pixels))))
     x = layers.Activation("tanh")(layers.BatchNormalization(momentum=0.9)(x))
     return keras.Model(pixels, layers.Dense(classes, dtype="float32")(x))
+
+
+class Jittered(layers.Layer):
+    """A layer of a user's: adds numbers that it draws by keras.random, one for each example."""
+
+    def __init__(self):
+        super().__init__()
+        self.seed_generator = keras.random.SeedGenerator()
+
+    def call(self, inputs, training=None):
+        if not training:
+            return inputs
+        return inputs + keras.random.uniform((keras.ops.shape(inputs)[0], 1), -0.3, 0.3, seed=self.seed_generator)
+
+
+def random(classes, image_shape):
+    """Random layers of every kind; one is called twice."""
+    pixels = keras.Input(image_shape)
+    x = layers.RandomFlip("horizontal")(layers.Rescaling(1 / 127.5, -1)(layers.AveragePooling2D(8)(pixels)))
+    x = layers.Flatten()(layers.GaussianNoise(0.1)(layers.SpatialDropout2D(0.2)(x)))
+    x = layers.AlphaDropout(0.1)(layers.GaussianDropout(0.1)(layers.Dense(8, activation="tanh")(x)))
+    dropout = layers.Dropout(0.3)
+    return keras.Model(pixels, layers.Dense(classes, dtype="float32")(Jittered()(dropout(dropout(x)))))

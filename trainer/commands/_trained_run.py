@@ -108,7 +108,7 @@ class TrainedRun:
 
         with self.runtime.strategy.scope():
             model = models.build(self.config.model, len(self.classes), self.image_shape,
-                                 precision or self.runtime.precision)
+                                 precision or self.runtime.precision, self.config.drop_path)
         self.checkpoints.restore(evaluated_variables(model, self.config), self.manifest)
         return model
 

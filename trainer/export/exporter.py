@@ -43,7 +43,7 @@ def float32_copy(config: Config, classes: int, image_shape: tuple[int, int, int]
         image_shape: (height, width, channels).
         model: The model whose weights are copied.
     """
-    copy = models.build(config.model, classes, image_shape)
+    copy = models.build(config.model, classes, image_shape, drop_path=config.drop_path)
     copy.set_weights(model.get_weights())
     return copy
 

@@ -16,7 +16,7 @@ _SMALL = 64  # images of up to this side get a stem that keeps their pixels
 class _Block(Protocol):
     """A residual block of layers."""
 
-    def __call__(self, x: KerasTensor, filters: int, stride: int) -> KerasTensor: ...
+    def __call__(self, x: KerasTensor, filters: int, stride: int, drop: float) -> KerasTensor: ...
 
 
 def convolution(x: KerasTensor, filters: int) -> KerasTensor:
@@ -29,18 +29,19 @@ def pooled_convolution(x: KerasTensor, filters: int) -> KerasTensor:
     return layers.MaxPooling2D()(convolution(x, filters))
 
 
-def residual_stages(x: KerasTensor, blocks: Sequence[int], block: _Block) -> KerasTensor:
+def residual_stages(x: KerasTensor, blocks: Sequence[int], block: _Block, drop_path: float) -> KerasTensor:
     """The stem, the stages, each with twice the filters of the one before, from 64 on, and the mean over the image.
 
     Args:
         x: The images.
         blocks: Number of blocks of each stage.
         block: Makes a block.
+        drop_path: As in `drop_rates`.
     """
-    x = _stem(x)
+    x, rates = _stem(x), iter(drop_rates(sum(blocks), drop_path))
     for stage, count in enumerate(blocks):
         for index in range(count):
-            x = block(x, 64 * 2**stage, stride=2 if index == 0 and stage > 0 else 1)
+            x = block(x, 64 * 2**stage, stride=2 if index == 0 and stage > 0 else 1, drop=next(rates))
     return layers.GlobalAveragePooling2D()(x)
 
 
@@ -52,19 +53,31 @@ def _stem(x: KerasTensor) -> KerasTensor:
     return layers.MaxPooling2D(3, strides=2)(layers.ZeroPadding2D(1)(x))  # a ReLU's output is never below 0
 
 
-def basic_block(x: KerasTensor, filters: int, stride: int) -> KerasTensor:
+def drop_rates(blocks: int, rate: float) -> list[float]:
+    """The rate at which each block's residual is dropped: that of block l of L is l / L of the last one's.
+
+    Huang, Sun, Liu, Sedra & Weinberger 2016, "Deep networks with stochastic depth", arXiv:1603.09382, equation 4.
+
+    Args:
+        blocks: L.
+        rate: The last block's, from 0 to below 1.
+    """
+    return [rate * number / blocks for number in range(1, blocks + 1)]
+
+
+def basic_block(x: KerasTensor, filters: int, stride: int, drop: float) -> KerasTensor:
     """Two 3×3 convolutions beside a shortcut (figure 5, left)."""
     residual = activated(_unbiased(x, filters, 3, stride))
     residual = normalized(_unbiased(residual, filters, 3), scale=0)
-    return joined(_projected(x, filters, stride), residual)
+    return joined(_projected(x, filters, stride), residual, drop)
 
 
-def bottleneck(x: KerasTensor, filters: int, stride: int) -> KerasTensor:
+def bottleneck(x: KerasTensor, filters: int, stride: int, drop: float) -> KerasTensor:
     """1×1, 3×3 and 1×1 convolutions beside a shortcut (figure 5, right); the 3×3 convolution has the stride."""
     residual = activated(_unbiased(x, filters, 1))
     residual = activated(_unbiased(residual, filters, 3, stride))
     residual = normalized(_unbiased(residual, 4 * filters, 1), scale=0)
-    return joined(_projected(x, 4 * filters, stride), residual)
+    return joined(_projected(x, 4 * filters, stride), residual, drop)
 
 
 def _projected(x: KerasTensor, filters: int, stride: int) -> KerasTensor:
@@ -99,6 +112,14 @@ def activated(x: KerasTensor) -> KerasTensor:
     return layers.ReLU()(normalized(x))
 
 
-def joined(shortcut: KerasTensor, residual: KerasTensor) -> KerasTensor:
-    """The sum of a shortcut and a residual, then ReLU."""
+def joined(shortcut: KerasTensor, residual: KerasTensor, drop: float = 0.0) -> KerasTensor:
+    """The sum of a shortcut and a residual, then ReLU.
+
+    Args:
+        shortcut, residual: Of the same shape.
+        drop: The rate at which training drops the residual of an example; one that is kept is divided by 1 - drop, so
+            that evaluation needs no factor.
+    """
+    if drop:
+        residual = layers.Dropout(drop, noise_shape=(None, 1, 1, 1))(residual)
     return layers.ReLU()(layers.Add()([shortcut, residual]))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import inspect
+import types
 
 import keras
 
@@ -15,7 +17,8 @@ _POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mix
 _LARGEST_TRIED = 65  # pixels: networks for photographs take small images, too
 
 
-def build(name: str, classes: int, image_shape: tuple[int, int, int], precision: str = "float32") -> keras.Model:
+def build(name: str, classes: int, image_shape: tuple[int, int, int], precision: str = "float32",
+          drop_path: float = 0.0) -> keras.Model:
     """Builds a model with fresh weights.
 
     The same name, classes and shape give the same variables in the same order at every precision, so weights can be
@@ -27,32 +30,36 @@ def build(name: str, classes: int, image_shape: tuple[int, int, int], precision:
         image_shape: (height, width, channels).
         precision: The precision of the layers' computation: float32, bfloat16 or float16. Variables and logits are
             float32.
+        drop_path: As in `--drop_path`.
 
     Returns:
         A functional `keras.Model`: float32 [n, height, width, channels] of 0 to 255 → float32 [n, classes].
 
     Raises:
-        UsageError: if the network takes no such images, keras.applications has no such network, or the named function
-            cannot be imported, raises an error or doesn't return such a model.
+        UsageError: if the network takes no such images, keras.applications has no such network, the named function
+            cannot be imported, raises an error or doesn't return such a model, or there are no residual blocks to drop.
     """
+    if drop_path and ":" in name:
+        raise _nothing_to_drop(name)
     outer = keras.config.dtype_policy()
     keras.config.set_dtype_policy(_POLICIES[precision])
     try:
         if name.startswith("keras:"):
             return applications.build(name.removeprefix("keras:"), classes, image_shape)
-        return _of_function(name, classes, image_shape) if ":" in name else _of_zoo(name, classes, image_shape)
+        return _of_function(name, classes, image_shape) if ":" in name else _of_zoo(name, classes, image_shape,
+                                                                                   drop_path)
     finally:
         keras.config.set_dtype_policy(outer)
 
 
-def _of_zoo(name: str, classes: int, image_shape: tuple[int, int, int]) -> keras.Model:
+def _of_zoo(name: str, classes: int, image_shape: tuple[int, int, int], drop_path: float) -> keras.Model:
     """A network of zoo/, for images that it can take.
 
     Raises:
         UsageError: if it can't take them, with the sizes that it takes and the networks that take them.
     """
     try:
-        return _network(name, classes, image_shape)
+        return _network(name, classes, image_shape, drop_path)
     except ValueError as error:
         others = [other for other in MODELS if other != name and _takes(other, image_shape)]
         smallest = next((side for side in range(1, _LARGEST_TRIED) if _takes(name, (side, side, image_shape[2]))), None)
@@ -64,11 +71,14 @@ def _of_zoo(name: str, classes: int, image_shape: tuple[int, int, int]) -> keras
                          + (f", or one of the models that take them: {', '.join(others)}" if others else "")) from error
 
 
-def _network(name: str, classes: int, image_shape: tuple[int, int, int]) -> keras.Model:
+def _network(name: str, classes: int, image_shape: tuple[int, int, int], drop_path: float = 0.0) -> keras.Model:
     """A network of zoo/, with the layer that scales pixels and the layer of the logits."""
     network = importlib.import_module(f"trainer.models.zoo.{name}")
+    if drop_path and not _drops_paths(network):
+        raise _nothing_to_drop(name)
+    more = {"drop_path": drop_path} if drop_path else {}
     pixels = keras.Input(image_shape, dtype="float32", name="pixels")
-    features = network.features(keras.layers.Rescaling(1 / 255, name="scale")(pixels))
+    features = network.features(keras.layers.Rescaling(1 / 255, name="scale")(pixels), **more)
     logits = keras.layers.Dense(classes, dtype="float32", name="logits")(features)
     return keras.Model(pixels, logits, name=name)
 
@@ -84,6 +94,16 @@ def _takes(name: str, image_shape: tuple[int, int, int]) -> bool:
 
 def _sizes(image_shape: tuple[int, int, int]) -> str:
     return " × ".join(map(str, image_shape))
+
+
+def _drops_paths(network: types.ModuleType) -> bool:
+    return "drop_path" in inspect.signature(network.features).parameters
+
+
+def _nothing_to_drop(name: str) -> UsageError:
+    able = [other for other in MODELS if _drops_paths(importlib.import_module(f"trainer.models.zoo.{other}"))]
+    return UsageError(f"--drop_path drops residual blocks of {', '.join(able)}; received --model={name}",
+                      "leave --drop_path out, or choose one of these models")
 
 
 def _of_function(name: str, classes: int, image_shape: tuple[int, int, int]) -> keras.Model:

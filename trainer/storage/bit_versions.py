@@ -7,7 +7,8 @@ A checkpoint's manifest holds the versions that its run began with; a manifest w
     splits     which examples are trained on, and which are held back; 2: held back class by class, and a validation
                split is evaluated where there are one and a test split
     draws      what augmentation and random layers draw; 2: a random layer that is called several times in a step
-               draws no number that another replica or step draws
+               draws no number that another replica or step draws; 3: what it draws for an example follows from the
+               example's seed, on any number of replicas
     gradients  how gradients, statistics and updates are computed
 """
 
@@ -16,7 +17,7 @@ from typing import Any
 
 from trainer.errors import UsageError
 
-_KNOWN: dict[str, tuple[int, ...]] = {"pixels": (1, 2), "splits": (1, 2), "draws": (1, 2), "gradients": (1,)}
+_KNOWN: dict[str, tuple[int, ...]] = {"pixels": (1, 2), "splits": (1, 2), "draws": (1, 2, 3), "gradients": (1,)}
 _CHANGES = {"pixels": "some of its images would be seen otherwise", "splits": "other images would be evaluated"}
 CURRENT = {name: versions[-1] for name, versions in _KNOWN.items()}
 

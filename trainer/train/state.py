@@ -69,7 +69,8 @@ class TrainState:
 
     @staticmethod
     def _build(job: Job) -> keras.Model:
-        return models.build(job.config.model, len(job.data.classes), job.data.image_shape, job.runtime.precision)
+        return models.build(job.config.model, len(job.data.classes), job.data.image_shape, job.runtime.precision,
+                            job.config.drop_path)
 
     @property
     def evaluated(self) -> keras.Model:

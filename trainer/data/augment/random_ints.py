@@ -19,8 +19,7 @@ def random_ints(seeds: tf.Tensor, index: int, below: int) -> tf.Tensor:
     Returns:
         int32 [n].
     """
-    high = tf.cast(tf.bitwise.right_shift(_mix(_of_index(seeds, index)), tf.constant(8, tf.uint32)), tf.int32)
-    return high % below
+    return high_bits(mixed(seeds, index)) % below
 
 
 def random_bytes(seeds: tf.Tensor, index: int, count: int) -> tf.Tensor:
@@ -34,13 +33,22 @@ def random_bytes(seeds: tf.Tensor, index: int, count: int) -> tf.Tensor:
     Returns:
         int32 [n, count].
     """
-    seeds = _mix(_of_index(seeds, index))  # mixed twice: neighbours of this index and of another would be the same
+    seeds = mixed(seeds, index)  # mixed twice: neighbours of this index and of another would be the same
     places = tf.cast(tf.range(count), tf.uint32) * tf.constant(_GOLDEN, tf.uint32)
     return tf.cast(tf.bitwise.right_shift(_mix(seeds[:, None] + places), tf.constant(24, tf.uint32)), tf.int32)
 
 
-def _of_index(seeds: tf.Tensor, index: int) -> tf.Tensor:
-    return seeds + tf.constant((index * _GOLDEN + 0x85EBCA6B) % 2**32, tf.uint32)
+def mixed(numbers: tf.Tensor, index: int) -> tf.Tensor:
+    """Whole numbers whose bits all follow from all bits of others.
+
+    Args:
+        numbers: uint32 of any shape.
+        index: Numbers of different indices are independent.
+
+    Returns:
+        uint32 of the same shape.
+    """
+    return _mix(numbers + tf.constant((index * _GOLDEN + 0x85EBCA6B) % 2**32, tf.uint32))
 
 
 def _mix(x: tf.Tensor) -> tf.Tensor:
@@ -49,6 +57,11 @@ def _mix(x: tf.Tensor) -> tf.Tensor:
         x = tf.bitwise.bitwise_xor(x, tf.bitwise.right_shift(x, tf.constant(shift, tf.uint32)))
         x *= tf.constant(factor, tf.uint32)
     return tf.bitwise.bitwise_xor(x, tf.bitwise.right_shift(x, tf.constant(16, tf.uint32)))
+
+
+def high_bits(numbers: tf.Tensor) -> tf.Tensor:
+    """The upper 24 bits of uint32 numbers: int32."""
+    return tf.cast(tf.bitwise.right_shift(numbers, tf.constant(8, tf.uint32)), tf.int32)
 
 
 def uniform(seeds: tf.Tensor, index: int) -> tf.Tensor:

@@ -5,6 +5,6 @@ from keras import KerasTensor
 from trainer.models.blocks import basic_block, residual_stages
 
 
-def features(x: KerasTensor) -> KerasTensor:
+def features(x: KerasTensor, drop_path: float = 0.0) -> KerasTensor:
     """Two basic blocks in each of four stages."""
-    return residual_stages(x, (2, 2, 2, 2), basic_block)
+    return residual_stages(x, (2, 2, 2, 2), basic_block, drop_path)

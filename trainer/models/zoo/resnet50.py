@@ -9,6 +9,6 @@ from keras import KerasTensor
 from trainer.models.blocks import bottleneck, residual_stages
 
 
-def features(x: KerasTensor) -> KerasTensor:
+def features(x: KerasTensor, drop_path: float = 0.0) -> KerasTensor:
     """3, 4, 6 and 3 bottleneck blocks in four stages."""
-    return residual_stages(x, (3, 4, 6, 3), bottleneck)
+    return residual_stages(x, (3, 4, 6, 3), bottleneck, drop_path)

@@ -6,6 +6,7 @@ the gradient of the global mean.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -14,6 +15,7 @@ from trainer.data.positions import batch_at
 from trainer.data.split import Batch
 from trainer.process.tf_import import tf
 from trainer.train.losses import example_losses
+from trainer.train.step.example_draws import drawn_by_example
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -80,7 +82,8 @@ class Gradients:
         buffers = self._state.buffers
         before = [tf.convert_to_tensor(variable) for variable in buffers]
         with tf.GradientTape() as tape:
-            logits = model(images, training=True)
+            with self._draws(batch.seeds):
+                logits = model(images, training=True)
             # Known once the model has been traced; a frozen layer's weights are only read, and needn't travel.
             written = [_may_write(tf.compat.v1.get_default_graph(), variable) for variable in buffers]
             losses = example_losses(target, logits, config.label_smoothing, self._feed.class_weights, config.loss)
@@ -103,6 +106,12 @@ class Gradients:
         averaged = [statistic / plan.replicas for statistic in as_float32(self.statistics)]
         return (Summands(gradients, averaged, tf.stack([loss, correct, examples])),
                 list(itertools.compress(before, written)))
+
+    def _draws(self, seeds: tf.Tensor) -> contextlib.AbstractContextManager[None]:
+        """For a call of the model: what its random layers draw follows from the examples' seeds, from version 3 on."""
+        if self._state.bit_versions["draws"] < 3:
+            return contextlib.nullcontext()
+        return drawn_by_example(seeds, self._state.random_states)
 
 
 def _may_write(graph: Any, variable: keras.Variable) -> bool:

@@ -1,4 +1,7 @@
-"""What random layers, such as dropout, draw in a step: it follows from (seed, layer, step, replica)."""
+"""What random layers draw in a step by themselves: it follows from (seed, layer, step, replica).
+
+Since version 3 of the draws this is only what isn't drawn for an example; see example_draws.py.
+"""
 
 from __future__ import annotations
 
