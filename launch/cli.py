@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 from typing import TypeVar
 
 from trainer import flags
-from trainer.config import LARGEST_DEFAULT_BATCH, Config, indivisible
+from trainer.config import Config, indivisible
 from trainer.errors import UsageError
 from trainer.options import Checked
 
@@ -81,8 +81,8 @@ def misfits(config: Config, workers: int, gpus: int | None, flag: str) -> tuple[
                         f"--virtual_devices={config.virtual_devices}; leave it out")
     config = config if gpus is None else dataclasses.replace(config, num_gpus=gpus)
     replicas, config_problems = workers * max(1, config.num_gpus), config.problems()
-    if workers > 1 and not config_problems and (batch_size := config.batch_size or LARGEST_DEFAULT_BATCH) % replicas:
-        config_problems = [indivisible(batch_size, replicas)]
+    if workers > 1 and not config_problems and config.known_batch_size % replicas:
+        config_problems = [indivisible(config.known_batch_size, replicas)]
     return config, problems + config_problems
 
 

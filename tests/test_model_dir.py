@@ -23,7 +23,7 @@ OTHER = {"seed": 1, "num_gpus": 0, "virtual_devices": 2, "strategy": "mirrored",
          "eval_every_epochs": 2.0, "log_every_steps": 7, "patience": 3, "target_accuracy": 0.9,
          "checkpoint_every_steps": 7, "checkpoint_every_minutes": 1.0, "keep_checkpoints": 1, "max_bad_steps": 3,
          "spike_factor": 3.0, "ledger": True, "export": ("h5",), "export_checkpoint": "best",
-         "resize": "pad", "ema_decay": 0.9, "drop_path": 0.1,
+         "resize": "pad", "ema_decay": 0.9, "drop_path": 0.1, "accumulate_steps": 2, "microbatch": "auto",
          "image_size": 64, "validation_fraction": 0.2, "max_bad_records": 3, "class_weights": "balanced", "lanes": 32,
          "input": "host", "dry_run": True, "loss": "focal", "sampling": "balanced"}
 # What decides no bit of the state after a step: devices, lengths, and what is told, how often.
@@ -148,7 +148,7 @@ def test_whatever_config_json_holds(tmp_path_factory, text):
 
 @pytest.mark.parametrize("bits, says", [
     ({"pixels": 9}, "pixels: the run has version 9, this Lockstep knows 1"),
-    ({"draws": 3}, "draws: the run has version 3, this Lockstep knows 1 and 2"),
+    ({"draws": 4}, "draws: the run has version 4, this Lockstep knows 1 and 2 and 3"),
     ({"colours": 1}, "colours: the run has version 1, this Lockstep knows none")])
 def test_a_run_that_would_not_go_on_as_it_began_is_refused(folder, bits, says):
     model_dir = folder(Config())

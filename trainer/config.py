@@ -101,6 +101,13 @@ class Config(Checked):
     batch_size: int | None = option(
         None, "global batch size in examples; divisible by the number of replicas; default: 128, or what makes ten "
         "steps of an epoch of fewer than 1,280 images", least=1, another_run=True)
+    accumulate_steps: int = option(
+        1, "a step, one update, takes this many times --batch_size examples, in as many passes", least=1,
+        another_run=True)
+    microbatch: str = option(
+        "0", "--batch_size goes in passes of N rows, over all replicas, where it doesn't fit into memory; auto: the "
+        "largest that fit, tried before the run and remembered in it; 0: in one pass", choices=("auto",),
+        pattern=(r"\d{1,9}", "N"), another_run=True)
     input: str = option(
         "auto", "where decoded images live: device, and only indices are sent; host, where batches are put together; "
         "auto: device on GPUs with XLA, up to 1 GiB", choices=("auto", "device", "host"))
@@ -199,7 +206,7 @@ class Config(Checked):
             problems.append("--sampling=balanced shows all classes equally often, so --class_weights=balanced would "
                             "count rare ones twice; received both")
         replicas = max(1, self.num_gpus) * max(1, self.virtual_devices)
-        batch_size = self.batch_size or LARGEST_DEFAULT_BATCH
+        batch_size = self.known_batch_size
         if batch_size > 0 and replicas > 1 and batch_size % replicas:
             problems.append(indivisible(batch_size, replicas))
         return problems
@@ -208,6 +215,16 @@ class Config(Checked):
     def formats(self) -> tuple[str, ...]:
         """The formats of the exports; () for none."""
         return EXPORTS if self.export is None else tuple(name for name in self.export if name != "none")
+
+    @property
+    def known_batch_size(self) -> int:
+        """`--batch_size`; where it isn't given, and the data hasn't decided it yet, the largest that it may be."""
+        return self.batch_size or LARGEST_DEFAULT_BATCH
+
+    @property
+    def microbatch_rows(self) -> int:
+        """Rows of a pass over all replicas, as far as the settings say: with `auto`, the whole batch."""
+        return (0 if self.microbatch == "auto" else int(self.microbatch)) or self.known_batch_size
 
     def exports_best(self, has_validation: bool) -> bool:
         """Whether the best weights are exported, and not the last.

@@ -88,7 +88,7 @@ def read_data(config: Config, runtime: Runtime, console: Console, watchdog: Watc
     for warning in plan.warnings(config):
         console.warn(warning)
     _warn_of_bad(data, console)
-    return Job(dataclasses.replace(config, batch_size=plan.batch_size), plan, runtime, data)
+    return Job(dataclasses.replace(config, batch_size=plan.batch_size // config.accumulate_steps), plan, runtime, data)
 
 
 def train(run: Run) -> None:

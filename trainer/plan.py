@@ -12,7 +12,7 @@ from fractions import Fraction
 from typing import TYPE_CHECKING
 
 from trainer.config import LARGEST_DEFAULT_BATCH, indivisible, mixes
-from trainer.errors import DataError, UsageError
+from trainer.errors import DataError, UsageError, first_few
 
 if TYPE_CHECKING:
     from trainer.config import Config
@@ -29,13 +29,14 @@ class Plan:
 
     Args:
         examples: Size of the training split.
-        batch_size: Examples per step, over all replicas.
+        batch_size: Examples per step, over all replicas: `--accumulate_steps` times `--batch_size`.
         replicas: Number of replicas that share a batch.
         total_steps: Where the run ends.
         warmup_steps: Where the learning rate's warm-up ends.
         eval_every: Epochs from one evaluation to the next.
         log_every: Steps from one line of metrics to the next.
         checkpoint_every: Steps from one checkpoint to the next; 0: none by steps.
+        passes: Number of passes over the model in which a step goes; each takes as many consecutive rows of the batch.
     """
 
     examples: int
@@ -46,11 +47,17 @@ class Plan:
     eval_every: Fraction
     log_every: int
     checkpoint_every: int
+    passes: int = 1
 
     @property
     def per_replica_batch_size(self) -> int:
         """Examples per step and replica."""
         return self.batch_size // self.replicas
+
+    @property
+    def per_replica_pass_size(self) -> int:
+        """Examples per pass and replica."""
+        return self.per_replica_batch_size // self.passes
 
     def epoch(self, step: int) -> float:
         """How often the training split has been seen at `step`."""
@@ -87,8 +94,9 @@ class Plan:
             config: What the plan was made of, as the user gave it.
         """
         warnings = []
-        if config.batch_size is None and self.batch_size < LARGEST_DEFAULT_BATCH:
-            warnings.append(f"--batch_size isn't given: it is {self.batch_size} rather than {LARGEST_DEFAULT_BATCH}, "
+        own = self.batch_size // config.accumulate_steps
+        if config.batch_size is None and own < LARGEST_DEFAULT_BATCH:
+            warnings.append(f"--batch_size isn't given: it is {own} rather than {LARGEST_DEFAULT_BATCH}, "
                             f"so that {self.examples:,} images make {_STEPS_AN_EPOCH} steps an epoch")
         if self.batch_size > self.examples:
             warnings.append(f"a batch of {self.batch_size:,} is more than the {self.examples:,} images to train on: "
@@ -100,7 +108,9 @@ class Plan:
 
     def sentence(self) -> str:
         """The arithmetic of the batch, human-readable."""
-        product = f" = {self.replicas} replicas × {self.per_replica_batch_size}" if self.replicas > 1 else ""
+        factors = [*([f"{self.passes} passes"] if self.passes > 1 else []),
+                   *([f"{self.replicas} replicas"] if self.replicas > 1 else []), str(self.per_replica_pass_size)]
+        product = f" = {' × '.join(factors)}" if len(factors) > 1 else ""
         per_epoch = self.examples / self.batch_size
         return (f"global batch {self.batch_size:,}{product}; {self.examples:,} examples make {per_epoch:,.6g} steps an "
                 f"epoch; {self.epoch(self.total_steps):.3g} epochs are {self.total_steps:,} steps")
@@ -128,31 +138,43 @@ class Job:
         return self.config.exports_best(self.data.validation is not None)
 
 
-def make_plan(config: Config, examples: int, replicas: int) -> Plan:
+def make_plan(config: Config, examples: int, replicas: int, microbatch: int | None = None) -> Plan:
     """Turns a configuration into steps.
 
     Args:
         config: The run's `Config`.
         examples: Size of the training split.
         replicas: Number of replicas.
+        microbatch: Rows of a pass, over all replicas, where `--microbatch=auto` found it; None: as `config` says.
 
     Returns:
         The `Plan`.
 
     Raises:
-        UsageError: if the batch size isn't divisible by the number of replicas, or a replica's part can't be paired.
+        UsageError: if the batch size isn't divisible by the number of replicas or into such passes, or a replica's part
+            can't be paired.
         DataError: if there are no examples.
     """
-    batch_size = config.batch_size or _default_batch_size(examples)
-    if batch_size % replicas:
-        raise UsageError(indivisible(batch_size, replicas))
-    if mixes(config.augment) and batch_size // replicas % 2:
+    config = dataclasses.replace(config, batch_size=config.batch_size or _default_batch_size(examples))
+    given = config.known_batch_size
+    if given % replicas:
+        raise UsageError(indivisible(given, replicas))
+    rows = microbatch or config.microbatch_rows
+    sizes = pass_sizes(config, replicas)
+    if rows not in sizes:
+        raise UsageError(f"--microbatch must divide --batch_size={given} into passes that {replicas} "
+                         f"replica{'s' * (replicas > 1)} can share; received {rows}",
+                         f"use one of {first_few(sizes)}")
+    if mixes(config.augment) and rows // replicas % 2:
         pairing = " and ".join(name for name in config.augment if mixes((name,)))
+        flag, wanted = (("batch_size", given + replicas) if rows == given else
+                        ("microbatch", given))
         raise UsageError(f"--augment={pairing} joins pairs, so each replica needs an even part of the batch; "
-                         f"--batch_size={batch_size} gives each of {replicas} {batch_size // replicas}",
-                         f"--batch_size={batch_size + replicas}, for instance")
+                         f"--{flag}={rows} gives each of {replicas} {rows // replicas}",
+                         f"--{flag}={wanted}, for instance")
     if examples < 1:
         raise DataError("the training split is empty", "put at least one example into it")
+    batch_size = config.accumulate_steps * given
     steps_per_epoch = Fraction(examples, batch_size)
     total = _steps(config.epochs, steps_per_epoch)
     if config.max_steps is not None:
@@ -160,7 +182,18 @@ def make_plan(config: Config, examples: int, replicas: int) -> Plan:
     return Plan(examples=examples, batch_size=batch_size, replicas=replicas, total_steps=total,
                 warmup_steps=_steps(config.warmup_epochs, steps_per_epoch),
                 eval_every=_exact(config.eval_every_epochs), log_every=config.log_every_steps,
-                checkpoint_every=config.checkpoint_every_steps)
+                checkpoint_every=config.checkpoint_every_steps, passes=batch_size // rows)
+
+
+def pass_sizes(config: Config, replicas: int) -> list[int]:
+    """The numbers of rows that a pass may have, over all replicas, the largest first.
+
+    Args:
+        config: The run's settings.
+        replicas: Number of replicas, which divides the batch size.
+    """
+    own = config.known_batch_size // replicas
+    return [replicas * rows for rows in range(own, 0, -1) if own % rows == 0]
 
 
 def _default_batch_size(examples: int) -> int:

@@ -85,7 +85,7 @@ class Run:
         self._opened.callback(self.checkpoints.close)
         self.inner_loop = InnerLoop(job, self.state, self.metrics, step=step, failures=self.failures)
         self.evaluator = Evaluator(self.state.evaluated, job.data.evaluated, runtime,
-                                   per_replica_batch_size=job.plan.per_replica_batch_size)
+                                   per_replica_batch_size=job.plan.per_replica_pass_size)
 
     def _open_reports(self, checkpoints: Checkpoints, sizes: Mapping[str, Any] | None, step: int) -> None:
         """Prepares the folder for this start: removes what later steps left, and checks the room for a checkpoint."""

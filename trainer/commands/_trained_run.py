@@ -76,7 +76,7 @@ class TrainedRun:
         num_gpus = 1 if options.num_gpus < 0 and choice.gpu_count() else options.num_gpus
         self.config = dataclasses.replace(config, model_dir=options.model_dir, num_gpus=num_gpus,
                                           data_dir=options.data_dir or config.data_dir,
-                                          **{"virtual_devices": 0, "strategy": "auto", **devices})
+                                          **{"virtual_devices": 0, "strategy": "auto", "microbatch": "0", **devices})
         for name in (config.model, config.dataset):
             if origin := origin_of(name):
                 tell(f"lockstep: {self.model_dir.root} names code, which may be imported: {origin}")

@@ -6,7 +6,7 @@ import shlex
 from typing import TYPE_CHECKING, NamedTuple
 
 from trainer.commands._trained_run import TrainedOptions, TrainedRun
-from trainer.config import LARGEST_DEFAULT_BATCH, Config, needs_data_dir
+from trainer.config import Config, needs_data_dir
 from trainer.errors import UsageError
 from trainer.options import option
 from trainer.process.exit import say, tell
@@ -72,8 +72,7 @@ def run(options: Options) -> None:
         trained.config = dataclasses.replace(trained.config, max_bad_records=options.max_bad_records)
     data = _other_data(options, trained) if options.dataset else _own_data(options, trained)
     # No larger than in training: what fitted on many devices need not fit on one.
-    batch_size = trained.config.batch_size or LARGEST_DEFAULT_BATCH
-    rows = max(1, batch_size // max(trained.runtime.replicas, trained.trained_replicas))
+    rows = max(1, trained.config.known_batch_size // max(trained.runtime.replicas, trained.trained_replicas))
     result = Evaluator(trained.model(), data.split, trained.runtime, per_replica_batch_size=rows,
                        flips=options.tta == "flip").run()
     assert result is not None  # nothing stops this evaluation

@@ -87,11 +87,11 @@ class Shuffle:
 
 
 def order_of(job: Job) -> ExampleOrder:
-    """The order in which a run sees its examples."""
+    """The order in which a run sees its examples: a step of several `--batch_size`s takes them one after the other."""
     split = job.data.train
     if job.config.sampling == "balanced":
         return Balanced(job.config.seed, split.labels)
-    return split.order(job.config.seed, job.plan.batch_size)
+    return split.order(job.config.seed, job.config.known_batch_size)
 
 
 class Balanced:
@@ -187,7 +187,18 @@ def global_batches(order: ExampleOrder, batch_size: int, first_step: int,
     return ids.reshape(-1, batch_size), seeds.reshape(-1, batch_size)
 
 
-def rows_of(pair: tuple[np.ndarray, np.ndarray], replicas: int, replica: int) -> tuple[np.ndarray, np.ndarray]:
-    """A replica's rows of (ids, seeds), each [steps, batch_size]: consecutive ones, [steps, batch_size // replicas]."""
-    ids, seeds = (part.reshape(len(part), replicas, -1)[:, replica] for part in pair)
+def rows_of(pair: tuple[np.ndarray, np.ndarray], replicas: int, replica: int,
+            passes: int = 1) -> tuple[np.ndarray, np.ndarray]:
+    """A replica's rows of (ids, seeds), each [steps, batch_size]: consecutive ones of each pass of a step.
+
+    Args:
+        pair: (ids, seeds).
+        replicas: Number of replicas that share each pass.
+        replica: The replica's id, from 0.
+        passes: Number of passes in which a step goes, each over consecutive rows of the batch.
+
+    Returns:
+        (ids, seeds), each [steps, batch_size // replicas], pass after pass.
+    """
+    ids, seeds = (part.reshape(len(part), passes, replicas, -1)[:, :, replica].reshape(len(part), -1) for part in pair)
     return ids, seeds

@@ -52,7 +52,7 @@ class Blocks:
 
     def _rows(self, replica: int, block_index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """A replica's rows of (ids, seeds) of a block, each [steps, rows of the replica]."""
-        return order.rows_of(self._block(int(block_index)), self._plan.replicas, replica)
+        return order.rows_of(self._block(int(block_index)), self._plan.replicas, replica, self._plan.passes)
 
     def _block(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         """(ids, seeds), each [steps, batch_size]. Replicas are at about the same step, so two blocks are kept."""
@@ -103,11 +103,11 @@ class DevicePositions:
         begin, self._step = self._step, self._step + steps
         parts = [worked_out, self._work_out(begin + len(worked_out), self._step)]
         self._ahead = self._thread.submit(self._work_out, self._step, min(self._step + steps, self._plan.total_steps))
-        positions = np.concatenate(parts).reshape(steps, 2, self._plan.replicas, -1)
+        positions = np.concatenate(parts).reshape(steps, 2, self._plan.passes, self._plan.replicas, -1)
         tensors = []
         for replica, device in zip(self._replicas, self._devices, strict=True):
             with tf.device(device):
-                tensors.append(tf.constant(positions[:, :, replica]))
+                tensors.append(tf.constant(positions[:, :, :, replica].reshape(steps, 2, -1)))
         return tensors
 
     def _work_out(self, begin: int, end: int) -> np.ndarray:

@@ -114,8 +114,9 @@ def all_ids(ids: tf.Tensor, replica_id: int, plan: Plan, context: Any) -> tf.Ten
     """
     if plan.replicas == 1:
         return ids
-    before = replica_id * plan.per_replica_batch_size
-    after = (plan.replicas - 1 - replica_id) * plan.per_replica_batch_size
+    shape = plan.passes, plan.per_replica_pass_size
+    before, after = replica_id * shape[1], (plan.replicas - 1 - replica_id) * shape[1]
     # As float64, which holds them exactly: neither padding nor the all-reduce's own split has a GPU kernel for int64.
-    own = tf.concat([tf.zeros([before], tf.float64), tf.cast(ids, tf.float64), tf.zeros([after], tf.float64)], 0)
-    return tf.cast(context.all_reduce("SUM", own), tf.int64)
+    own = tf.concat([tf.zeros([shape[0], before], tf.float64), tf.reshape(tf.cast(ids, tf.float64), shape),
+                     tf.zeros([shape[0], after], tf.float64)], 1)
+    return tf.cast(context.all_reduce("SUM", tf.reshape(own, [-1])), tf.int64)

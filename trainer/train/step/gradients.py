@@ -59,10 +59,14 @@ class Gradients:
     def __init__(self, job: Job, state: TrainState, feed: Feed) -> None:
         self._job, self._state, self._feed, self._model = job, state, feed, state.model
         self.statistics: list[keras.Variable] = []
+        self._written: list[bool] = []  # of each of the state's buffers
 
     def compute(self, batch: Batch | tf.Tensor, resident: tuple[tf.Tensor, tf.Tensor] | None,
                 loss_scale: tf.Tensor) -> tuple[Summands, list[tf.Tensor]]:
-        """Does a forward and a backward pass.
+        """Does a forward and a backward pass, or the passes in which a step goes.
+
+        Summed over the passes, losses and gradients are those of one pass over all rows, up to rounding. Batch norm
+        takes the moments of each pass, and its moving averages move once in each.
 
         Args:
             batch: The replica's examples; where images are resident, int64 [2, rows], as `batch_at` takes them.
@@ -70,42 +74,66 @@ class Gradients:
             loss_scale: The factor of the loss in the backward pass.
 
         Returns:
-            (the `Summands`, the statistics before the pass).
+            (the `Summands`, the statistics before the passes).
         """
-        model, config, plan, runtime = self._model, self._job.config, self._job.plan, self._job.runtime
         batch = batch if isinstance(batch, Batch) else batch_at(batch)
+        buffers = self._state.buffers
+        before = [tf.convert_to_tensor(variable) for variable in buffers]
+        if self._job.plan.passes == 1:
+            gradients, sums = self._pass(batch, resident, loss_scale)
+        else:
+            gradients, sums = self._passes(batch, resident, loss_scale)
+        self.statistics[:] = itertools.compress(buffers, self._written)
+        averaged = [statistic / self._job.plan.replicas for statistic in as_float32(self.statistics)]
+        return Summands(gradients, averaged, sums), list(itertools.compress(before, self._written))
+
+    def _passes(self, batch: Batch, resident: tuple[tf.Tensor, tf.Tensor] | None,
+                loss_scale: tf.Tensor) -> tuple[Sequence[tf.Tensor], tf.Tensor]:
+        """What `_pass` returns, summed over the passes of a step: a loop in the graph, which holds one pass."""
+        passes = self._job.plan.passes
+        parts = [None if rows is None else tf.reshape(rows, [passes, -1, *rows.shape[1:]]) for rows in batch]
+
+        def add(index: tf.Tensor, gradients: Sequence[tf.Tensor], sums: tf.Tensor) -> Any:
+            part = Batch(*(None if rows is None else rows[index] for rows in parts))  # pyright: ignore[reportArgumentType]
+            more, counts = self._pass(part, resident, loss_scale)
+            return index + 1, [old + new for old, new in zip(gradients, more, strict=True)], sums + counts
+
+        zeros = [tf.zeros(variable.shape, variable.dtype) for variable in self._model.trainable_variables]
+        return tf.while_loop(lambda index, *_: index < passes, add, (tf.constant(0), zeros, tf.zeros([3])),
+                             parallel_iterations=1, maximum_iterations=passes)[1:]
+
+    def _pass(self, batch: Batch, resident: tuple[tf.Tensor, tf.Tensor] | None,
+              loss_scale: tf.Tensor) -> tuple[Sequence[tf.Tensor], tf.Tensor]:
+        """(the gradients, the sums for the metrics) of some rows, as `Summands` has them."""
+        model, config, plan, runtime = self._model, self._job.config, self._job.plan, self._job.runtime
         images, labels = ((batch.images, batch.labels) if resident is None else
                           (tf.gather(whole, batch.ids) for whole in resident))
         labels = tf.cast(labels, tf.int32)  # pyright: ignore[reportArgumentType, reportCallIssue]  None only if resident
         images, target = augment_batch(images, labels, batch.seeds, self._feed.augment,  # pyright: ignore[reportArgumentType]
                                        by_comparison=runtime.kind.avoids_scatters and runtime.xla)
-        buffers = self._state.buffers
-        before = [tf.convert_to_tensor(variable) for variable in buffers]
         with tf.GradientTape() as tape:
             with self._draws(batch.seeds):
                 logits = model(images, training=True)
             # Known once the model has been traced; a frozen layer's weights are only read, and needn't travel.
-            written = [_may_write(tf.compat.v1.get_default_graph(), variable) for variable in buffers]
+            graph = tf.compat.v1.get_default_graph()
+            self._written = [_may_write(graph, variable) for variable in self._state.buffers]
             losses = example_losses(target, logits, config.label_smoothing, self._feed.class_weights, config.loss)
             if batch.mask is not None:
                 losses *= batch.mask
             loss = tf.reduce_sum(losses) / plan.batch_size
             objective = loss
             if penalties := as_float32(model.losses):
-                # Every replica computes the whole of Keras's regularization, and the all-reduce sums it.
-                objective += tf.add_n([tf.zeros([]), *penalties]) / plan.replicas
+                # Every pass of every replica computes the whole of Keras's regularization, and all are summed.
+                objective += tf.add_n([tf.zeros([]), *penalties]) / (plan.replicas * plan.passes)
             scaled = objective * loss_scale if runtime.precision == "float16" else objective  # elsewhere it is 1
         gradients: Any = tape.gradient(scaled, model.trainable_variables,
                                   unconnected_gradients=tf.UnconnectedGradients.ZERO)
         is_correct = tf.equal(tf.argmax(logits, 1, tf.int32), target.dominant())
-        examples = tf.constant(float(plan.per_replica_batch_size))
+        examples = tf.constant(float(plan.per_replica_pass_size))
         if batch.mask is not None:
             is_correct, examples = is_correct & (batch.mask > 0), tf.reduce_sum(batch.mask)
         correct = tf.math.count_nonzero(is_correct, dtype=tf.float32)
-        self.statistics[:] = itertools.compress(buffers, written)
-        averaged = [statistic / plan.replicas for statistic in as_float32(self.statistics)]
-        return (Summands(gradients, averaged, tf.stack([loss, correct, examples])),
-                list(itertools.compress(before, written)))
+        return gradients, tf.stack([loss, correct, examples])
 
     def _draws(self, seeds: tf.Tensor) -> contextlib.AbstractContextManager[None]:
         """For a call of the model: what its random layers draw follows from the examples' seeds, from version 3 on."""
