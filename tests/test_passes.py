@@ -1,18 +1,21 @@
 """--accumulate_steps and --microbatch: a step in several passes held against the step in one, on every path."""
 
+import dataclasses
+import os
 import re
 
 import gpu_like
 import keras
 import numpy as np
 import pytest
-from conftest import Trainable
+from conftest import ROOT, Trainable
 
 from trainer.config import Config
 from trainer.data import order
 from trainer.device_kind import CPU
 from trainer.errors import UsageError
 from trainer.plan import make_plan
+from trainer.train.step import microbatch
 
 # Clipped and penalized; each class, each label and each example counts as in the whole batch.
 SETTINGS = {"model": "small_models:drawn", "optimizer": "sgd", "learning_rate": 0.05, "clip_norm": 0.3, "ledger": True,
@@ -109,3 +112,28 @@ def test_passes_that_do_not_go_into_the_batch_are_refused(settings, part):
     with pytest.raises(UsageError) as caught:
         plan(**settings)
     assert re.search(part, str(caught.value)), caught.value
+
+
+@pytest.mark.parametrize("fitting", range(1, 25))
+def test_the_largest_passes_that_fit_are_found_in_few_trials(fitting):
+    tried, sizes = [], [24, 12, 8, 6, 4, 3, 2, 1]
+    found = microbatch.largest(sizes, lambda rows: tried.append(rows) or rows <= fitting)
+    assert found == max(rows for rows in sizes if rows <= fitting)
+    assert tried[0] == 24 and len(tried) == len(set(tried)) <= 4
+
+
+def test_no_passes_that_fit_end_the_run():
+    with pytest.raises(UsageError, match="not even passes of 2 rows fit"):
+        microbatch.largest([4, 2], lambda _: False)
+
+
+@pytest.mark.slow
+def test_a_process_of_its_own_runs_out_of_memory(trainable, monkeypatch):
+    """The largest passes are found without this process noticing; what is remembered is not tried again."""
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(map(str, (ROOT, ROOT / "tests/support"))))
+    made = trainable(2, model="small_models:greedy", microbatch="auto", batch_size=8)
+    config, data, runtime = (getattr(made.job, name) for name in ("config", "data", "runtime"))
+    config = dataclasses.replace(config, virtual_devices=2, num_gpus=0)
+    assert microbatch.decide(config, data, runtime, lambda: None) == 4
+    assert microbatch.decide(config, data, runtime, lambda: 2) == 2
+    assert microbatch.decide(dataclasses.replace(config, microbatch="2"), data, runtime, lambda: 8) is None

@@ -14,7 +14,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import functools
 import json
 import math
@@ -29,11 +28,12 @@ from trainer.errors import Stopped, catching
 from trainer.export import exporter
 from trainer.export.measure import Measurement
 from trainer.export.selection import accuracy_of, select, selected_on
-from trainer.plan import Job, make_plan
+from trainer.plan import Job, make_plan, with_batch_size
 from trainer.reporting.run_record import Outcome, make_result
 from trainer.reporting.summary import summary
 from trainer.run import Run
 from trainer.storage import durable
+from trainer.train.step import microbatch as microbatches
 
 if TYPE_CHECKING:
     from trainer.config import Config
@@ -64,21 +64,24 @@ def train_and_evaluate(config: Config, runtime: Runtime, *, model_dir: ModelDir,
         LockstepError: a subclass for each way to end other than well.
     """
     with stop.nothing_to_save("starting"):
-        job = read_data(config, runtime, console, watchdog)
+        job = read_data(config, runtime, model_dir=model_dir, console=console, watchdog=watchdog)
         run = Run(job, model_dir=model_dir, console=console, stop=stop, watchdog=watchdog)
     with contextlib.closing(run):
         train(run)
         return finish(run)
 
 
-def read_data(config: Config, runtime: Runtime, console: Console, watchdog: Watchdog) -> Job:
+def read_data(config: Config, runtime: Runtime, *, model_dir: ModelDir, console: Console, watchdog: Watchdog) -> Job:
     """Reads the data and makes the plan, on all workers or on none."""
     with watchdog.phase("reading the data"):
         with collectives.all_or_none(runtime):
             data = load(config)
         collectives.require_same(runtime, {f"data: {name}": value for name, value in data.fingerprints().items()})
+    known = with_batch_size(config, data.train.size)
+    with watchdog.phase("trying what fits into memory"):
+        microbatch = microbatches.decide(known, data, runtime, functools.partial(model_dir.decided, "microbatch"))
         with collectives.all_or_none(runtime):
-            plan = make_plan(config, data.train.size, runtime.replicas)
+            plan = make_plan(known, data.train.size, runtime.replicas, microbatch)
     console.say(f"{runtime.sentence()}; {plan.sentence()}")
     for line in runtime.advice():
         console.say(line)
@@ -88,7 +91,7 @@ def read_data(config: Config, runtime: Runtime, console: Console, watchdog: Watc
     for warning in plan.warnings(config):
         console.warn(warning)
     _warn_of_bad(data, console)
-    return Job(dataclasses.replace(config, batch_size=plan.batch_size // config.accumulate_steps), plan, runtime, data)
+    return Job(known, plan, runtime, data)
 
 
 def train(run: Run) -> None:

@@ -155,7 +155,7 @@ def make_plan(config: Config, examples: int, replicas: int, microbatch: int | No
             can't be paired.
         DataError: if there are no examples.
     """
-    config = dataclasses.replace(config, batch_size=config.batch_size or _default_batch_size(examples))
+    config = with_batch_size(config, examples)
     given = config.known_batch_size
     if given % replicas:
         raise UsageError(indivisible(given, replicas))
@@ -196,13 +196,18 @@ def pass_sizes(config: Config, replicas: int) -> list[int]:
     return [replicas * rows for rows in range(own, 0, -1) if own % rows == 0]
 
 
-def _default_batch_size(examples: int) -> int:
-    """The largest power of two that makes ten steps an epoch, at most 128: few images still make many steps.
+def with_batch_size(config: Config, examples: int) -> Config:
+    """A configuration with a batch size, where none is given: few images still make many steps.
 
-    It follows from the data alone, so that a run has the same batches whenever and on whatever it goes on.
+    It is the largest power of two that makes ten steps an epoch, at most 128. It follows from the data alone, so that a
+    run has the same batches whenever and on whatever it goes on.
+
+    Args:
+        config: The settings.
+        examples: Size of the training split.
     """
     most = min(LARGEST_DEFAULT_BATCH, max(2, examples // _STEPS_AN_EPOCH))  # 2: pairs can be joined
-    return 2 ** (most.bit_length() - 1)
+    return dataclasses.replace(config, batch_size=config.batch_size or 2 ** (most.bit_length() - 1))
 
 
 def _exact(number: float) -> Fraction:

@@ -222,3 +222,18 @@ def drawn(classes, image_shape):
     x = layers.Flatten()(layers.Rescaling(1 / 127.5, -1)(layers.AveragePooling2D(8)(pixels)))
     x = layers.Dense(8, activation="tanh", activity_regularizer="l2", kernel_regularizer="l2")(x)
     return keras.Model(pixels, layers.Dense(classes, dtype="float32")(layers.Dropout(0.3)(x)))
+
+
+class Greedy(layers.Layer):
+    """Takes a TiB of memory for more than two rows."""
+
+    def call(self, inputs, training=None):
+        rows = inputs.shape[0]
+        return _add_a_large_sum(inputs) if training and rows and rows > 2 else inputs
+
+
+def greedy(classes, image_shape):
+    """A model that takes two rows of a replica, and no more."""
+    pixels = keras.Input(image_shape)
+    x = layers.Flatten()(layers.Rescaling(1 / 255)(layers.AveragePooling2D(8)(pixels)))
+    return keras.Model(pixels, layers.Dense(classes, dtype="float32")(Greedy()(x)))

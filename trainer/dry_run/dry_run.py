@@ -66,7 +66,7 @@ def dry_run(config: Config, runtime: Runtime, *, model_dir: ModelDir, console: C
         LockstepError: what would end the run.
     """
     with stop.nothing_to_save("starting"):
-        whole = read_data(config, runtime, console, watchdog)
+        whole = read_data(config, runtime, model_dir=model_dir, console=console, watchdog=watchdog)
     data = whole.data
     few: dict[str, Any] = {name: FirstExamples(split, min(split.size, _EVALUATED))
                            for name, split in data.splits.items() if name != "train"}

@@ -25,7 +25,7 @@ def resolved_settings(job: Job) -> dict[str, Any]:
     return {"strategy": type(runtime.strategy).__name__, "devices": list(runtime.devices),
             "replicas": runtime.replicas, "workers": runtime.workers, "precision": runtime.precision,
             "xla": "on" if runtime.xla else "off", "export": list(job.config.formats or ("none",)),
-            "total_steps": job.plan.total_steps,
+            "total_steps": job.plan.total_steps, "microbatch": job.plan.batch_size // job.plan.passes,
             "versions": {"lockstep": __version__, "tensorflow": tf.__version__, "keras": keras.__version__,
                          "numpy": np.__version__},
             "data": {"name": data.name, "fingerprint": data.fingerprint, "classes": list(data.classes),
@@ -55,9 +55,14 @@ def checkpoint_metadata(job: Job, metrics: RunMetrics, *, step: int, wall_second
     evaluated = metrics.evaluation
     return {"epoch": job.plan.epoch(step), "data": job.data.fingerprint, "computed_on": computed_on,
             "autotune": autotune, "precision": job.runtime.precision, "bits": bit_versions,
-            "settings": json.loads(job.config.to_json()),
+            "settings": json.loads(job.config.to_json()), "decided": _decided(job),
             "evaluation": evaluated if evaluated and evaluated["step"] == step else None,
             "progress": dataclasses.replace(metrics, wall_seconds=wall_seconds).to_json(), "reports": report_sizes}
+
+
+def _decided(job: Job) -> dict[str, int]:
+    """What the run decided once, where its settings leave it to the run; later starts keep it."""
+    return {"microbatch": job.plan.batch_size // job.plan.passes} if job.config.microbatch == "auto" else {}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -72,6 +72,19 @@ class ModelDir:
         newest = max(self.checkpoints.glob("step-*/manifest.json"), default=None)
         return (newest and peek_manifest(newest.parent)[0]) or {}
 
+    def decided(self, name: str) -> int | None:
+        """What the run decided once, where its settings leave it to the run; None if it hasn't yet.
+
+        Args:
+            name: Of what was decided: microbatch.
+        """
+        for path in sorted(self.checkpoints.glob("step-*/manifest.json"), reverse=True):
+            manifest, _ = peek_manifest(path.parent)
+            if manifest:
+                value = (manifest.get("decided") or {}).get(name)
+                return value if isinstance(value, int) and value > 0 else None
+        return None
+
     def data_parts(self) -> dict[str, str] | None:
         """What the run's data was made of (`Dataset.parts`), or None if config.json doesn't say."""
         with contextlib.suppress(DataError):
