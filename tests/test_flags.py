@@ -36,7 +36,8 @@ def test_every_flag_reaches_the_config():
              "--target_accuracy=0.9", "--checkpoint_every_steps=11", "--checkpoint_every_minutes=0",
              "--keep_checkpoints=2", "--max_bad_steps=5", "--spike_factor=3", "--export=h5", "--ledger",
              "--export_checkpoint=best", "--resize=pad", "--dry_run", "--loss=focal", "--sampling=balanced",
-             "--ema_decay=0.9", "--drop_path=0.1", "--accumulate_steps=4", "--microbatch=32"]
+             "--ema_decay=0.9", "--drop_path=0.1", "--accumulate_steps=4", "--microbatch=32",
+             "--sync_batch_norm"]
     config = flags.parse(Config, words)
     assert flags.parse(Config, ["--class_weights=balanced"]).class_weights == "balanced"  # not beside --sampling
     others = {field.name for field in dataclasses.fields(Config)} - {"class_weights"}

@@ -93,6 +93,15 @@ def test_the_step_of_several_workers(small):
     assert any(node.op == "Timestamp" for node in outside)
 
 
+def test_the_step_in_passes_over_all_replicas(small):
+    require_kernels(traced(small, model="small_models:compact", accumulate_steps=2, microbatch="8",
+                           sync_batch_norm=True, ema_decay=0.9, ledger=True).loop.trace())
+
+
+def test_the_step_in_passes_with_random_layers(small):
+    require_kernels(traced(small, model="small_models:random", accumulate_steps=2, ema_decay=0.9).loop.trace())
+
+
 @pytest.mark.parametrize("xla", [True, False])
 def test_evaluation(small, xla):
     made = traced(small, model="small_models:regularized", xla=xla)

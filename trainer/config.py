@@ -152,6 +152,9 @@ class Config(Checked):
     ema_decay: float = option(
         0.0, "decay of the average of the weights over the steps, such as 0.999; the average is what is evaluated, "
         "chosen and exported then; 0: no average", least=0, most=0.999999, another_run=True)
+    sync_batch_norm: bool = option(
+        False, "batch norm takes its moments over the rows of all replicas; forward and backward pass are then not "
+        "compiled by XLA, which takes no sum over replicas", another_run=True)
     clip_norm: float = option(0.0, "global norm that gradients are scaled down to; 0: don't", least=0, another_run=True)
 
     # How long, and how often.

@@ -85,6 +85,8 @@ def read_data(config: Config, runtime: Runtime, *, model_dir: ModelDir, console:
     console.say(f"{runtime.sentence()}; {plan.sentence()}")
     for line in runtime.advice():
         console.say(line)
+    if config.sync_batch_norm and runtime.replicas > 1:
+        console.say("batch norm takes its moments over all replicas: XLA doesn't compile the passes over the model")
     console.say(data.sentence())
     for warning in data.warnings:
         console.warn(warning)

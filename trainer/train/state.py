@@ -10,7 +10,7 @@ import numpy as np
 
 from trainer import models
 from trainer.models import applications
-from trainer.models.normalization import normalize_in_one_pass
+from trainer.models.normalization import normalize_in_one_pass, normalize_over_replicas
 from trainer.models.pooling import pool_by_comparison
 from trainer.process.tf_import import tf
 from trainer.storage import bit_versions
@@ -35,6 +35,7 @@ class TrainState:
 
     Attributes:
         model: The model that trains.
+        crosses_replicas: Whether its forward pass does, as it does with `--sync_batch_norm`.
         optimizer: Its optimizer, built.
         averages: The averages of its weights; None without `--ema_decay`.
         step: int64, steps done.
@@ -56,7 +57,9 @@ class TrainState:
                 applications.require_loadable(config.model.removeprefix("keras:"), config.formats, self.model)
             if runtime.kind.avoids_scatters:
                 pool_by_comparison(self.model)
-            if runtime.kind.one_pass_moments and runtime.xla:
+            self.crosses_replicas = (config.sync_batch_norm and job.plan.replicas > 1
+                                     and normalize_over_replicas(self.model))
+            if runtime.kind.one_pass_moments and runtime.xla and not self.crosses_replicas:
                 normalize_in_one_pass(self.model)
             self.optimizer = optimizers.make_optimizer(config, job.plan)
             self.optimizer.build(self.model.trainable_variables)

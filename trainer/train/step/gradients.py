@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     import keras
 
+    from trainer.data.augment.apply import Target
     from trainer.data.pipeline import Feed
     from trainer.plan import Job
     from trainer.train.state import TrainState
@@ -60,6 +61,9 @@ class Gradients:
         self._job, self._state, self._feed, self._model = job, state, feed, state.model
         self.statistics: list[keras.Variable] = []
         self._written: list[bool] = []  # of each of the state's buffers
+        # Where the model can't be part of an XLA program, this still is one: only XLA gathers uint8 on a GPU.
+        self._seen = (tf.function(self._augmented, jit_compile=True, autograph=False)
+                      if state.crosses_replicas and job.runtime.xla else self._augmented)
 
     def compute(self, batch: Batch | tf.Tensor, resident: tuple[tf.Tensor, tf.Tensor] | None,
                 loss_scale: tf.Tensor) -> tuple[Summands, list[tf.Tensor]]:
@@ -99,6 +103,11 @@ class Gradients:
             return index + 1, [old + new for old, new in zip(gradients, more, strict=True)], sums + counts
 
         zeros = [tf.zeros(variable.shape, variable.dtype) for variable in self._model.trainable_variables]
+        if self._state.crosses_replicas:  # which nothing inside a loop may
+            total: Any = zeros, tf.zeros([3])
+            for index in range(passes):
+                total = add(tf.constant(index), *total)[1:]
+            return total
         return tf.while_loop(lambda index, *_: index < passes, add, (tf.constant(0), zeros, tf.zeros([3])),
                              parallel_iterations=1, maximum_iterations=passes)[1:]
 
@@ -106,11 +115,7 @@ class Gradients:
               loss_scale: tf.Tensor) -> tuple[Sequence[tf.Tensor], tf.Tensor]:
         """(the gradients, the sums for the metrics) of some rows, as `Summands` has them."""
         model, config, plan, runtime = self._model, self._job.config, self._job.plan, self._job.runtime
-        images, labels = ((batch.images, batch.labels) if resident is None else
-                          (tf.gather(whole, batch.ids) for whole in resident))
-        labels = tf.cast(labels, tf.int32)  # pyright: ignore[reportArgumentType, reportCallIssue]  None only if resident
-        images, target = augment_batch(images, labels, batch.seeds, self._feed.augment,  # pyright: ignore[reportArgumentType]
-                                       by_comparison=runtime.kind.avoids_scatters and runtime.xla)
+        images, target = self._seen(batch, resident)
         with tf.GradientTape() as tape:
             with self._draws(batch.seeds):
                 logits = model(images, training=True)
@@ -134,6 +139,15 @@ class Gradients:
             is_correct, examples = is_correct & (batch.mask > 0), tf.reduce_sum(batch.mask)
         correct = tf.math.count_nonzero(is_correct, dtype=tf.float32)
         return gradients, tf.stack([loss, correct, examples])
+
+    def _augmented(self, batch: Batch, resident: tuple[tf.Tensor, tf.Tensor] | None) -> tuple[tf.Tensor, Target]:
+        """(images, what a model should answer) of some rows, as training sees them."""
+        runtime = self._job.runtime
+        images, labels = ((batch.images, batch.labels) if resident is None else
+                          (tf.gather(whole, batch.ids) for whole in resident))
+        labels = tf.cast(labels, tf.int32)  # pyright: ignore[reportArgumentType, reportCallIssue]  None only if resident
+        return augment_batch(images, labels, batch.seeds, self._feed.augment,  # pyright: ignore[reportArgumentType]
+                             by_comparison=runtime.kind.avoids_scatters and runtime.xla)
 
     def _draws(self, seeds: tf.Tensor) -> contextlib.AbstractContextManager[None]:
         """For a call of the model: what its random layers draw follows from the examples' seeds, from version 3 on."""

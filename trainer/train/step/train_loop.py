@@ -129,12 +129,21 @@ def _make_replica_step(job: Job, state: TrainState, feed: Feed) -> Callable[...,
     return replica_step
 
 
+def _program(state: TrainState, xla: bool) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Makes a part 1 a function of TensorFlow's; not where it crosses replicas, which nothing inside a function may."""
+    return _as_it_is if state.crosses_replicas else tf.function(jit_compile=xla, autograph=False)
+
+
+def _as_it_is(function: Callable[..., Any]) -> Callable[..., Any]:
+    return function
+
+
 def _in_parts(job: Job, state: TrainState, feed: Feed) -> _Compute:
     """Makes a step whose update a branch skips; with XLA, a program before the all-reduce and one for the update."""
     gradients = Gradients(job, state, feed)
     update, weights = Update(job, state, gradients), state.model.trainable_variables
 
-    @tf.function(jit_compile=job.runtime.xla, autograph=False)
+    @_program(state, job.runtime.xla)
     def forward_backward(batch: Batch | tf.Tensor, resident: tuple[tf.Tensor, tf.Tensor] | None,
                          loss_scale: tf.Tensor) -> tuple[list[tf.Tensor], Summands | None, list[tf.Tensor]]:
         summands, before = gradients.compute(batch, resident, loss_scale)
@@ -174,7 +183,7 @@ def _in_two_programs(job: Job, state: TrainState, feed: Feed) -> _Compute:
     update, weights = Update(job, state, gradients), state.model.trainable_variables
     iterations = state.optimizer.iterations
 
-    @tf.function(jit_compile=True, autograph=False)
+    @_program(state, True)
     def forward_backward(batch: Batch | tf.Tensor, resident: tuple[tf.Tensor, tf.Tensor] | None,
                          replica_id: int) -> tuple[list[tf.Tensor], list[tf.Tensor]]:
         seed_random_layers(state, job.config.seed, replica_id, job.plan.replicas)
