@@ -64,3 +64,32 @@ def test_schedules(name, at, rate):
 
 def test_no_warmup_begins_at_the_peak():
     assert float(Schedule("cosine", 2.0, warmup=0, total=100)(0)) == 2.0
+
+
+@pytest.mark.parametrize("xla", [False, True])
+@pytest.mark.parametrize("name", ["sgd", "adam"])
+def test_lookahead_goes_back_a_part_of_the_way(name, xla):
+    """After each 3 updates: slow ← slow + 0.3 · (fast − slow), fast ← slow; between them, Keras's own updates."""
+    config = Config(optimizer=name, learning_rate=0.01, momentum=0.0, lookahead_steps=3, lookahead_alpha=0.3)
+    plan = make_plan(config, 1000, 1)
+    ours, mine = make_optimizer(config, plan), variables()
+    original, theirs = ORIGINALS[name](0.01), variables()
+    ours.build(mine)
+    original.build(theirs)
+    slow = [v.numpy() for v in theirs]
+    plain = make_optimizer(Config(optimizer=name, momentum=0.0), plan)
+    plain.build(variables())
+    assert len(ours.variables) == len(plain.variables) + len(mine)
+    update = tf.function(lambda gradients: ours.update(gradients, mine), jit_compile=xla)
+    rng = np.random.default_rng(1)
+    for number in range(1, 8):
+        gradients = [tf.constant(rng.normal(size=v.shape).astype(np.float32)) for v in mine]
+        update(gradients)
+        ours.iterations.assign_add(1)
+        original.apply(gradients, theirs)
+        if number % 3 == 0:
+            slow = [old + 0.3 * (v.numpy() - old) for old, v in zip(slow, theirs, strict=True)]
+            for v, value in zip(theirs, slow, strict=True):
+                v.assign(value)
+        for a, b in zip(mine, theirs, strict=True):
+            np.testing.assert_allclose(a.numpy(), b.numpy(), rtol=3e-5, atol=3e-6)

@@ -6,7 +6,7 @@ import pytest
 
 from trainer.config import Config
 from trainer.errors import DataError, UsageError
-from trainer.plan import make_plan
+from trainer.plan import make_plan, rate_sentence
 
 
 def plan(examples=50_000, replicas=1, **settings):
@@ -86,3 +86,13 @@ def test_a_batch_that_is_asked_for_is_taken_and_told_if_the_data_is_smaller():
     made = make_plan(config, 20, 1)
     assert made.batch_size == 128
     assert len(made.warnings(config)) == 1 and "more than the 20 images to train on" in made.warnings(config)[0]
+
+
+@pytest.mark.parametrize("how, accumulate, rate, said", [
+    ("none", 1, 0.1, None), ("linear", 1, 0.2, "learning rate 0.1 × 512 / 256 = 0.2"),
+    ("linear", 4, 0.8, "learning rate 0.1 × 2,048 / 256 = 0.8"),
+    ("sqrt", 2, 0.2, "learning rate 0.1 × √(1,024 / 256) = 0.2")])
+def test_the_learning_rate_is_scaled_by_the_examples_of_a_step(how, accumulate, rate, said):
+    config = Config(learning_rate=0.1, batch_size=512, scale_learning_rate=how, accumulate_steps=accumulate)
+    made = make_plan(config, 50_000, 4)
+    assert made.learning_rate == pytest.approx(rate) and rate_sentence(config, made) == said

@@ -129,10 +129,17 @@ class Config(Checked):
     optimizer: str = option("adam", "optimizer, Keras's; sgd uses Nesterov momentum", choices=tuple(OPTIMIZERS),
                             another_run=True)
     learning_rate: float = option(0.001, "peak learning rate", above=0, another_run=True)
+    scale_learning_rate: str = option(
+        "none", "multiply --learning_rate by the examples of a step / 256 (linear), or by the root of that (sqrt)",
+        choices=("none", "linear", "sqrt"), another_run=True)
     momentum: float = option(0.9, "momentum of sgd and muon", least=0, most=0.9999, another_run=True)
     weight_decay: float = option(
         0.0, "decoupled weight decay, per step and unit of learning rate, of kernels; biases and normalization have "
         "none", least=0, another_run=True)
+    lookahead_steps: int = option(
+        0, "lookahead: after this many updates, the weights go back to --lookahead_alpha of the way that they went; 0: "
+        "don't", least=0, another_run=True)
+    lookahead_alpha: float = option(0.5, "share of the way that lookahead keeps", above=0, most=1, another_run=True)
     schedule: str = option(
         "constant", "learning rate schedule after the warm-up; step: a tenth at one half and again at three quarters",
         choices=("constant", "cosine", "linear", "step"), another_run=True)

@@ -28,7 +28,7 @@ from trainer.errors import Stopped, catching
 from trainer.export import exporter
 from trainer.export.measure import Measurement
 from trainer.export.selection import accuracy_of, select, selected_on
-from trainer.plan import Job, make_plan, with_batch_size
+from trainer.plan import Job, make_plan, rate_sentence, with_batch_size
 from trainer.reporting.run_record import Outcome, make_result
 from trainer.reporting.summary import summary
 from trainer.run import Run
@@ -83,7 +83,7 @@ def read_data(config: Config, runtime: Runtime, *, model_dir: ModelDir, console:
         with collectives.all_or_none(runtime):
             plan = make_plan(known, data.train.size, runtime.replicas, microbatch)
     console.say(f"{runtime.sentence()}; {plan.sentence()}")
-    for line in runtime.advice():
+    for line in (*runtime.advice(), *filter(None, [rate_sentence(config, plan)])):
         console.say(line)
     if config.sync_batch_norm and runtime.replicas > 1:
         console.say("batch norm takes its moments over all replicas: XLA doesn't compile the passes over the model")

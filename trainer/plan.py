@@ -8,6 +8,7 @@ also where an epoch ends inside a batch. Epoch e is over at the first step that 
 from __future__ import annotations
 
 import dataclasses
+import math
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
@@ -33,6 +34,7 @@ class Plan:
         replicas: Number of replicas that share a batch.
         total_steps: Where the run ends.
         warmup_steps: Where the learning rate's warm-up ends.
+        learning_rate: The peak, scaled as `--scale_learning_rate` says.
         eval_every: Epochs from one evaluation to the next.
         log_every: Steps from one line of metrics to the next.
         checkpoint_every: Steps from one checkpoint to the next; 0: none by steps.
@@ -44,6 +46,7 @@ class Plan:
     replicas: int
     total_steps: int
     warmup_steps: int
+    learning_rate: float
     eval_every: Fraction
     log_every: int
     checkpoint_every: int
@@ -103,7 +106,7 @@ class Plan:
                             "each step takes all of them, some several times; a smaller --batch_size takes more steps")
         if self.warmup_steps > self.total_steps:
             warnings.append(f"the warm-up of {self.warmup_steps:,} steps is longer than the run, which ends at step "
-                            f"{self.total_steps:,}: --learning_rate={config.learning_rate:g} is never reached")
+                            f"{self.total_steps:,}: a learning rate of {self.learning_rate:g} is never reached")
         return warnings
 
     def sentence(self) -> str:
@@ -181,6 +184,7 @@ def make_plan(config: Config, examples: int, replicas: int, microbatch: int | No
         total = min(total, config.max_steps)
     return Plan(examples=examples, batch_size=batch_size, replicas=replicas, total_steps=total,
                 warmup_steps=_steps(config.warmup_epochs, steps_per_epoch),
+                learning_rate=config.learning_rate * _SCALES[config.scale_learning_rate](batch_size / _SCALED_FROM),
                 eval_every=_exact(config.eval_every_epochs), log_every=config.log_every_steps,
                 checkpoint_every=config.checkpoint_every_steps, passes=batch_size // rows)
 
@@ -208,6 +212,24 @@ def with_batch_size(config: Config, examples: int) -> Config:
     """
     most = min(LARGEST_DEFAULT_BATCH, max(2, examples // _STEPS_AN_EPOCH))  # 2: pairs can be joined
     return dataclasses.replace(config, batch_size=config.batch_size or 2 ** (most.bit_length() - 1))
+
+
+def _one(_: float) -> float:
+    return 1.0
+
+
+_SCALED_FROM = 256  # examples of a step; Goyal et al. 2017, arXiv:1706.02677, §2.1
+# Name to the function of a step's examples as a multiple of these, to the factor of the learning rate.
+_SCALES = {"none": _one, "linear": float, "sqrt": math.sqrt}
+
+
+def rate_sentence(config: Config, plan: Plan) -> str | None:
+    """What `--scale_learning_rate` did, human-readable; None if it is off."""
+    if config.scale_learning_rate == "none":
+        return None
+    factor = f"{plan.batch_size:,} / {_SCALED_FROM}"
+    factor = f"√({factor})" if config.scale_learning_rate == "sqrt" else factor
+    return f"learning rate {config.learning_rate:g} × {factor} = {plan.learning_rate:g}"
 
 
 def _exact(number: float) -> Fraction:

@@ -79,15 +79,17 @@ def make_optimizer(config: Config, plan: Plan) -> Any:
 
     Returns:
         A Keras optimizer with the additional method `update(gradients, variables)`, which applies gradients on one
-        replica by itself.
+        replica by itself. With `--lookahead_steps` its variables hold the slow weights, too.
     """
-    rate = Schedule(config.schedule, config.learning_rate, plan.warmup_steps, plan.total_steps)
+    rate = Schedule(config.schedule, plan.learning_rate, plan.warmup_steps, plan.total_steps)
     momentum = float(config.momentum)
     extra = {"sgd": {"momentum": momentum, "nesterov": momentum > 0}, "muon": {"momentum": momentum},
              # AdamW alone requires a number; no decay is 0.
              "adamw": {"weight_decay": config.weight_decay}}.get(config.optimizer, {})
-    return _replica_local(getattr(keras.optimizers, OPTIMIZERS[config.optimizer]))(
+    optimizer = _replica_local(getattr(keras.optimizers, OPTIMIZERS[config.optimizer]))(
         **{"learning_rate": rate, "weight_decay": config.weight_decay or None, **extra})
+    optimizer.lookahead_steps, optimizer.lookahead_alpha = config.lookahead_steps, config.lookahead_alpha
+    return optimizer
 
 
 @functools.cache
@@ -99,6 +101,21 @@ def _replica_local(base: type[Any]) -> type[Any]:
     """
 
     class ReplicaLocal(base):
+        lookahead_steps, lookahead_alpha = 0, 1.0
+
+        def build(self, variables: Sequence[keras.Variable]) -> None:
+            """Makes the variables of the optimizer.
+
+            Args:
+                variables: The weights.
+            """
+            super().build(variables)
+            self._slow: list[keras.Variable] = []
+            if self.lookahead_steps:
+                self._slow = [self.add_variable_from_reference(variable, name="slow") for variable in variables]
+                for slow, variable in zip(self._slow, variables, strict=True):
+                    slow.assign(variable)
+
         def update(self, gradients: Sequence[tf.Tensor], variables: Sequence[keras.Variable]) -> None:
             """Applies gradients that are the same on every replica.
 
@@ -112,6 +129,18 @@ def _replica_local(base: type[Any]) -> type[Any]:
             for variable in variables:
                 if variable.constraint is not None:
                     variable.value.assign(variable.constraint(variable.value))
+            self._look_ahead(variables)
+
+        def _look_ahead(self, variables: Sequence[keras.Variable]) -> None:
+            """After every k updates: slow ← slow + α · (fast − slow), and fast ← slow; the inner optimizer goes on.
+
+            Zhang, Lucas, Hinton & Ba 2019, "Lookahead optimizer: k steps forward, 1 step back", arXiv:1907.08610.
+            """
+            for slow, variable in zip(self._slow, variables, strict=bool(self._slow)):
+                due = tf.equal((self.iterations + 1) % self.lookahead_steps, 0)
+                moved = slow.value + self.lookahead_alpha * (variable.value - slow.value)
+                slow.value.assign(tf.where(due, moved, slow.value))
+                variable.value.assign(tf.where(due, moved, variable.value))
 
         def _backend_update_step(self, grads: Sequence[tf.Tensor], trainable_variables: Sequence[keras.Variable],
                                  learning_rate: tf.Tensor) -> None:
