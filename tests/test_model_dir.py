@@ -167,3 +167,15 @@ def test_a_run_from_before_there_were_versions_has_version_1_of_all():
 def test_a_run_of_an_older_version_without_its_data_folder_can_be_read(folder):
     model_dir = folder(Config(dataset="folder", data_dir=""))
     assert model_dir.read_config()["given"]["dataset"] == "folder"
+
+
+def test_what_a_run_decided_is_read_from_its_newest_sound_manifest(folder):
+    model_dir = folder(Config())
+    assert model_dir.decided("microbatch") is None
+    for step, decided in ((8, {"microbatch": 32}), (9, {"microbatch": 64})):
+        checkpoint = model_dir.checkpoints / f"step-{step:08d}"
+        checkpoint.mkdir()
+        write_manifest(checkpoint, {"step": step, "files": {}, "decided": decided})
+    assert model_dir.decided("microbatch") == 64 and model_dir.decided("length") is None
+    (model_dir.checkpoints / "step-00000009/manifest.json").write_text("{}")
+    assert model_dir.decided("microbatch") == 32

@@ -19,7 +19,7 @@ def random_ints(seeds: tf.Tensor, index: int, below: int) -> tf.Tensor:
     Returns:
         int32 [n].
     """
-    return high_bits(mixed(seeds, index)) % below
+    return tf.math.floormod(high_bits(mixed(seeds, index)), below)
 
 
 def random_bytes(seeds: tf.Tensor, index: int, count: int) -> tf.Tensor:
