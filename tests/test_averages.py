@@ -16,6 +16,7 @@ def values(model):
     return [variable.numpy().astype(np.float64) for variable in model.variables]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("replicas, xla, kind", [(2, False, CPU), (1, True, gpu_like.KIND),
                                                  (2, True, gpu_like.KIND)])
 def test_averages_follow_their_equation_on_every_path(trainable, replicas, xla, kind):
@@ -63,6 +64,7 @@ def test_a_skipped_step_moves_no_average(trainable):
         np.testing.assert_array_equal(average, old)
 
 
+@pytest.mark.slow
 def test_a_checkpoint_has_averages_only_where_they_are_on_and_they_are_what_is_evaluated(trainable, small):
     on, off = trainable(1, ema_decay=0.5, **SETTINGS), trainable(1, **SETTINGS)
     names, fewer = set(on.state.variables()), set(off.state.variables())

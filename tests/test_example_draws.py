@@ -22,6 +22,7 @@ def through(small):
     return made, made.train(6).loss
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("replicas, xla, kind, first_step", [(3, False, CPU, 0), (1, True, gpu_like.KIND, 0),
                                                              (2, False, CPU, 3)])
 def test_any_replica_count_draws_the_same_wherever_a_start_begins(trainable, through, replicas, xla, kind, first_step):
@@ -30,6 +31,7 @@ def test_any_replica_count_draws_the_same_wherever_a_start_begins(trainable, thr
     np.testing.assert_allclose(made.train(3).loss, through[1][first_step:first_step + 3], rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_run_that_began_with_older_draws_goes_on_with_them(trainable, through):
     """Keras's own functions draw then, from states that are the replica's."""
     made = trainable(1, **SETTINGS)

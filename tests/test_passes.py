@@ -30,6 +30,7 @@ def whole(small):
     return made, made.train(STEPS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("replicas, xla, kind, passes", [
     (1, False, CPU, {"accumulate_steps": 4, "batch_size": 6}), (2, False, CPU, {"microbatch": "4"}),
     (1, True, gpu_like.KIND, {"accumulate_steps": 2, "batch_size": 12, "microbatch": "4"}),
@@ -50,6 +51,7 @@ def test_a_step_in_passes_is_the_step_in_one(trainable, whole, replicas, xla, ki
     assert made.state.optimizer.iterations.numpy() == made.state.step.numpy() == STEPS
 
 
+@pytest.mark.slow
 def test_float16_scales_and_judges_a_step_and_not_a_pass(trainable):
     settings = {**SETTINGS, "precision": "float16", "augment": ()}
     one, many = trainable(1, **settings), trainable(1, **settings, microbatch="6")
@@ -77,6 +79,7 @@ def test_batch_norm_takes_the_moments_of_each_pass(trainable, small):
         np.testing.assert_allclose(mine.numpy(), other.numpy(), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_graph_holds_one_pass_however_many_there_are(trainable):
     def products(**settings):
         graph = trainable(1, **{**SETTINGS, **settings}).loop.trace().graph.as_graph_def()

@@ -22,6 +22,7 @@ def alone(small):
     return made, made.train(STEPS).loss
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("replicas, xla, kind, passes", [(3, False, CPU, 1), (2, True, gpu_like.KIND, 1),
                                                          (2, False, CPU, 2)])
 def test_replicas_train_as_one_does(trainable, alone, replicas, xla, kind, passes):

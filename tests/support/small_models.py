@@ -237,3 +237,12 @@ def greedy(classes, image_shape):
     pixels = keras.Input(image_shape)
     x = layers.Flatten()(layers.Rescaling(1 / 255)(layers.AveragePooling2D(8)(pixels)))
     return keras.Model(pixels, layers.Dense(classes, dtype="float32")(Greedy()(x)))
+
+
+def options(classes, image_shape):
+    """Batch norm, dropout, and a residual path that is dropped."""
+    pixels = keras.Input(image_shape)
+    x = layers.Conv2D(4, 1)(layers.Rescaling(1 / 127.5, -1)(layers.AveragePooling2D(8)(pixels)))
+    residual = layers.Dropout(0.3, noise_shape=(None, 1, 1, 1))(layers.BatchNormalization()(layers.Conv2D(4, 1)(x)))
+    x = layers.Dropout(0.2)(layers.Flatten()(layers.Add()([x, residual])))
+    return keras.Model(pixels, layers.Dense(classes, dtype="float32")(x))
