@@ -36,17 +36,17 @@ def flush_all(paths: Collection[Path | str]) -> None:
         flush(path)
 
 
-def write_durably(path: Path | str, text: str) -> None:
-    """Writes a text file so that after a crash it holds either the old content or all of the new.
+def write_durably(path: Path | str, content: str | bytes) -> None:
+    """Writes a file so that after a crash it holds either the old content or all of the new.
 
     Args:
         path: The file.
-        text: Its new content.
+        content: Its new content; text becomes UTF-8.
     """
     path = Path(path)
     staged = path.with_name(f".{path.name}.new")
-    with open(staged, "w", encoding="utf-8") as file:
-        file.write(text)
+    with open(staged, "wb") as file:
+        file.write(content.encode() if isinstance(content, str) else content)
         file.flush()
         os.fsync(file.fileno())
     os.replace(staged, path)
