@@ -43,3 +43,21 @@ def test_it_sees_later_weights_without_compiling_again(trainable, small):
     made.train(30)
     assert evaluator.run().loss != before.loss
     assert evaluator._function.experimental_get_tracing_count() == 1
+
+
+@pytest.mark.slow
+def test_what_it_said_of_each_example_is_the_same_on_any_number_of_replicas(trainable, small):
+    made = trainable(4, model="small_models:smooth", optimizer="sgd")
+    made.train(20)
+    logits = made.state.model(small.test.images.astype(np.float32), training=False).numpy()
+    powers = np.exp(logits - logits.max(1, keepdims=True))
+    for replicas, rows in ((4, 3), (1, 7), (2, 25)):
+        runtime = made.runtime if replicas == 4 else trainable(replicas).runtime
+        with runtime.strategy.scope():
+            evaluator = Evaluator(made.state.model, small.test, runtime, per_replica_batch_size=rows)
+        evaluation = evaluator.run()
+        found = evaluator.predictions(split="test", step=20, classes=small.classes)
+        assert found.ids.tolist() == list(range(50)) and found.labels.tolist() == small.test.labels.tolist()
+        assert found.accuracy == evaluation.accuracy and found.predicted.tolist() == logits.argmax(1).tolist()
+        np.testing.assert_allclose(found.probabilities, powers / powers.sum(1, keepdims=True), rtol=1e-5)
+        assert found.rank.tolist() == (logits > logits[np.arange(50), small.test.labels][:, None]).sum(1).tolist()

@@ -38,7 +38,8 @@ def test_every_flag_reaches_the_config():
              "--export_checkpoint=best", "--resize=pad", "--dry_run", "--loss=focal", "--sampling=balanced",
              "--ema_decay=0.9", "--drop_path=0.1", "--accumulate_steps=4", "--microbatch=32",
              "--sync_batch_norm",
-             "--scale_learning_rate=sqrt", "--lookahead_steps=5", "--lookahead_alpha=0.8"]
+             "--scale_learning_rate=sqrt", "--lookahead_steps=5", "--lookahead_alpha=0.8",
+             "--calibrate_export"]
     config = flags.parse(Config, words)
     assert flags.parse(Config, ["--class_weights=balanced"]).class_weights == "balanced"  # not beside --sampling
     others = {field.name for field in dataclasses.fields(Config)} - {"class_weights"}

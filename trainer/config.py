@@ -190,6 +190,8 @@ class Config(Checked):
     export_checkpoint: str = option(
         "auto", "weights that are exported: last, best (of the highest evaluated accuracy); auto: best where there is "
         "a validation split or --patience is on, else last", choices=("auto", "last", "best"))
+    calibrate_export: bool = option(False, "divide the logits of what is exported by the temperature that calibrates "
+                                    "its probabilities, fitted on the validation split; answers stay the same")
     export: tuple[str, ...] | None = option(
         None, "comma list of export formats, or none; each is tried beside the first steps, and one that is named here "
         f"and can't hold the model ends the run; default: {','.join(EXPORTS)}", choices=(*EXPORTS, "none"))

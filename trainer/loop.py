@@ -15,8 +15,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import json
-import math
 import time
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -25,14 +23,10 @@ from trainer.data.dataset import load
 from trainer.distributed import collectives
 from trainer.distributed.agreement import Decision, agree
 from trainer.errors import Stopped, catching
-from trainer.export import exporter
-from trainer.export.measure import Measurement
-from trainer.export.selection import accuracy_of, select, selected_on
+from trainer.export.selection import require_calibration_data
+from trainer.finish import finish_together
 from trainer.plan import Job, make_plan, rate_sentence, with_batch_size
-from trainer.reporting.run_record import Outcome, make_result
-from trainer.reporting.summary import summary
 from trainer.run import Run
-from trainer.storage import durable
 from trainer.train.step import microbatch as microbatches
 
 if TYPE_CHECKING:
@@ -42,11 +36,12 @@ if TYPE_CHECKING:
     from trainer.process.signals import StopRequest
     from trainer.process.watchdog import Watchdog
     from trainer.reporting.console import Console
+    from trainer.reporting.timeline.record import Timeline
     from trainer.storage.model_dir import ModelDir
 
 
 def train_and_evaluate(config: Config, runtime: Runtime, *, model_dir: ModelDir, console: Console, stop: StopRequest,
-                       watchdog: Watchdog) -> dict[str, Any] | None:
+                       watchdog: Watchdog, timeline: Timeline) -> dict[str, Any] | None:
     """Trains as configured, and resumes where an earlier start stopped.
 
     Args:
@@ -56,6 +51,7 @@ def train_and_evaluate(config: Config, runtime: Runtime, *, model_dir: ModelDir,
         console: The terminal and log.txt.
         stop: Entered; a signal becomes its request.
         watchdog: Entered; ends a run that makes no progress.
+        timeline: Entered; is told of phases and saves.
 
     Returns:
         What result.json holds; None on workers that aren't the chief.
@@ -64,11 +60,12 @@ def train_and_evaluate(config: Config, runtime: Runtime, *, model_dir: ModelDir,
         LockstepError: a subclass for each way to end other than well.
     """
     with stop.nothing_to_save("starting"):
+        timeline.enter("reading data")
         job = read_data(config, runtime, model_dir=model_dir, console=console, watchdog=watchdog)
-        run = Run(job, model_dir=model_dir, console=console, stop=stop, watchdog=watchdog)
+        run = Run(job, model_dir=model_dir, console=console, stop=stop, watchdog=watchdog, timeline=timeline)
     with contextlib.closing(run):
         train(run)
-        return finish(run)
+        return finish_together(run)
 
 
 def read_data(config: Config, runtime: Runtime, *, model_dir: ModelDir, console: Console, watchdog: Watchdog) -> Job:
@@ -82,6 +79,7 @@ def read_data(config: Config, runtime: Runtime, *, model_dir: ModelDir, console:
         microbatch = microbatches.decide(known, data, runtime, functools.partial(model_dir.decided, "microbatch"))
         with collectives.all_or_none(runtime):
             plan = make_plan(known, data.train.size, runtime.replicas, microbatch)
+            require_calibration_data(config, data)
     console.say(f"{runtime.sentence()}; {plan.sentence()}")
     for line in (*runtime.advice(), *filter(None, [rate_sentence(config, plan)])):
         console.say(line)
@@ -102,6 +100,7 @@ def train(run: Run) -> None:
         run.console.start(run.step, run.job.plan.total_steps)
     known_bad = run.job.data.bad.here  # all workers found these when they read the data
     while True:
+        run.timeline.step = run.step
         decision = _agree(run, known_bad)  # the same on all workers
         if decision.stop:
             _save_and_stop(run)  # raises Stopped
@@ -114,7 +113,7 @@ def train(run: Run) -> None:
                 run.save()
             _train_steps(run, decision.num_steps)
     run.save()
-    with run.watchdog.phase("waiting for the last save"):
+    with run.watchdog.phase("waiting for the last save"), run.timeline.phase("saving"):
         with collectives.all_or_none(run.job.runtime):
             run.finish_reports()
         run.console.stop()
@@ -157,8 +156,10 @@ def _agree(run: Run, known_bad: int) -> Decision:
 def _train_steps(run: Run, num_steps: int) -> None:
     """Calls the device loop once; the first call of a start makes the loop, and compiles."""
     if run.inner_loop.is_compiled:
+        run.timeline.enter("training")
         report = run.inner_loop.run(num_steps)
     else:
+        run.timeline.enter("compiling")
         if run.step == 0 and run.reporter:
             with run.failures:
                 run.reporter.introduce(run.job.config, take_samples(run.job))
@@ -173,6 +174,7 @@ def _train_steps(run: Run, num_steps: int) -> None:
 def _evaluate(run: Run) -> None:
     """Evaluates the model, reports the evaluation, and keeps the best checkpoint."""
     began = time.monotonic()
+    run.timeline.enter("evaluating")
     with contextlib.nullcontext() if run.evaluator.is_compiled else run.compiling():
         evaluation = run.evaluator.run(should_stop=functools.partial(_stop_requested, run))
     if not evaluation:
@@ -184,6 +186,8 @@ def _evaluate(run: Run) -> None:
     if run.reporter:
         with run.failures:
             run.reporter.evaluation(record, is_best)
+    if run.is_done or (is_best and run.job.exports_best):
+        _keep_predictions(run)
     if run.checkpoints.saved_at == run.step:
         run.checkpoints.update_manifest(run.step)
     elif is_best:
@@ -191,10 +195,20 @@ def _evaluate(run: Run) -> None:
     run.inner_loop.skip_time()
 
 
+def _keep_predictions(run: Run) -> None:
+    """Writes what the weights that may be exported said of each example, on the chief."""
+    data = run.job.data
+    predictions = run.evaluator.predictions(split=data.evaluated_name, step=run.step, classes=data.classes)
+    if run.reporter:
+        with run.failures:
+            run.reporter.predictions(predictions, run.evaluated_predictions)
+
+
 def _stop_requested(run: Run) -> bool:
     """Whether a stop was requested on any worker; all workers call it together, between calls of the evaluation."""
     (requests,) = collectives.all_reduce_ints(run.job.runtime, [int(bool(run.stop.signal))])
     run.watchdog.reset("evaluating")
+    run.timeline.enter("evaluating")  # the first call compiled
     return requests > 0
 
 
@@ -204,7 +218,8 @@ def _save_and_stop(run: Run) -> NoReturn:
     Raises:
         Stopped: once the state is saved.
     """
-    with run.watchdog.phase("saving"):
+    with run.watchdog.phase("saving"), run.timeline.phase("saving"):
+        run.timeline.saving()
         collectives.require_equal_states(run.job.runtime, run.state)
         with collectives.all_or_none(run.job.runtime):
             run.finish_reports()
@@ -218,69 +233,6 @@ def _save_and_stop(run: Run) -> NoReturn:
         raise Stopped(f"asked to stop ({why}); a dry run keeps nothing", "run the same command again")
     raise Stopped(f"asked to stop ({why}); step {run.step:,} is saved in {run.model_dir.checkpoints}",
                   "run the same command again; it goes on from there")
-
-
-def finish(run: Run) -> dict[str, Any] | None:
-    """Lets the chief finish the run while the other workers wait; returns the result, or None on the others."""
-    result, runtime = None, run.job.runtime
-    if runtime.is_chief:
-        patience, waiting = run.watchdog.LONGER, contextlib.nullcontext()
-    else:  # the chief has a watchdog of its own, and TensorFlow raises an error if the chief is lost
-        patience, waiting = math.inf, run.nothing_to_save("waiting for the exports")
-    with run.watchdog.phase("exporting", patience), waiting:
-        with collectives.all_or_none(runtime):
-            if runtime.is_chief:
-                result = _finish(run)
-        collectives.final_barrier(runtime)
-    return result
-
-
-def _finish(run: Run) -> dict[str, Any]:
-    """Exports the selected weights, measures them, writes result.json and the report.
-
-    Raises:
-        StorageError: after all of that, if a format failed.
-    """
-    job, config = run.job, run.job.config
-    assert run.reporter is not None  # the chief
-    if run.ended_early:
-        run.console.say(f"ended at step {run.step:,}: {run.ended_early}")
-    exports = exporter.Exports({}, {})
-    with run.nothing_to_save("exporting"):
-        measurement = Measurement(job, functools.partial(_raise_if_stopped, run))
-        if run.export_trial:
-            run.export_trial.close()
-        selection = select(job, run.state.evaluated, run.metrics, run.checkpoints)
-        accuracy = accuracy_of(selection, job, measurement)
-        if config.formats:
-            which = f" of step {selection.step:,}, the best" if selection.step != run.step else ""
-            run.console.say(f"exporting {', '.join(config.formats)}{which}, and measuring what was exported")
-            run.model_dir.require_lock()
-            exports = exporter.export(job, selection.model, measurement, accuracy, folder=run.model_dir.export)
-    outcome = Outcome(step=run.step, exported_step=selection.step, selected_on=selected_on(job),
-                      test_accuracy=None if job.data.test is None else accuracy,
-                      skipped_steps=int(run.state.skipped.numpy()), wall_seconds=run.wall_seconds,
-                      exports=exports.results, export_failures=exports.failures)
-    result = make_result(job, run.metrics, outcome)
-    durable.write_durably(run.model_dir.result, json.dumps(result, indent=2))
-    with run.nothing_to_save("drawing the curves"):
-        run.reporter.draw(take_samples(job))
-    if not config.dry_run:
-        run.console.say(summary(run.model_dir, result))
-    exports.require_all()
-    return result
-
-
-def _raise_if_stopped(run: Run) -> None:
-    """Tells the watchdog that the exports make progress, and ends them if a stop was requested.
-
-    Raises:
-        Stopped: if it was.
-    """
-    run.watchdog.reset("exporting", run.watchdog.LONGER)
-    if run.stop.signal:
-        raise Stopped(f"asked to stop ({run.stop.signal}) while exporting; the training is done and saved",
-                      "run the same command again; it exports then") from None
 
 
 def _warn_of_bad(data: Dataset, console: Console) -> None:

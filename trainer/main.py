@@ -2,6 +2,7 @@
 
 import contextlib
 import sys
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,13 +10,14 @@ from trainer import flags
 from trainer.config import Config
 from trainer.distributed.cluster import Cluster, read_cluster
 from trainer.distributed.initialize import initialize
-from trainer.errors import catching
+from trainer.errors import LockstepError, catching
 from trainer.options import shown_value
 from trainer.process.exit import run_as_process, run_to_exit_code
 from trainer.process.imports import collector_paused
 from trainer.process.signals import StopRequest
 from trainer.process.watchdog import Watchdog
 from trainer.reporting.console import Console
+from trainer.reporting.timeline.record import Timeline
 from trainer.storage.model_dir import ModelDir, ScratchDir
 
 
@@ -34,28 +36,38 @@ def main(argv: Sequence[str] | None = None, exits_process: bool | None = None) -
 
 
 def _train(argv: Sequence[str], exits_process: bool) -> None:
+    began = time.monotonic()
     config = flags.parse(Config, argv)
     cluster = read_cluster(config.strategy)
     model_dir = (ScratchDir if config.dry_run else ModelDir)(config.model_dir)
     with StopRequest(exits_process) as stop, Watchdog(config.hang_timeout, stop) as watchdog:
         try:
-            _run(config, cluster, model_dir, stop, watchdog)
+            _run(config, cluster, model_dir, stop, watchdog, began)
         finally:
             model_dir.unlock()
 
 
-def _run(config: Config, cluster: Cluster, model_dir: ModelDir, stop: StopRequest, watchdog: Watchdog) -> None:
+def _run(config: Config, cluster: Cluster, model_dir: ModelDir, stop: StopRequest, watchdog: Watchdog,
+         began: float) -> None:
     changed: list[tuple[str, Any, Any]] = []
+    with stop.nothing_to_save("starting"), catching() as caught:
+        config = model_dir.inherit(config)
+        if cluster.worker == 0:
+            changed = model_dir.claim(config)
+    writes = cluster.worker == 0 and not caught.error  # else the folder isn't ours
+    with Timeline(model_dir.timeline if writes else None, began) as timeline:
+        _run_in(config, cluster, model_dir, stop, watchdog, timeline, changed, caught.error)
+
+
+def _run_in(config: Config, cluster: Cluster, model_dir: ModelDir, stop: StopRequest, watchdog: Watchdog,
+            timeline: Timeline, changed: list[tuple[str, Any, Any]], failure: LockstepError | None) -> None:
+    """Starts TensorFlow, and trains in a folder that is claimed; all workers end if one has a failure."""
     is_chief = cluster.worker == 0
     with stop.nothing_to_save("starting"):
-        with catching() as caught:
-            config = model_dir.inherit(config)
-            if is_chief:
-                changed = model_dir.claim(config)
         # This imports TensorFlow; a user's mistakes have been answered by now. Of several workers, TensorFlow puts a
         # handler of its own over SIGTERM, and waits for the others with the interpreter's lock in its hand.
         with stop.deferred() if cluster.workers > 1 else contextlib.nullcontext():
-            runtime = initialize(config, cluster, model_dir, failure=caught.error, watchdog=watchdog)
+            runtime = initialize(config, cluster, model_dir, failure=failure, watchdog=watchdog)
         with collector_paused():
             from trainer.dry_run.dry_run import dry_run
             from trainer.loop import train_and_evaluate
@@ -66,7 +78,7 @@ def _run(config: Config, cluster: Cluster, model_dir: ModelDir, stop: StopReques
         console.warn(warning)
     for name, before, now in changed:
         console.say(f"--{name} was {shown_value(before)}, now {shown_value(now)}")
-    start(config, runtime, model_dir=model_dir, console=console, stop=stop, watchdog=watchdog)
+    start(config, runtime, model_dir=model_dir, console=console, stop=stop, watchdog=watchdog, timeline=timeline)
     console.close()
 
 

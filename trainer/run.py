@@ -12,9 +12,10 @@ from trainer.checkpoint.checkpoints import Checkpoints
 from trainer.checkpoint.manager import CheckpointManager
 from trainer.distributed import collectives
 from trainer.distributed.devices.autotune import AutotuneFile
-from trainer.errors import FirstFailure
+from trainer.errors import DataError, FirstFailure
 from trainer.export.trial.trial import ExportTrial
 from trainer.process.tf_import import tf
+from trainer.quality.predictions import Predictions
 from trainer.reporting.reporter import Reporter
 from trainer.reporting.run_record import checkpoint_metadata, resolved_settings
 from trainer.train.evaluation import Evaluator
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from trainer.process.signals import StopRequest
     from trainer.process.watchdog import Watchdog
     from trainer.reporting.console import Console
+    from trainer.reporting.timeline.record import Timeline
     from trainer.storage.model_dir import ModelDir
 
 
@@ -39,9 +41,10 @@ class Run:
         console: The terminal and log.txt.
         stop: Entered; a signal becomes its request.
         watchdog: Entered; ends a run that makes no progress.
+        timeline: Entered; is told of phases and saves.
 
     Attributes:
-        job, model_dir, console, stop, watchdog: The arguments.
+        job, model_dir, console, stop, watchdog, timeline: The arguments.
         state: What a checkpoint holds.
         metrics: The metrics of the run so far.
         reporter: Writes the reports; None on workers that aren't the chief.
@@ -54,14 +57,16 @@ class Run:
     """
 
     def __init__(self, job: Job, *, model_dir: ModelDir, console: Console, stop: StopRequest,
-                 watchdog: Watchdog) -> None:
+                 watchdog: Watchdog, timeline: Timeline) -> None:
         self.job, self.model_dir, self.console, self.stop, self.watchdog = job, model_dir, console, stop, watchdog
+        self.timeline = timeline
         self.failures, self._began = FirstFailure(), time.monotonic()
         self._computed_on: Mapping[str, Any] | None = None
         self._autotune = AutotuneFile(model_dir.autotune)
         self.reporter: Reporter | None = None
         self.export_trial: ExportTrial | None = None
         self._opened = contextlib.ExitStack()  # closes what `_open` opened, the last first
+        timeline.enter("building")
         try:
             with watchdog.phase("building the model and looking for checkpoints"):
                 self._open()
@@ -75,6 +80,7 @@ class Run:
         checkpoints = Checkpoints(self.model_dir.checkpoints, config.keep_checkpoints, self.model_dir.require_lock)
         resumed = resume(job, self.state, checkpoints, model_dir=self.model_dir, console=self.console)
         self.metrics, step = resumed.metrics, int(self.state.step.numpy())
+        self.timeline.resumed(step)
         with collectives.all_or_none(runtime):
             if runtime.is_chief:
                 self._open_reports(checkpoints, resumed.report_sizes, step)
@@ -92,6 +98,7 @@ class Run:
         self.model_dir.require_lock()
         checkpoints.clear_leftovers()
         checkpoints.forget_after(step)
+        self._forget_predictions_after(step)
         checkpoints.require_room(self.state.variables(), "a checkpoint")
         self.model_dir.write_config(self.job.config, resolved_settings(self.job))
         self.reporter = Reporter(self.model_dir, self.console, valid=sizes, first_step=step,
@@ -103,11 +110,22 @@ class Run:
             self.export_trial = ExportTrial(self.job)
             self._opened.callback(self.export_trial.close)
 
+    def _forget_predictions_after(self, step: int) -> None:
+        """Removes predictions of later steps: these steps come again, and may come otherwise."""
+        for path in (self.model_dir.predictions, self.model_dir.validation_predictions):
+            try:
+                later = path.exists() and Predictions.read(path).step > step
+            except DataError:
+                later = True
+            if later:
+                path.unlink()
+
     def _describe(self, step: int) -> tuple[dict[str, Any], list[Path]]:
         """(a checkpoint's metadata, the reports that must be durable before the checkpoint counts)."""
         assert self.reporter is not None  # only the chief saves
         self._computed_on = self._computed_on or self.job.runtime.record()  # once: it calls nvidia-smi
         sizes, reports = self.reporter.flush()
+        reports += [path for path in (self.timeline.path,) if path and path.exists()]
         return checkpoint_metadata(
             self.job, self.metrics, step=step, wall_seconds=self.wall_seconds, computed_on=self._computed_on,
             autotune=self._autotune.keep(), bit_versions=self.state.bit_versions, report_sizes=sizes), reports
@@ -116,6 +134,13 @@ class Run:
     def step(self) -> int:
         """Steps done."""
         return self.inner_loop.step
+
+    @property
+    def evaluated_predictions(self) -> Path:
+        """Where the predictions on the evaluated split are kept."""
+        data = self.job.data
+        return (self.model_dir.predictions if data.validation is None or data.test is None else
+                self.model_dir.validation_predictions)
 
     @property
     def wall_seconds(self) -> float:
@@ -142,7 +167,8 @@ class Run:
     def save(self) -> None:
         """Begins to save the state if it isn't saved yet, once the previous save is finished."""
         if self.checkpoints.saved_at != self.step:
-            with self.watchdog.phase("saving"):
+            with self.watchdog.phase("saving"), self.timeline.phase("saving"):
+                self.timeline.saving()
                 collectives.require_equal_states(self.job.runtime, self.state)
                 self.checkpoints.save(self.step)
 
@@ -150,7 +176,7 @@ class Run:
     def compiling(self) -> Iterator[None]:
         """For a block that compiles, which may take longer than a user who wants the run to stop will wait."""
         self.save()
-        with self.watchdog.phase("compiling"), self.nothing_to_save("compiling"):
+        with self.watchdog.phase("compiling"), self.timeline.phase("compiling"), self.nothing_to_save("compiling"):
             yield
 
     def nothing_to_save(self, doing: str) -> contextlib.AbstractContextManager[None]:

@@ -60,7 +60,8 @@ def ledger(folder):
 
 
 def assert_equal_runs(folder, other):
-    """Checks that weights, optimizer, counters, metrics, ledger and the scalars in the event files are the same."""
+    """Checks that weights, optimizer, counters, metrics, ledger, the scalars in the event files and the predictions of
+    finished runs are the same."""
     from event_files import scalars
 
     (name, variables), (other_name, other_variables) = state(folder), state(other)
@@ -71,3 +72,8 @@ def assert_equal_runs(folder, other):
     for split in ("train", "eval"):
         steps = scalars(folder / "run/tensorboard", split)
         assert steps == scalars(other / "run/tensorboard", split) and len(steps) == len(set(steps)) > 1
+    finished = [(each / "run/result.json").exists() for each in (folder, other)]
+    for name in ("predictions.npz", "predictions_validation.npz"):
+        files = [each / "run" / name for each in (folder, other)]
+        if all(finished) and files[1].exists():
+            assert files[0].read_bytes() == files[1].read_bytes(), name

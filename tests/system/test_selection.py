@@ -11,6 +11,7 @@ from runs import finish
 
 from trainer.config import Config
 from trainer.data.dataset import load
+from trainer.quality.predictions import Predictions
 from trainer.reporting import jsonl
 from trainer.storage.manifest import peek_manifest, write_manifest
 
@@ -58,12 +59,19 @@ def test_what_validation_chose_is_exported_and_tested(trained):
     assert ended["test_accuracy"] == ended["exports"]["h5"]["accuracy"] == accuracy_of(folder / "run/export/model.h5")
     assert {line["examples"] for line in evaluations.values()} == {240}
     assert f"chosen: step {best:,}, the best on validation; its test accuracy, measured once: " in out
-    assert "960 images to train on" in out and "240 to validate on, held back, 200 to test on" in out
+    said = {name: Predictions.read(folder / f"run/{name}.npz") for name in ("predictions", "predictions_validation")}
+    assert [(each.split, each.step) for each in said.values()] == [("test", best), ("validation", best)]
+    assert said["predictions"].accuracy == ended["test_accuracy"] == ended["quality"]["accuracy"]
+    assert said["predictions_validation"].accuracy == ended["best"]["accuracy"] and ended["quality"]["temperature"] > 0
+    assert "1,024 images to train on" in out and "256 to validate on, held back, 200 to test on" in out
 
 
 def test_the_last_weights_are_exported_if_they_are_asked_for(copy):
-    finish(runs.start(copy, *FLAGS, HELD_BACK, "--export_checkpoint=last"), 0)
+    finish(runs.start(copy, *FLAGS, HELD_BACK, "--export_checkpoint=last", "--calibrate_export"), 0)
     ended = result(copy)
+    (layer,) = [layer for layer in keras.models.load_model(copy / "run/export/model.h5", compile=False).layers
+                if layer.name == "temperature"]
+    assert layer.scale == pytest.approx(1 / ended["quality"]["temperature"])
     assert (ended["exported_step"], ended["selected_on"]) == (24, None)
     assert ended["test_accuracy"] == accuracy_of(copy / "run/export/model.h5")
 
@@ -83,6 +91,11 @@ def test_a_best_checkpoint_that_is_gone_is_named_with_the_way_out(copy):
     (copy / f"run/checkpoints/step-{best:08d}/state.index").write_bytes(b"")
     _, err = finish(runs.start(copy, *FLAGS, HELD_BACK), 74)
     assert f"checkpoint of step {best} is damaged" in err and "--export_checkpoint=last" in err
+
+
+def test_nothing_is_calibrated_on_the_test_split(tmp_path):
+    _, err = finish(runs.start(tmp_path, *FLAGS, "--calibrate_export"), 64)
+    assert "--calibrate_export fits a temperature on the validation split; this data has none" in err
 
 
 def test_patience_on_a_test_split_is_said(tmp_path):

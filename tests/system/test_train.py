@@ -10,6 +10,10 @@ import runs
 from event_files import scalars
 from runs import assert_equal_runs, finish, ledger, reported, state, wait_for_step
 
+from trainer.quality.predictions import Predictions
+from trainer.reporting import jsonl
+from trainer.reporting.timeline.goodput import starts_of
+
 # Batch norm, momentum, augmentation, two replicas; evaluations, logs and checkpoints that fall on different steps.
 FLAGS = ("--dataset=small_data:few", "--model=small_models:normalized", "--batch_size=16", "--max_steps=40",
          "--optimizer=sgd", "--learning_rate=0.05", "--augment=flip,crop", "--eval_every_epochs=0.2",
@@ -37,6 +41,11 @@ def test_a_run_that_was_killed_ends_like_one_that_was_not(undisturbed, tmp_path)
     out, _ = finish(start(tmp_path), 0)
     assert "resuming from step" in out
     assert_equal_runs(tmp_path, undisturbed)
+    starts = starts_of(jsonl.read(tmp_path / "run/timeline.jsonl"))
+    assert [start.code for start in starts] == [None, None, None, 0]
+    found = json.loads((tmp_path / "run/result.json").read_text())["goodput"]
+    assert found["starts"] == 4 and 0 < found["share"] < 1 and min(found["seconds"][cause] for cause in (
+        "training", "start", "compile", "evaluation", "checkpoint", "stopped")) > 0
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])  # SIGINT: test_image_files, test_phases
@@ -162,6 +171,10 @@ def test_what_a_run_leaves(undisturbed):
     config = json.loads((run / "config.json").read_text())
     assert config["batch_size"] == 16 and config["precision"] == "float32" and config["xla"] == "off"
     assert config["versions"]["tensorflow"].startswith("2.21") and config["data"]["fingerprint"].startswith("sha256:")
+    predictions, quality = Predictions.read(run / "predictions.npz"), result["quality"]
+    assert (predictions.split, predictions.step, predictions.ids.tolist()) == ("test", 40, list(range(2000)))
+    assert predictions.accuracy == quality["accuracy"] == result["eval_accuracy"] and quality["temperature"] is None
+    assert quality["accuracy_interval"][0] < result["eval_accuracy"] < quality["accuracy_interval"][1]
     assert (run / "report/curves.png").read_bytes().startswith(b"\x89PNG")
     assert "going on" not in (run / "log.txt").read_text()
     assert scalars(run / "tensorboard", "train", "learning_rate") == list(range(4, 41, 4))

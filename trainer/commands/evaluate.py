@@ -3,13 +3,15 @@
 import dataclasses
 import json
 import shlex
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from trainer.commands._trained_run import TrainedOptions, TrainedRun
 from trainer.config import Config, needs_data_dir
 from trainer.errors import UsageError
 from trainer.options import option
 from trainer.process.exit import say, tell
+from trainer.quality.figures import figures_of
 
 if TYPE_CHECKING:
     from trainer.data.bad_examples import BadExamples
@@ -73,13 +75,15 @@ def run(options: Options) -> None:
     data = _other_data(options, trained) if options.dataset else _own_data(options, trained)
     # No larger than in training: what fitted on many devices need not fit on one.
     rows = max(1, trained.config.known_batch_size // max(trained.runtime.replicas, trained.trained_replicas))
-    result = Evaluator(trained.model(), data.split, trained.runtime, per_replica_batch_size=rows,
-                       flips=options.tta == "flip").run()
+    evaluator = Evaluator(trained.model(), data.split, trained.runtime, per_replica_batch_size=rows,
+                          flips=options.tta == "flip")
+    result = evaluator.run()
     assert result is not None  # nothing stops this evaluation
     data.bad.check()
     for line in data.bad.news():
         tell(f"lockstep: warning: left out: {line}")
-    _print(options, trained, data, result)
+    said = evaluator.predictions(split=data.name, step=trained.manifest["step"], classes=trained.classes)
+    _print(options, trained, data, result, figures_of(said))
 
 
 def _own_data(options: Options, trained: TrainedRun) -> _Data:
@@ -119,15 +123,18 @@ def _no_split(name: str, where: str, names: list[str]) -> UsageError:
                       "leave --split out" if len(names) == 1 else f"--split={names[-1]}")
 
 
-def _print(options: Options, trained: TrainedRun, data: _Data, result: "Evaluation") -> None:
+def _print(options: Options, trained: TrainedRun, data: _Data, result: "Evaluation",
+           figures: Mapping[str, Any]) -> None:
     """Prints the result, as JSON or in sentences."""
     step, classes = trained.manifest["step"], trained.classes
+    low, high = figures["accuracy_interval"]
     if options.json:
         say(json.dumps({"step": step, "epoch": trained.manifest["epoch"], "split": data.name,
                         "dataset": options.dataset or trained.config.dataset,
                         "data_dir": options.data_dir if options.dataset else trained.config.data_dir,
                         "own_data": not data.of, "tta": options.tta, "eval_accuracy": result.accuracy,
                         "eval_loss": result.loss, "examples": result.examples, "bad_records": data.bad.count,
+                        "accuracy_interval": [low, high], "macro_f1": figures["macro_f1"],
                         "class_accuracy": dict(zip(classes, result.class_accuracy, strict=True))}))
         return
     split = "" if data.name == "all" else f"{data.name} "
@@ -135,6 +142,8 @@ def _print(options: Options, trained: TrainedRun, data: _Data, result: "Evaluati
     say(f"step {step:,}: {split}accuracy {result.accuracy:.2%}{averaged}, loss {result.loss:.4f}, over "
         f"{result.examples:,} examples{f' of other images, {data.of}' if data.of else ''} "
         f"({trained.runtime.sentence()})")
+    say(f"95 % interval {low:.2%} to {high:.2%}; macro F1 "
+        + ("without meaning" if figures["macro_f1"] is None else f"{figures['macro_f1']:.4f}"))
     ranked = sorted((accuracy, name) for accuracy, name in zip(result.class_accuracy, classes, strict=True)
                     if accuracy is not None)
     shown = ranked if len(ranked) <= _LISTED else ranked[:_LISTED]

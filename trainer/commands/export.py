@@ -45,19 +45,29 @@ def _export(options: Options) -> None:
     from trainer.export import comparison
     from trainer.export.exporter import export
     from trainer.export.measure import Measurement
+    from trainer.export.selection import require_calibration_data, temperature_of
 
-    data, model = _data(options, trained), trained.model("float32")
+    data, model, step = _data(options, trained), trained.model("float32"), trained.manifest["step"]
+    temperature = None
     if data:
         job = trained.job(data, export=options.export)
+        require_calibration_data(job.config, data)
         measurement = Measurement(job)
-        accuracy = measurement.accuracy(model)
+        predictions = measurement.predictions(model, step)
+        accuracy = predictions.accuracy
+        if job.config.calibrate_export:
+            temperature = temperature_of(predictions if measurement.split_name == "validation" else
+                                         measurement.predictions(model, step, "validation"))
         words = f"{measurement.split_name} accuracy {{accuracy:.2%}}"
     else:
         job = trained.job(comparison.drawn(trained.classes, model), export=options.export)
         measurement, accuracy = comparison.Comparison(job, model), None
         words = "not measured; answers as the model on {inputs:,} drawn images"
-    exports = export(job, model, measurement, accuracy, folder=trained.model_dir.export)
-    say(f"step {trained.manifest['step']:,}:")
+        if job.config.calibrate_export:
+            tell("lockstep: warning: without the validation split no temperature is fitted: these exports are not "
+                 "calibrated")
+    exports = export(job, model, measurement, accuracy, folder=trained.model_dir.export, temperature=temperature)
+    say(f"step {step:,}:")
     for name, result in exports.results.items():
         say(f"{name:<12} {trained.model_dir.root / result['path']}   {words.format(**result)}, "
             f"{result['bytes'] / 1e6:.2f} MB")

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from trainer.train.state import TrainState
 
 _FUNCTIONS: dict[str, Any] = {}  # traced once per process
+_NUMBERS_AT_ONCE = 2**22  # 32 MiB
 
 
 def all_reduce_ints(runtime: Runtime, values: Sequence[int]) -> list[int]:
@@ -33,6 +34,32 @@ def all_reduce_ints(runtime: Runtime, values: Sequence[int]) -> list[int]:
     """
     if runtime.workers == 1:
         return list(values)
+    # Every local replica adds the same, so the sum counts each worker once per replica.
+    sums = _job_sum(runtime, tf.constant(values, tf.int64))
+    return [int(value) // len(runtime.devices) for value in sums]
+
+
+def sum_floats(runtime: Runtime, values: np.ndarray) -> np.ndarray:
+    """Puts together an array of which each worker has some rows, and zeros elsewhere.
+
+    Args:
+        runtime: The devices of this worker.
+        values: float32 [n, m], of the same shape on every worker.
+
+    Returns:
+        float32 [n, m], the same on every worker.
+    """
+    if runtime.workers == 1:
+        return values
+    # As whole numbers: a float that is added several times, and divided, may not be the same float.
+    bits = np.ascontiguousarray(values, np.float32).view(np.int32).ravel()
+    sums = [_job_sum(runtime, tf.constant(bits[begin:begin + _NUMBERS_AT_ONCE], tf.int64)) // len(runtime.devices)
+            for begin in range(0, len(bits), _NUMBERS_AT_ONCE)]
+    return np.concatenate(sums).astype(np.int32).view(np.float32).reshape(values.shape)
+
+
+def _job_sum(runtime: Runtime, values: tf.Tensor) -> np.ndarray:
+    """The sum of a tensor over all replicas of all workers."""
     if "sum" not in _FUNCTIONS:
         def replica_sum(x: tf.Tensor) -> tf.Tensor:
             # The identity puts it on a device: an argument has none, and the reduction asks for one.
@@ -42,9 +69,7 @@ def all_reduce_ints(runtime: Runtime, values: Sequence[int]) -> list[int]:
             return runtime.strategy.experimental_local_results(runtime.strategy.run(replica_sum, args=(x,)))[0]
 
         _FUNCTIONS["sum"] = tf.function(job_sum, reduce_retracing=True, autograph=False)
-    # Every local replica adds the same, so the sum counts each worker once per replica.
-    sums = _FUNCTIONS["sum"](tf.constant(values, tf.int64)).numpy()
-    return [int(value) // len(runtime.devices) for value in sums]
+    return _FUNCTIONS["sum"](values).numpy()
 
 
 def broadcast(runtime: Runtime, value: int) -> int:

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 from trainer.dry_run.estimate import estimate
 from trainer.dry_run.first_examples import FirstExamples
-from trainer.loop import finish, read_data, train
+from trainer.finish import finish_together
+from trainer.loop import read_data, train
 from trainer.run import Run
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from trainer.process.signals import StopRequest
     from trainer.process.watchdog import Watchdog
     from trainer.reporting.console import Console
+    from trainer.reporting.timeline.record import Timeline
     from trainer.storage.model_dir import ModelDir
 
 _EVALUATED = 512  # images, at most
@@ -51,7 +53,7 @@ class _ShortRun(Run):
 
 
 def dry_run(config: Config, runtime: Runtime, *, model_dir: ModelDir, console: Console, stop: StopRequest,
-            watchdog: Watchdog) -> None:
+            watchdog: Watchdog, timeline: Timeline) -> None:
     """Tries everything that the run would do, and says what it would take.
 
     Args:
@@ -61,6 +63,7 @@ def dry_run(config: Config, runtime: Runtime, *, model_dir: ModelDir, console: C
         console: The terminal, and a log in the scratch folder.
         stop: Entered; a signal becomes its request.
         watchdog: Entered; ends what makes no progress.
+        timeline: Entered; is told of phases and saves.
 
     Raises:
         LockstepError: what would end the run.
@@ -73,9 +76,10 @@ def dry_run(config: Config, runtime: Runtime, *, model_dir: ModelDir, console: C
     job = dataclasses.replace(whole, data=dataclasses.replace(data, **few))
     for last_step in (1, 2):
         with stop.nothing_to_save("starting"):
-            run = _ShortRun(job, last_step, model_dir=model_dir, console=console, stop=stop, watchdog=watchdog)
+            run = _ShortRun(job, last_step, model_dir=model_dir, console=console, stop=stop, watchdog=watchdog,
+                            timeline=timeline)
         with contextlib.closing(run):
             train(run)
             if last_step == 2:
-                finish(run)
+                finish_together(run)
                 console.say(estimate(whole, run))

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import absl.logging
+import keras
 
 from trainer import models
 from trainer.errors import StorageError, translate
@@ -24,8 +25,6 @@ from trainer.storage import durable
 from trainer.storage.manifest import seal
 
 if TYPE_CHECKING:
-    import keras
-
     from trainer.config import Config
     from trainer.plan import Job
 
@@ -72,8 +71,13 @@ class Exports(NamedTuple):
                 "change the model so that Keras finds every layer again in the file; the checkpoints hold it"))
 
 
+def calibrated(model: keras.Model, temperature: float) -> keras.Model:
+    """The model with its logits divided by a temperature, by a layer of Keras's own."""
+    return keras.Model(model.inputs, keras.layers.Rescaling(1 / temperature, name="temperature")(model.outputs[0]))
+
+
 def export(job: Job, model: keras.Model, measurement: Measurement, accuracy: float | None, *,
-           folder: Path | str) -> Exports:
+           folder: Path | str, temperature: float | None = None) -> Exports:
     """Exports a model in the formats of `--export`.
 
     Args:
@@ -83,12 +87,14 @@ def export(job: Job, model: keras.Model, measurement: Measurement, accuracy: flo
         accuracy: The model's accuracy on the measurement's split; the exports are compared with it. None if the
             measurement is a `Comparison`, which knows the model's answers.
         folder: The run's `export/`; replaced in one step by the formats that didn't fail, if there are any.
+        temperature: What the exported logits are divided by; None for the model's own logits.
 
     Returns:
         The formats' results and failures: a format fails if it can't be written or loaded, or if its accuracy or its
         answers differ from the model's.
     """
     formats, data, folder = job.config.formats, job.data, Path(folder)
+    model = model if temperature is None else calibrated(model, temperature)
     staged = folder.with_name(f".{folder.name}.new")
     shutil.rmtree(staged, ignore_errors=True)
     weights = sum(4 * variable.shape.num_elements() for variable in model.weights)
@@ -109,7 +115,8 @@ def export(job: Job, model: keras.Model, measurement: Measurement, accuracy: flo
         for name in failures:
             _remove(staged / PATHS[name])
         if results:
-            seal(staged, {"classes": list(data.classes), "image_shape": list(data.image_shape), "exports": results})
+            seal(staged, {"classes": list(data.classes), "image_shape": list(data.image_shape), "exports": results,
+                          "temperature": temperature})
             durable.replace_folder(staged, folder)
     finally:
         shutil.rmtree(staged, ignore_errors=True)

@@ -11,6 +11,8 @@ import numpy as np
 
 from trainer.export.export_processes import ExportProcesses, Measured
 from trainer.process.tf_import import tf
+from trainer.quality.predictions import Predictions
+from trainer.train.evaluation import answer_columns, answers_of
 
 if TYPE_CHECKING:
     import keras
@@ -46,21 +48,34 @@ class Measurement:
         data, runtime = job.data, job.runtime
         self.split, self.split_name = ((data.evaluated, data.evaluated_name) if data.test is None else
                                        (data.test, "test"))
+        self._splits, self._classes = data.splits, data.classes
         self._device, self._kind, self.between_pieces = runtime.devices[0], runtime.kind, between_pieces
 
-    def accuracy(self, model: keras.Model) -> float:
-        """The accuracy of a model in this process."""
-        @tf.function(reduce_retracing=True, autograph=False)
-        def predict(images: tf.Tensor) -> tf.Tensor:
-            return tf.argmax(model(tf.cast(images, tf.float32), training=False), -1)
+    def predictions(self, model: keras.Model, step: int, split_name: str | None = None) -> Predictions:
+        """What a model in this process says of each example of a split.
 
-        correct = examples = 0
+        Args:
+            model: The model.
+            step: The step of its weights.
+            split_name: The split's name; None for the split that is measured.
+        """
+        name = split_name or self.split_name
+        split = self._splits[name]
+        columns = answer_columns(split.size, len(self._classes))
+
+        @tf.function(reduce_retracing=True, autograph=False)
+        def answer(images: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+            logits = model(tf.cast(images, tf.float32), training=False)
+            return answers_of(logits, labels, tf.ones_like(labels, tf.float32), columns)
+
+        answers, examples = [], []
         with exact_products(), tf.device(self._device):
-            for images, labels in self.split.chunks(_CHUNK_SIZE):
+            for ids, images, labels in split.identified_chunks(_CHUNK_SIZE):
                 self.between_pieces()
-                correct += int(np.sum(predict(tf.constant(images)).numpy() == labels))
-                examples += len(labels)
-        return correct / examples
+                answers.append(answer(tf.constant(images), tf.constant(labels)).numpy())
+                examples.append(ids)
+        return Predictions.from_answers(np.concatenate(answers), np.concatenate(examples), split.labels, split=name,
+                                        step=step, classes=self._classes)
 
     def starting(self, names: Sequence[str]) -> contextlib.AbstractContextManager[ExportProcesses | None]:
         """Starts what can start before the exports are written: on a CPU, the processes of all formats.

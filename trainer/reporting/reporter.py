@@ -19,6 +19,7 @@ from trainer.reporting.tensorboard import TensorBoardWriter
 if TYPE_CHECKING:
     from trainer.config import Config
     from trainer.data.augment.preview import Samples
+    from trainer.quality.predictions import Predictions
     from trainer.reporting.console import Console
     from trainer.storage.model_dir import ModelDir
     from trainer.train.inner_loop import CallReport
@@ -122,6 +123,15 @@ class Reporter:
                  f"train loss {record['train_loss']:.4f}, accuracy {record['train_accuracy']:.2%}   ")
         self._console.say(f"epoch {record['epoch']:6.2f}   {train}{self._evaluated} loss {record['loss']:.4f}, "
                           f"accuracy {record['accuracy']:.2%}{'   (best so far)' if is_best else ''}")
+
+    def predictions(self, predictions: Predictions, path: Path) -> None:
+        """Writes predictions beside the training; they are on the disk before the next checkpoint counts.
+
+        Args:
+            predictions: What the model said of the evaluated split.
+            path: Where they are kept.
+        """
+        self._background.begin(predictions.write, path)
 
     def progress(self, step: int, epoch: float, images_per_second: float | None) -> None:
         """Updates the progress line.

@@ -78,6 +78,8 @@ class Outcome:
         wall_seconds: Time of the run, over all starts.
         exports: Format to what was measured of the export, as `Exports` holds it.
         export_failures: Format to why it isn't there.
+        goodput: The share of the run's time in steps that count, as `goodput` returns it.
+        quality: The figures of the exported weights' predictions, as `figures_of` returns them, and temperature.
     """
 
     step: int
@@ -88,6 +90,8 @@ class Outcome:
     wall_seconds: float
     exports: Mapping[str, Any]
     export_failures: Mapping[str, str]
+    goodput: Mapping[str, Any]
+    quality: Mapping[str, Any]
 
 
 def make_result(job: Job, metrics: RunMetrics, outcome: Outcome) -> dict[str, Any]:
@@ -114,7 +118,8 @@ def make_result(job: Job, metrics: RunMetrics, outcome: Outcome) -> dict[str, An
             "bad_records": job.data.bad.count,
             "class_accuracy": dict(zip(job.data.classes, evaluation["class_accuracy"], strict=True)),
             "ended_early": metrics.ended_early(job.config, outcome.step, evaluated), "exports": outcome.exports,
-            "export_failures": outcome.export_failures}
+            "export_failures": outcome.export_failures,
+            "goodput": outcome.goodput, "quality": outcome.quality}
 
 
 def _finite(number: float) -> float | None:

@@ -30,6 +30,7 @@ def summary(model_dir: ModelDir, result: Mapping[str, Any]) -> str:
     lines = ["", f"{result['eval_split']} accuracy {result['eval_accuracy']:.2%} (loss {loss}) after "
              f"{result['epoch']:.3g} epochs, {result['step']:,} steps; best {best['accuracy']:.2%} at step "
              f"{best['step']:,}"]
+    lines.append(_quality(result["quality"]))
     if result["selected_on"] or result["eval_split"] != "test":
         lines.append(_exported(result))
     if result["images_per_second"]:
@@ -46,6 +47,14 @@ def summary(model_dir: ModelDir, result: Mapping[str, Any]) -> str:
               f"  {model_dir.result!s:<50} all of this, for programs", "",
               f"  {shlex.join([_tensorboard(), f'--logdir={model_dir.tensorboard}'])}", ""]
     return "\n".join(lines)
+
+
+def _quality(quality: Mapping[str, Any]) -> str:
+    """How sure the accuracy of the exported weights is, and how good they are for each class alike."""
+    low, high = quality["accuracy_interval"]
+    macro_f1 = "" if quality["macro_f1"] is None else f"; macro F1 {quality['macro_f1']:.4f}"
+    return (f"exported weights on {quality['split']}: {quality['accuracy']:.2%}, 95 % interval {low:.2%} to "
+            f"{high:.2%}, {quality['examples']:,} examples{macro_f1}")
 
 
 def _exported(result: Mapping[str, Any]) -> str:

@@ -24,7 +24,8 @@ class ModelDir:
 
     Attributes:
         root: The folder, with `~` expanded.
-        config, metrics, ledger, checkpoints, tensorboard, export, report, result, log, autotune: The paths in it.
+        config, metrics, ledger, timeline, checkpoints, tensorboard, export, report, result, predictions,
+            validation_predictions, log, autotune: The paths in it.
     """
 
     def __init__(self, root: Path | str) -> None:
@@ -32,11 +33,14 @@ class ModelDir:
         self.config = self.root / "config.json"
         self.metrics = self.root / "metrics.jsonl"
         self.ledger = self.root / "ledger.jsonl"
+        self.timeline = self.root / "timeline.jsonl"
         self.checkpoints = self.root / "checkpoints"
         self.tensorboard = self.root / "tensorboard"
         self.export = self.root / "export"
         self.report = self.root / "report"
         self.result = self.root / "result.json"
+        self.predictions = self.root / "predictions.npz"
+        self.validation_predictions = self.root / "predictions_validation.npz"  # where predictions.npz is of test
         self.log = self.root / "log.txt"
         self.autotune = self.root / "autotune.textproto"
         self._lock: FolderLock | None = None
