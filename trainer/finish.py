@@ -8,19 +8,23 @@ import json
 import math
 from typing import TYPE_CHECKING, Any
 
-from trainer.data.augment.preview import take_samples
+from trainer.data.augment.preview import take_images, take_samples
 from trainer.distributed import collectives
 from trainer.errors import Stopped
 from trainer.export import exporter
 from trainer.export.measure import Measurement
 from trainer.export.selection import Selection, accuracy_of, predictions_of, select, selected_on, temperature_of
 from trainer.quality.figures import figures_of
+from trainer.reporting.page.report import pictures_of, worst_mistakes
 from trainer.reporting.run_record import Outcome, make_result
 from trainer.reporting.summary import summary
 from trainer.reporting.timeline.goodput import goodput, starts_of
 from trainer.storage import durable
 
 if TYPE_CHECKING:
+    from trainer.plan import Job
+    from trainer.quality.predictions import Predictions
+    from trainer.reporting.page.pictures import Picture
     from trainer.run import Run
 
 
@@ -75,11 +79,20 @@ def _finish(run: Run) -> dict[str, Any]:
     durable.write_durably(run.model_dir.result, json.dumps(result, indent=2))
     run.timeline.enter("reporting")
     with run.nothing_to_save("drawing the report"):
-        run.reporter.draw(take_samples(job))
+        run.reporter.draw(take_samples(job), result, starts_of(run.timeline.lines()), _mistakes(job, predictions))
     if not config.dry_run:
         run.console.say(summary(run.model_dir, result))
     exports.require_all()
     return result
+
+
+def _mistakes(job: Job, predictions: Predictions) -> list[Picture]:
+    """The worst mistakes, with their images."""
+    split, rows = job.data.splits[predictions.split], worst_mistakes(predictions)
+    if not len(rows):
+        return []
+    ids = predictions.ids[rows]
+    return pictures_of(predictions, rows, take_images(split, ids), [split.name_of(example) for example in ids.tolist()])
 
 
 def _temperature(run: Run, selection: Selection, measurement: Measurement) -> float | None:

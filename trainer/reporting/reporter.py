@@ -4,23 +4,28 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from trainer.errors import first_few
-from trainer.reporting import plots
+from trainer.reporting import jsonl, plots
 from trainer.reporting.background import Background
 from trainer.reporting.jsonl import LinesFile
+from trainer.reporting.page.confusion_plot import plot_confusion
+from trainer.reporting.page.report import report_page
 from trainer.reporting.tensorboard import TensorBoardWriter
+from trainer.storage import durable
 
 if TYPE_CHECKING:
     from trainer.config import Config
     from trainer.data.augment.preview import Samples
     from trainer.quality.predictions import Predictions
     from trainer.reporting.console import Console
+    from trainer.reporting.page.pictures import Picture
+    from trainer.reporting.timeline.goodput import Start
     from trainer.storage.model_dir import ModelDir
     from trainer.train.inner_loop import CallReport
 
@@ -195,10 +200,24 @@ class Reporter:
             paths.append(self._model_dir.ledger)
         return sizes, paths
 
-    def draw(self, samples: Samples) -> None:
-        """Draws the report's plots: the curves of metrics.jsonl, and the run's first examples."""
-        plots.plot_curves(self._model_dir.metrics, self._model_dir.report / "curves.png", self._evaluated)
-        plots.plot_samples(samples, self._model_dir.report / "samples.png")
+    def draw(self, samples: Samples, result: Mapping[str, Any], starts: Sequence[Start],
+             mistakes: Sequence[Picture]) -> None:
+        """Draws the report: its plots, each a file, and the page.
+
+        Args:
+            samples: The run's first examples.
+            result: What result.json holds.
+            starts: The starts of the run.
+            mistakes: The worst mistakes of the exported weights.
+        """
+        folder = self._model_dir.report
+        plots.plot_curves(self._model_dir.metrics, folder / "curves.png", self._evaluated)
+        plots.plot_samples(samples, folder / "samples.png")
+        if "confusion" in result["quality"]:
+            plot_confusion(result["quality"], folder / "confusion.png")
+        durable.write_durably(folder / "report.html", report_page(
+            name=self._model_dir.root.resolve().name, config=self._model_dir.read_config(), result=result,
+            metrics=jsonl.read(self._model_dir.metrics), starts=starts, mistakes=mistakes, samples=samples))
 
     def close(self) -> None:
         """Closes all files."""

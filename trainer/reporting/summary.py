@@ -42,7 +42,8 @@ def summary(model_dir: ModelDir, result: Mapping[str, Any]) -> str:
         lines.append(f"  {str(root / export['path']):<50} accuracy {export['accuracy']:.2%}, "
                      f"{export['bytes'] / 1e6:.2f} MB")
     lines += [f"  the {name} export {why}" for name, why in result["export_failures"].items()]
-    lines += [f"  {model_dir.report / 'curves.png'!s:<50} loss and accuracy, of training and evaluation",
+    lines += [f"  {model_dir.report / 'report.html'!s:<50} all of this, and what it gets wrong, on one page",
+              f"  {model_dir.report / 'curves.png'!s:<50} loss and accuracy, of training and evaluation",
               f"  {model_dir.report / 'samples.png'!s:<50} examples as they are, and as training sees them",
               f"  {model_dir.result!s:<50} all of this, for programs", "",
               f"  {shlex.join([_tensorboard(), f'--logdir={model_dir.tensorboard}'])}", ""]

@@ -13,6 +13,7 @@ from trainer.data.pipeline import with_threads
 from trainer.process.tf_import import tf
 
 if TYPE_CHECKING:
+    from trainer.data.split import Split
     from trainer.plan import Job
 
 COUNT = 8
@@ -46,6 +47,20 @@ def take_samples(job: Job) -> Samples:
     names = [data.classes[label] for label in before.labels.numpy()]
     names_after = [_name_of(data.classes, *row) for row in zip(*(part.numpy() for part in target), strict=True)]
     return Samples(before.images.numpy(), tf.saturate_cast(tf.round(images), tf.uint8).numpy(), names, names_after)
+
+
+def take_images(split: Split, examples: np.ndarray) -> np.ndarray:
+    """Some images of a split, as evaluation sees them.
+
+    Args:
+        split: The split.
+        examples: int64 [n], their ids; at least one.
+
+    Returns:
+        uint8 [n, height, width, channels].
+    """
+    positions = tf.data.Dataset.from_tensors((examples, np.zeros(len(examples), np.uint32)))
+    return next(iter(with_threads(split.read(positions, 1, training=False), 1))).images.numpy()
 
 
 def _name_of(classes: Sequence[str], label: int, label_b: int, lam: float) -> str:
