@@ -22,9 +22,9 @@ from trainer.data.augment.preview import take_samples
 from trainer.data.dataset import load
 from trainer.distributed import collectives
 from trainer.distributed.agreement import Decision, agree
+from trainer.ending.finish import finish_together
 from trainer.errors import Stopped, catching
 from trainer.export.selection import require_calibration_data
-from trainer.finish import finish_together
 from trainer.plan import Job, make_plan, rate_sentence, with_batch_size
 from trainer.run import Run
 from trainer.train.step import microbatch as microbatches

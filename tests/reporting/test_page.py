@@ -1,20 +1,16 @@
 """report.html: one file that stands alone, whose names are text."""
 
 import html.parser
-import json
-from typing import NamedTuple
 
 import numpy as np
 import pytest
-from finished_runs import SENT, TIMELINE, predictions, write_run
+from finished_runs import SENT, page, predictions
 from PIL import Image
 
-from trainer.reporting import jsonl
 from trainer.reporting.page import charts, report
 from trainer.reporting.page.confusion_plot import plot_confusion
 from trainer.reporting.page.pictures import data_address
 from trainer.reporting.page.render import duration, moment
-from trainer.reporting.timeline.goodput import starts_of
 
 VOID = {"meta", "img", "path", "circle", "rect", "link", "br"}
 OPTIONAL = {"tr", "td", "th", "p"}  # HTML lets their ends be left out
@@ -43,27 +39,6 @@ class Page(html.parser.HTMLParser):
 
     def handle_data(self, data):
         self.texts.append(data)
-
-
-class Samples(NamedTuple):
-    before: np.ndarray
-    after: np.ndarray
-    names: list
-    names_after: list
-
-
-def page(tmp_path, right, **settings):
-    """(the text of a run's page, what its result.json holds)."""
-    said = predictions(np.asarray(right))
-    result = write_run(tmp_path / "run", said, **settings)
-    images = np.random.default_rng(0).integers(0, 256, (24, 8, 8, 3), np.uint8)
-    rows = report.worst_mistakes(said)
-    mistakes = report.pictures_of(said, rows, images[:len(rows)], [f"{SENT}{row}.png" for row in rows])
-    text = report.report_page(
-        name=SENT, config=json.loads((tmp_path / "run/config.json").read_text()), result=result,
-        metrics=jsonl.read(tmp_path / "run/metrics.jsonl"), starts=starts_of(TIMELINE), mistakes=mistakes,
-        samples=Samples(images[:2], images[2:4], [SENT, "a"], ["62% <i>, 38% b", "b"]))
-    return text, result
 
 
 def test_the_page_stands_alone_and_names_are_text(tmp_path):

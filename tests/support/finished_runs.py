@@ -1,12 +1,15 @@
 """Folders as finished runs leave them, made in a moment: what the commands and pages read of a run."""
 
 import json
+from typing import NamedTuple
 
 import numpy as np
 
 from trainer.config import Config
 from trainer.quality.figures import figures_of
 from trainer.quality.predictions import Predictions
+from trainer.reporting import jsonl
+from trainer.reporting.page import report
 from trainer.reporting.timeline.goodput import goodput, starts_of
 
 CLASSES = ("cat", "<b>dog</b>", "bird & co")
@@ -54,3 +57,24 @@ def write_run(folder, said, **settings):
     (folder / "timeline.jsonl").write_text("".join(json.dumps(line) + "\n" for line in TIMELINE))
     said.write(folder / "predictions.npz")
     return result
+
+
+class Samples(NamedTuple):
+    before: np.ndarray
+    after: np.ndarray
+    names: list
+    names_after: list
+
+
+def page(tmp_path, right, **settings):
+    """(the text of a run's page, what its result.json holds)."""
+    said = predictions(np.asarray(right))
+    result = write_run(tmp_path / "run", said, **settings)
+    images = np.random.default_rng(0).integers(0, 256, (24, 8, 8, 3), np.uint8)
+    rows = report.worst_mistakes(said)
+    mistakes = report.pictures_of(said, rows, images[:len(rows)], [f"{SENT}{row}.png" for row in rows])
+    text = report.report_page(
+        name=SENT, config=json.loads((tmp_path / "run/config.json").read_text()), result=result,
+        metrics=jsonl.read(tmp_path / "run/metrics.jsonl"), starts=starts_of(TIMELINE), mistakes=mistakes,
+        samples=Samples(images[:2], images[2:4], [SENT, "a"], ["62% <i>, 38% b", "b"]))
+    return text, result

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from trainer.dry_run.estimate import estimate
 from trainer.dry_run.first_examples import FirstExamples
-from trainer.finish import finish_together
+from trainer.ending.finish import finish_together
 from trainer.loop import read_data, train
 from trainer.run import Run
 

@@ -78,8 +78,8 @@ def reliability_chart(bins: Sequence[Mapping[str, Any]]) -> Markup:
     """The reliability diagram: a bar for the accuracy in each bin of confidence, beside what it should be."""
     from markupsafe import Markup
 
-    side, left, low = 200, 40, 220
-    parts = ['<svg class=chart viewBox="0 0 260 256" role=img aria-label="reliability diagram">']
+    side, left, low = 200, 48, 220
+    parts = ['<svg class=chart viewBox="0 0 268 256" role=img aria-label="reliability diagram">']
     for tick in (0, 0.25, 0.5, 0.75, 1):
         parts.append(f'<path class=grid d="M{left} {low - side * tick:g}h{side}"/>'
                      f'<text x={left - 6} y={low - side * tick + 4:g} text-anchor=end>{100 * tick:g} %</text>'
