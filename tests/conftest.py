@@ -31,7 +31,7 @@ def pytest_collection_modifyitems(items):
     """Marks tests that run whole commands as slow; puts the longest files first, so that two processes end together."""
     for item in items:
         folder = item.path.relative_to(ROOT / "tests").parts[0]
-        if folder in ("system", "launch", "gpu") or "run" in item.fixturenames:
+        if folder in ("system", "launch", "gpu", "browser") or "run" in item.fixturenames:
             item.add_marker(pytest.mark.slow)
     items.sort(key=_position)
 
