@@ -43,7 +43,7 @@ def exported(tmp_path_factory):
 def export_measured(job, model, folder, between_pieces=lambda: None):
     """Exports a float32 model, compared with its own accuracy; no format may fail."""
     measurement = Measurement(job, between_pieces)
-    exports = export(job, model, measurement, measurement.accuracy(model), folder=folder)
+    exports = export(job, model, measurement, measurement.predictions(model, 0).accuracy, folder=folder)
     exports.require_all()
     return exports.results
 
@@ -135,7 +135,7 @@ def test_formats_that_fail_leave_the_others(exported, monkeypatch, tmp_path):
 
     monkeypatch.setattr(keras.Model, "save", save)
     measurement, folder = Measurement(made.job), tmp_path / "export"
-    exports = export(made.job, made.state.model, measurement, measurement.accuracy(made.state.model), folder=folder)
+    exports = export(made.job, made.state.model, measurement, measurement.predictions(made.state.model, 0).accuracy, folder=folder)
     assert exports.results.keys() == {"saved_model"} and exports.failures.keys() == {"h5", "keras"}
     assert exports.failures["h5"] == "can't be written: NotImplementedError: no such layer"
     assert exports.failures["keras"].startswith("can't be loaded again (exit 1)")

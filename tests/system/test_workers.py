@@ -13,6 +13,7 @@ from launch_jobs import free_ports, has_ipv6
 from trainer.config import Config
 from trainer.data.dataset import load
 from trainer.distributed.wire import join_address
+from trainer.quality.predictions import Predictions
 from trainer.reporting import jsonl
 
 FLAGS = ("--dataset=small_data:few", "--model=small_models:smooth", "--batch_size=32", "--max_steps=50",
@@ -69,6 +70,9 @@ def test_two_workers_train_like_one_process(tmp_path, run):
     assert (folder / "run/ledger.jsonl").read_text() == (tmp_path / "run/ledger.jsonl").read_text()
     result = json.loads((folder / "run/result.json").read_text())
     assert result["replicas"] == 2 and result["exports"]["h5"]["examples"] == 200
+    two, one = (Predictions.read(each / "run/predictions.npz") for each in (folder, tmp_path))
+    assert two.ids.tolist() == list(range(200)) and two.accuracy == result["eval_accuracy"]
+    assert (two.predicted == one.predicted).all() and np.allclose(two.probabilities, one.probabilities, atol=1e-4)
 
 
 def test_a_signal_to_any_worker_stops_all_and_they_go_on_equal(tmp_path):

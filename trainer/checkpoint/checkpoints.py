@@ -159,8 +159,8 @@ class Checkpoints:
             StorageError: if the checkpoint is damaged.
         """
         step = {"latest": max(self.steps(), default=None), "best": self.best_step()}.get(name, name)
+        steps = first_few(self.steps()[::-1]) or "none"
         if step is None or not str(step).isdecimal() or int(step) not in self.steps():
-            steps = first_few(self.steps()[::-1]) or "none"
             why = ": none of them was evaluated" if name == "best" and self.steps() else ""
             raise DataError(f"there is no checkpoint {name!r} in {self.folder}{why}; there are, the newest first: "
                             f"{steps}",
@@ -169,7 +169,7 @@ class Checkpoints:
         manifest, fault = self._read(int(step))
         if not manifest:
             raise StorageError(f"checkpoint of step {step} is damaged: {fault}",
-                               f"name another with --checkpoint; there are: {steps}")
+                               f"name another with --checkpoint; there are, the newest first: {steps}")
         return manifest
 
     def restore(self, variables: Mapping[str, tf.Variable], manifest: Mapping[str, Any]) -> None:
