@@ -1,5 +1,7 @@
 """What random layers draw for an example: the same on any number of replicas, under XLA, in any place of the batch."""
 
+import types
+
 import gpu_like
 import keras
 import numpy as np
@@ -43,8 +45,13 @@ def test_a_run_that_began_with_older_draws_goes_on_with_them(trainable, through)
     assert draws <= ops[0] and not draws & ops[1]
 
 
+def state_of(generators):
+    """What `drawn_by_example` reads of a run's state."""
+    return types.SimpleNamespace(bit_versions=bit_versions.CURRENT, random_states=[each.state for each in generators])
+
+
 def drawn(function, seeds, generators):
-    with drawn_by_example(tf.constant(seeds, tf.uint32), [generator.state for generator in generators]):
+    with drawn_by_example(state_of(generators), tf.constant(seeds, tf.uint32)):
         return [function(generator).numpy() for generator in generators]
 
 
@@ -86,7 +93,7 @@ def test_what_is_drawn_has_the_distributions_of_keras():
 def test_what_is_not_drawn_for_examples_is_kerass_own():
     generators = [keras.random.SeedGenerator(5) for _ in range(2)]
     other = keras.random.SeedGenerator(5)  # of no layer of the model
-    with drawn_by_example(tf.constant([1, 2], tf.uint32), [generators[0].state]):
+    with drawn_by_example(state_of(generators[:1]), tf.constant([1, 2], tf.uint32)):
         results = [keras.random.uniform((3,), seed=generators[0]), keras.random.uniform((2, 3), seed=other),
                    keras.random.uniform((2, 3), seed=4)]
     wanted = [keras.random.uniform((3,), seed=generators[1]), keras.random.uniform(

@@ -135,7 +135,8 @@ def test_formats_that_fail_leave_the_others(exported, monkeypatch, tmp_path):
 
     monkeypatch.setattr(keras.Model, "save", save)
     measurement, folder = Measurement(made.job), tmp_path / "export"
-    exports = export(made.job, made.state.model, measurement, measurement.predictions(made.state.model, 0).accuracy, folder=folder)
+    accuracy = measurement.predictions(made.state.model, 0).accuracy
+    exports = export(made.job, made.state.model, measurement, accuracy, folder=folder)
     assert exports.results.keys() == {"saved_model"} and exports.failures.keys() == {"h5", "keras"}
     assert exports.failures["h5"] == "can't be written: NotImplementedError: no such layer"
     assert exports.failures["keras"].startswith("can't be loaded again (exit 1)")

@@ -164,7 +164,7 @@ def test_reporting_touches_no_state():
     assert not {(mine, other) for mine, other, _ in imported_parts(ROOT / "trainer")} & {("reporting", "train")}
 
 
-@pytest.mark.parametrize("name", ["all_reduce", "gradients", "random_layers", "train_loop", "update"])
+@pytest.mark.parametrize("name", ["all_reduce", "averages", "gradients", "random_layers", "train_loop", "update"])
 def test_the_step_does_no_input_or_output(name):
     path = ROOT / f"trainer/train/step/{name}.py"
     tree = ast.parse(path.read_text())

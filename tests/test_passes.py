@@ -15,7 +15,7 @@ from trainer.data import order
 from trainer.device_kind import CPU
 from trainer.errors import UsageError
 from trainer.plan import make_plan
-from trainer.train.step import microbatch
+from trainer.train import microbatch
 
 # Clipped and penalized; each class, each label and each example counts as in the whole batch.
 SETTINGS = {"model": "small_models:drawn", "optimizer": "sgd", "learning_rate": 0.05, "clip_norm": 0.3, "ledger": True,

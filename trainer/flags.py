@@ -125,7 +125,7 @@ def parse(options: type[_Options], argv: Sequence[str], positional: str | None =
 
 def _flagfiles(argv: Sequence[str]) -> list[str]:
     """The values of --flagfile, written in one word or in two."""
-    return [value or next(iter(argv[index + 1:index + 2]), "") for index, word in enumerate(argv)
+    return [value or (*argv[index + 1:index + 2], "")[0] for index, word in enumerate(argv)
             for name, _, value in [word.lstrip("-").partition("=")] if word.startswith("-") and name == "flagfile"]
 
 

@@ -27,7 +27,7 @@ from trainer.errors import Stopped, catching
 from trainer.export.selection import require_calibration_data
 from trainer.plan import Job, make_plan, rate_sentence, with_batch_size
 from trainer.run import Run
-from trainer.train.step import microbatch as microbatches
+from trainer.train import microbatch as microbatches
 
 if TYPE_CHECKING:
     from trainer.config import Config

@@ -15,8 +15,10 @@ from hypothesis import strategies as st
 from image_files import batches, encode, photo, png_header, turned
 from PIL import Image, PngImagePlugin
 
-from trainer.commands import doctor, predict
+from trainer.commands import doctor
+from trainer.commands.prediction.answers import open_files
 from trainer.config import Config
+from trainer.data.bad_examples import BadExamples
 from trainer.data.dataset import load
 from trainer.data.images import pillow_reader, tf_decoder
 from trainer.data.images.crops import View
@@ -265,8 +267,8 @@ def test_predict_shows_a_grey_model_what_serving_shows_it(tmp_path):
     for name in names:
         (tmp_path / name).write_bytes(SERVED[name])
     paths = [str(tmp_path / name) for name in names]
-    run = types.SimpleNamespace(image_shape=(72, 72, 1), config=Config(), model_dir=None)
-    split, bad = predict._open(paths, run)
+    bad = BadExamples(len(paths))
+    split = open_files(paths, [pillow_reader.read_header(path) for path in paths], View(72, 72, 1, "crop"), bad)
     serving = tf.function(FileDecoder(View(72, 72, 1, "crop")).decode)
     for examples, images, _ in split.identified_chunks(3):
         for example, image in zip(examples.tolist(), images, strict=True):

@@ -62,6 +62,7 @@ def test_evaluation_weighs_every_example_once_pass_after_pass(small, replicas, r
 def test_no_pipeline_is_tuned_by_tensorflow():
     """Its thread logs a warning where an iterator is dropped meanwhile: `with_threads` is where one is opened."""
     for path in (ROOT / "trainer").rglob("*.py"):
-        for line in path.read_text().splitlines():
+        text = path.read_text()
+        for line in text.splitlines() if "tf.data" in text or "as_numpy_iterator" in text else ():
             opens = re.search(r"as_numpy_iterator\(\)|\biter\((?!\w+\.values|self\.)", line)
             assert not opens or "with_threads" in line or path.name == "pipeline.py", f"{path}: {line.strip()}"

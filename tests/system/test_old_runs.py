@@ -8,6 +8,9 @@ from conftest import ROOT
 from event_files import scalars
 from runs import finish, ledger, reported, start
 
+from trainer.data.dataset import digest
+from trainer.data.sources import shapes
+
 OLD = ROOT / "tests/fixtures/e1360bb"
 
 
@@ -20,8 +23,18 @@ def old_run(request, tmp_path):
     return folder, json.loads((folder / "flags.json").read_text())
 
 
+def draws_as_then():
+    """Whether this processor draws the shapes as the one that the run began on: NumPy's sine rounds by its vectors."""
+    parts = json.loads((OLD / "cnn3/run/config.json").read_text())["data"]["parts"]
+    return digest(*shapes.render_images(0, 0, shapes.TRAIN)) == parts["train"]
+
+
 def test_a_run_of_e1360bb_goes_on_as_it_would_have(old_run):
     folder, flags = old_run
+    if "--dataset=shapes" in flags and not draws_as_then():
+        _, err = finish(start(folder, *flags), 65)
+        assert "the data is not what it was when this run began: " in err and "train is another one" in err
+        return
     out, _ = finish(start(folder, *flags), 0)
     assert "resuming from step" in out
     undisturbed = folder / "undisturbed"

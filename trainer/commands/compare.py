@@ -41,7 +41,7 @@ def run(options: Options) -> None:
 
         write_durably(options.out, comparison_page(comparison, runs))
     if options.json:
-        print(json.dumps(comparison))
+        say(json.dumps(comparison))
     else:
         _show(comparison)
         if options.out:

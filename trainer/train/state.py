@@ -15,7 +15,7 @@ from trainer.models.pooling import pool_by_comparison
 from trainer.process.tf_import import tf
 from trainer.storage import bit_versions
 from trainer.train import optimizers
-from trainer.train.averages import RANDOM_STATE, Averages, saved_variables
+from trainer.train.step.averages import RANDOM_STATE, Averages, saved_variables
 
 if TYPE_CHECKING:
     from trainer.config import Config

@@ -118,9 +118,21 @@ class Answers:
         """(id, float32 [classes]) of the files that can be decoded, in the order of their ids."""
         if not names:
             return
-        split = FolderSplit("", names, np.zeros(len(names)), HeaderTable.join(headers), self._view, (), noted)
-        for examples, images, _ in split.identified_chunks(_CHUNK_SIZE):
+        for examples, images, _ in open_files(names, headers, self._view, noted).identified_chunks(_CHUNK_SIZE):
             yield from zip(examples.tolist(), self._classify(images=images)["probabilities"].numpy(), strict=True)
+
+
+def open_files(names: Sequence[str], headers: Sequence[pillow_reader.ImageHeader], view: View,
+               bad: BadExamples) -> FolderSplit:
+    """Image files as evaluation sees them.
+
+    Args:
+        names: Their paths.
+        headers: Their headers, which say that they can be read.
+        view: What of an image is seen.
+        bad: Is told of those that can't be decoded.
+    """
+    return FolderSplit("", names, np.zeros(len(names)), HeaderTable.join(headers), view, (), bad)
 
 
 def _header(named: Named) -> pillow_reader.ImageHeader:

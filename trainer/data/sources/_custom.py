@@ -49,7 +49,8 @@ def load(config: Config) -> Dataset:
     except Exception as error:  # the network, the disk and archives each have their own
         if not config.dataset.startswith("keras."):
             raise
-        raise DataError((str(error).splitlines() or [type(error).__name__])[0][:300],
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:300]
+        raise DataError(reason if isinstance(error, UsageError) else f"--dataset={config.dataset} failed: {reason}",
                         "call it where there is a network, and copy ~/.keras/datasets here") from None
     if isinstance(returned, Dataset):
         if config.validation_fraction:

@@ -25,7 +25,7 @@ def main() -> None:
     threading.Thread(target=_end_with_input, daemon=True).start()
     with tempfile.TemporaryDirectory(prefix="lockstep-trial-") as folder:
         failures = _try_exports(task, Path(folder))
-    print(json.dumps(failures), flush=True)
+    os.write(1, json.dumps(failures).encode() + b"\n")
 
 
 def _end_with_input() -> None:

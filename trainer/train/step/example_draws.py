@@ -17,13 +17,16 @@ import inspect
 import math
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import keras
 from keras.src.backend.tensorflow import random as keras_random
 
 from trainer.data.augment.random_ints import high_bits, mixed
 from trainer.process.tf_import import tf
+
+if TYPE_CHECKING:
+    from trainer.train.state import TrainState
 
 _FIRST_INDEX = 2**24  # augmentation's indices are below
 _CALLS = 2**10  # most calls of a layer in a pass
@@ -66,15 +69,15 @@ _LOCAL = threading.local()  # a strategy traces each replica in a thread of its 
 
 
 @contextlib.contextmanager
-def drawn_by_example(seeds: tf.Tensor, states: Sequence[keras.Variable]) -> Iterator[None]:
-    """For a block that calls a model on a batch: its layers draw by the examples' seeds.
+def drawn_by_example(state: TrainState, seeds: tf.Tensor) -> Iterator[None]:
+    """For a block that calls the model on a batch: its layers draw by the examples' seeds, from version 3 on.
 
     Args:
+        state: The run's; its version of the draws and the states of its random layers count.
         seeds: uint32 [n]; n is known.
-        states: The states of the model's random layers, in an order that stays.
     """
     _teach_keras()
-    _LOCAL.draws = _Draws(seeds, states)
+    _LOCAL.draws = _Draws(seeds, state.random_states) if state.bit_versions["draws"] > 2 else None
     try:
         yield
     finally:

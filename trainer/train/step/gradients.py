@@ -6,7 +6,6 @@ the gradient of the global mean.
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -117,7 +116,7 @@ class Gradients:
         model, config, plan, runtime = self._model, self._job.config, self._job.plan, self._job.runtime
         images, target = self._seen(batch, resident)
         with tf.GradientTape() as tape:
-            with self._draws(batch.seeds):
+            with drawn_by_example(self._state, batch.seeds):
                 logits = model(images, training=True)
             # Known once the model has been traced; a frozen layer's weights are only read, and needn't travel.
             graph = tf.compat.v1.get_default_graph()
@@ -148,12 +147,6 @@ class Gradients:
         labels = tf.cast(labels, tf.int32)  # pyright: ignore[reportArgumentType, reportCallIssue]  None only if resident
         return augment_batch(images, labels, batch.seeds, self._feed.augment,  # pyright: ignore[reportArgumentType]
                              by_comparison=runtime.kind.avoids_scatters and runtime.xla)
-
-    def _draws(self, seeds: tf.Tensor) -> contextlib.AbstractContextManager[None]:
-        """For a call of the model: what its random layers draw follows from the examples' seeds, from version 3 on."""
-        if self._state.bit_versions["draws"] < 3:
-            return contextlib.nullcontext()
-        return drawn_by_example(seeds, self._state.random_states)
 
 
 def _may_write(graph: Any, variable: keras.Variable) -> bool:
