@@ -24,7 +24,7 @@ def _trainer(box, *more):
     return ["trainer.main", *_FLAGS, *box.flags(), *box.pick(
         ["--dataset=shapes", "--model=cnn3", "--augment=flip,crop", "--eval_every_epochs=0.1"],
         ["--dataset=small_data:few", "--model=small_models:smooth", "--eval_every_epochs=0.4",
-         "--batch_size=16"]), *more]
+         "--batch_size=16", "--epochs=1e6"]), *more]
 
 
 def machine(box):

@@ -39,7 +39,7 @@ def model(classes, image_shape):
     inner = smooth(classes, image_shape)
     return keras.Model(inner.input, Throttle()(inner.output))
 """
-FLAGS = ("--dataset=small_data:few", "--model=throttled:model", "--batch_size=32", "--max_steps=1000",
+FLAGS = ("--dataset=small_data:few", "--model=throttled:model", "--batch_size=32", "--max_steps=1000", "--epochs=1e6",
          "--optimizer=sgd", "--learning_rate=0.05", "--eval_every_epochs=10", "--log_every_steps=1", "--num_gpus=0",
          "--export=none")
 # In the place of Python and the trainer: how a worker ends follows from the job's name, its number and the start.
