@@ -17,8 +17,8 @@ from trainer.quality.predictions import Predictions
 from trainer.reporting import jsonl
 
 FLAGS = ("--dataset=small_data:few", "--model=small_models:smooth", "--batch_size=32", "--max_steps=50",
-         "--epochs=1e6", "--optimizer=sgd", "--learning_rate=0.05", "--eval_every_epochs=0.5", "--log_every_steps=1", "--num_gpus=0",
-         "--ledger")
+         "--epochs=1e6", "--optimizer=sgd", "--learning_rate=0.05", "--eval_every_epochs=0.5",
+         "--log_every_steps=1", "--num_gpus=0", "--ledger")
 
 
 def start(folder, workers, *more, each=(), meanwhile=None, host="127.0.0.1"):
