@@ -23,7 +23,7 @@ from typing import NamedTuple
 
 from trainer import flags
 from trainer.config import Config
-from trainer.errors import UsageError, first_few
+from trainer.errors import UsageError
 
 _MOST_RUNS = 1000
 _MOST_CHARACTERS = 160  # of a name; file systems take 255 bytes
@@ -210,7 +210,7 @@ def check(planned: Sequence[_Line], out: Path, gpus: int | None = None) -> tuple
         for problem in run_problems:
             problems[problem].append(name)
     return runs, [*(problem + _where(names, len(planned)) for problem, names in problems.items()),
-                  *(f"these would be the same run: {first_few(names)}; give each value once"
+                  *(f"these would be the same run: {'; '.join(names[:8])}; give each value once"
                     for names in alike.values() if len(names) > 1)]
 
 

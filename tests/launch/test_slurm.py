@@ -97,7 +97,7 @@ def test_all_that_is_wrong_is_told_at_once(run, tmp_path):
     ("--nodes=3 --gpus_per_node=2", "", "the nearest that are: 126 or 132"),
     ("--gpus_per_node=2", "--num_gpus=4", "must be --gpus_per_node, 2; received 4"),
     ("--gpus_per_node=2", "--strategy=one_device", "--strategy=one_device has one replica"),
-    ("--python=", "--model_dir=~nobody_of_that_name/x", "home of a user who does not exist")])
+    ("--python=", "--model_dir=~nobody_of_that_name/x", "home of a user who has none")])
 def test_what_does_not_fit_together_is_refused(capsys, own, trainer, says):
     assert launcher.main([*own.split(), "--", "--dataset=shapes", *trainer.split()]) == 64
     out, err = capsys.readouterr()

@@ -166,7 +166,7 @@ def test_the_tasks_of_a_bare_srun_train_together(bare):
 
 
 def test_a_job_comes_back_after_its_time_limit_and_ends_as_if_there_were_none(cluster, limited, bare):
-    said, log = cluster.wait(limited, 150), cluster.log("limited", limited)
+    said, log = cluster.wait(limited, 600), cluster.log("limited", limited)
     assert (said["JobState"], said["ExitCode"]) == ("COMPLETED", "0:0"), log
     assert int(said["Restarts"]) >= 1 and "Traceback" not in log
     stopped = [int(step) for step in re.findall(r"step (\d+) is saved in limited/checkpoints", log)]
