@@ -78,7 +78,8 @@ def _config(run: Run) -> dict[str, Any] | None:
 
 
 def _differences(run: Run, saved_config: Mapping[str, Any]) -> list[SettingChange]:
-    return run.config.differences(type(run.config).from_mapping(saved_config["given"]))
+    saved = type(run.config).from_mapping(saved_config["given"])
+    return run.config.inherit(saved).differences(saved)  # as the run itself goes on with what isn't given
 
 
 def rows(runs: Sequence[Run], codes: Mapping[str, int]) -> list[dict[str, Any]]:

@@ -34,11 +34,10 @@ def test_a_worker_that_is_killed_costs_nothing_but_time(undisturbed, tmp_path, r
     job = launch(tmp_path, "--num_workers=2")
     wait_for_step(tmp_path, 300)
     send(tmp_path, rank, signal.SIGKILL)
-    began = time.monotonic()
     _, err = finish(job, 0)
     assert err.splitlines()[0] == (f"lockstep: worker {rank} on this machine was ended by SIGKILL, as when memory "
                                    f"runs out (dmesg tells); all of it is in run/workers/{rank}.log")
-    assert "start again in 1 s" in err and len(err.splitlines()) == 2 and time.monotonic() - began < 60
+    assert "start again in 1 s" in err and len(err.splitlines()) == 2
     log = (tmp_path / f"run/workers/{1 - rank}.log").read_text()
     assert log.count("starts\n") == 2
     # Whether its socket or TensorFlow's heartbeats are heard of first is chance.
@@ -151,7 +150,7 @@ def test_restarts_are_counted(tmp_path):
         os.kill(workers[0], signal.SIGKILL)
         time.sleep(1.5)
     _, err = finish(job, 70)
-    assert "(1 restart left)" in err and "the job was started 2 times" in err
+    assert "(restart 1 of 1)" in err and "the job was started 2 times" in err
     end_all(tmp_path)
 
 

@@ -86,7 +86,7 @@ def test_it_starts_again_with_growing_pauses_until_it_is_through(job, tmp_path, 
     assert job("end(70 if start < 3 else 0)", restarts=2) is None
     assert 3 < time.monotonic() - began < 20 and (tmp_path / "starts-1").read_text() == "xxx"
     err = capfd.readouterr().err
-    assert "in 1 s" in err and "(2 restarts left)" in err and "in 2 s" in err and "(1 restart left)" in err
+    assert "in 1 s" in err and "(restart 1 of 2)" in err and "in 2 s" in err and "(restart 2 of 2)" in err
 
 
 @pytest.mark.parametrize("code, starts", [(69, 2), (70, 2), (75, 2), (64, 1), (74, 1), (76, 1), (1, 1)])

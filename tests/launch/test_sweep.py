@@ -76,7 +76,7 @@ def test_done_is_what_has_a_result_of_the_same_settings(swept):
     assert results.figures(run)["eval_accuracy"] == 0.5
     finish(run, 0.5, epochs=1)
     assert results.figures(run) is None
-    finish(run, 0.5, batch_size=64)
+    finish(run, 0.5, learning_rate=0.5)
     assert results.figures(run) is None
     finish(run, "good")
     assert results.figures(run) is None
@@ -91,12 +91,15 @@ def test_done_is_what_has_a_result_of_the_same_settings(swept):
 
 def test_a_folder_of_another_run_is_an_obstacle_only_if_something_was_saved(swept):
     (run, *_), finish = swept
-    finish(run, 0.5, batch_size=64)
+    finish(run, 0.5, learning_rate=0.5)
     assert results.obstacles(run) == []
+    finish(run, 0.5, batch_size=64)  # which isn't given, so the run goes on with it
+    assert results.figures(run) is not None
+    finish(run, 0.5, learning_rate=0.5)
     (run.folder / "checkpoints/step-00000010").mkdir(parents=True)
     (run.folder / "checkpoints/step-00000010/manifest.json").write_text("{}")
     (line,) = results.obstacles(run)
-    assert "another --batch_size: 64; received 128" in line
+    assert "another --learning_rate: 0.5; received 0.001" in line
     finish(run, 0.5, epochs=1)
     assert results.obstacles(run) == []
 
