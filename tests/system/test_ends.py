@@ -142,7 +142,7 @@ def test_gradients_that_stay_infinite(run):
     done = run("trainer.main", *SMALL, "--optimizer=sgd", "--learning_rate=1e30", "--momentum=0", "--max_steps=200",
                "--max_bad_steps=5", "--export=none")
     ended(done, 76, "the gradients were not finite in 5 steps in a row, up to step", "--learning_rate")
-    step = int(re.search(r"up to step (\d+);", done.err)[1])
+    step = int(re.search(r"up to step (\d+) ", done.err)[1])
     first = (step - 1) * 128
     ids = ", ".join(map(str, Shuffle(0, 1_280).stream(first, first + 8)[0]))
     assert f"The last one's examples: {ids} and 120 more (--ledger writes those of all steps)" in done.err
@@ -192,7 +192,8 @@ def run_after(code, folder, *flags):
 
 def test_too_little_memory_names_the_batch(run):
     done = run("trainer.main", *SMALL, "--model=small_models:hungry", "--max_steps=5", "--export=none", "--num_gpus=0")
-    ended(done, 64, "out of memory: OOM when allocating tensor with shape[274877906944]", "fix: lower --batch_size")
+    ended(done, 64, "out of memory: OOM when allocating tensor with shape[274877906944]",
+          "less with a lower --batch_size")
 
 
 def test_too_little_memory_on_the_host(tmp_path):
@@ -216,7 +217,7 @@ def test_a_clock_that_jumps_changes_nothing(run, tmp_path):
     assert run("trainer.main", *flags, "--model_dir=steady").code == 0
     jumping, steady = ([{name: value for name, value in line.items() if name not in ("time", "images_per_second")}
                         for line in jsonl.read(tmp_path / name / "metrics.jsonl")] for name in ("jumping", "steady"))
-    assert jumping == steady and len(steady) == 10
+    assert jumping == steady and len(steady) == 9
     times = [line["time"] for line in jsonl.read(tmp_path / "jumping/metrics.jsonl")]
     assert times == sorted(times, reverse=True)  # it did jump
 

@@ -57,13 +57,13 @@ def test_what_validation_chose_is_exported_and_tested(trained):
     assert (ended["selected_on"], ended["eval_split"], ended["exported_step"], ended["step"]) == (
         "validation", "validation", best, 24)
     assert ended["test_accuracy"] == ended["exports"]["h5"]["accuracy"] == accuracy_of(folder / "run/export/model.h5")
-    assert {line["examples"] for line in evaluations.values()} == {240}
+    assert {line["examples"] for line in evaluations.values()} == {260}
     assert f"chosen: step {best:,}, the best on validation; its test accuracy, measured once: " in out
     said = {name: Predictions.read(folder / f"run/{name}.npz") for name in ("predictions", "predictions_validation")}
     assert [(each.split, each.step) for each in said.values()] == [("test", best), ("validation", best)]
     assert said["predictions"].accuracy == ended["test_accuracy"] == ended["quality"]["accuracy"]
     assert said["predictions_validation"].accuracy == ended["best"]["accuracy"] and ended["quality"]["temperature"] > 0
-    assert "1,024 images to train on" in out and "256 to validate on, held back, 200 to test on" in out
+    assert "1,020 images to train on" in out and "260 to validate on, held back, 200 to test on" in out
 
 
 def test_the_last_weights_are_exported_if_they_are_asked_for(copy):

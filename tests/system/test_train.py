@@ -90,7 +90,7 @@ def test_more_epochs_go_on_from_a_finished_run_also_with_other_reports(undisturb
     finish(start(tmp_path, "--max_steps=22", "--noledger", "--log_every_steps=7", "--eval_every_epochs=0.03"), 0)
     out, _ = finish(start(tmp_path), 0)
     for change in ("--max_steps was 22, now 40", "--ledger was False, now True", "--log_every_steps was 7, now 4",
-                   "--eval_every_epochs was 0.03, now 0.02"):
+                   "--eval_every_epochs was 0.03, now 0.2"):
         assert change in out
     assert "resuming from step 22" in out and state(tmp_path)[0] == state(undisturbed)[0]
     for variable, value in state(tmp_path)[1].items():
