@@ -32,4 +32,4 @@ def test_code_that_a_model_dir_names_is_told_before_it_is_imported(trained):
 
 
 def test_a_warm_up_that_is_longer_than_the_run_is_told(trained):
-    assert "the warm-up of 225 steps is longer than the run, which ends at step 2" in trained[1].err
+    assert "the warm-up of 240 steps is longer than the run, which ends at step 2" in trained[1].err

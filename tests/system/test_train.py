@@ -165,7 +165,7 @@ def test_what_a_run_leaves(undisturbed):
             "exports"} <= set(result)
     assert result["step"] == 40 and result["replicas"] == 2
     evaluations = [line for line in reported(undisturbed) if line["split"] == "eval"]
-    assert [line["step"] for line in evaluations] == [15, 30, 40]
+    assert [line["step"] for line in evaluations] == [16, 32, 40]
     assert result["eval_accuracy"] == evaluations[-1]["accuracy"] and evaluations[-1]["examples"] == 200
     assert result["best"]["accuracy"] == max(line["accuracy"] for line in evaluations)
     config = json.loads((run / "config.json").read_text())
@@ -179,4 +179,4 @@ def test_what_a_run_leaves(undisturbed):
     assert "going on" not in (run / "log.txt").read_text()
     assert scalars(run / "tensorboard", "train", "learning_rate") == list(range(4, 41, 4))
     for tag in ("loss", "accuracy", "learning_rate", "images_per_second"):
-        assert scalars(run / "tensorboard", "eval", tag) == [15, 30, 40]
+        assert scalars(run / "tensorboard", "eval", tag) == [16, 32, 40]
