@@ -26,7 +26,9 @@ print("to stderr", file=sys.stderr)
 def probe(tmp_path):
     """Starts a module that consists of some code, as a fork or fresh."""
     def start(code, *words, **options):
-        (tmp_path / "probe.py").write_text(code)
+        path = tmp_path / "probe.py"
+        if not path.exists() or path.read_text() != code:  # another process may be about to read it
+            path.write_text(code)
         return forks.start("probe", *words, cwd=tmp_path, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                            stderr=subprocess.PIPE, **options)
 
