@@ -52,7 +52,8 @@ def test_the_commands_on_what_it_left(tmp_path, run):
 
 
 def test_two_workers_of_one_device_equal_one_process(tmp_path, run):
-    flags = (*FLAGS, "--model=small_models:normalized", "--xla=off")
+    # A model without corners: rounding differs between the two, and a ReLU would let it grow.
+    flags = (*FLAGS, "--model=small_models:smooth", "--xla=off")
     done = run("launch.local", "--num_workers=2", "--", *flags, "--model_dir=run", **ENVIRONMENT)
     assert done.code == 0, done.out + done.err
     alone = tmp_path / "alone"
