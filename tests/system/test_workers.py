@@ -169,8 +169,8 @@ def test_a_port_in_use_is_named_on_all(tmp_path):
 def test_bad_images_count_over_all_workers(tmp_path):
     for name in ("train", "test"):
         class_folders(tmp_path / "data" / name, 40)
-    flags = ("--dataset=folder", "--image_size=32", "--batch_size=8", "--data_dir=data", "--max_steps=5",
-             "--export=none")
+    flags = ("--dataset=folder", "--image_size=32", "--batch_size=8", f"--data_dir={tmp_path / 'data'}",
+             "--max_steps=5", "--export=none")
     train = load(Config(dataset="folder", data_dir=str(tmp_path / "data"), image_size=32)).train
     steps = train.order(0, 8).stream(0, 40)[0].reshape(5, 8)
     for example in (steps[1, 0], steps[1, 7]):  # one for each worker
@@ -178,6 +178,8 @@ def test_bad_images_count_over_all_workers(tmp_path):
         path.write_bytes(path.read_bytes()[:-40])
     for _, err in finish(start(tmp_path, 2, *flags, "--max_bad_records=1"), 65):
         assert "2 images or files can't be used; --max_bad_records is 1" in err
-    ends = finish(start(tmp_path, 2, *flags, "--max_bad_records=2", "--model_dir=other"), 0)
+    other = tmp_path / "other"
+    other.mkdir()
+    ends = finish(start(other, 2, *flags, "--max_bad_records=2"), 0)
     assert [err.count("lockstep: warning: left out: ") for _, err in ends] == [1, 1]
-    assert json.loads((tmp_path / "other/result.json").read_text())["bad_records"] == 2
+    assert json.loads((other / "run/result.json").read_text())["bad_records"] == 2
