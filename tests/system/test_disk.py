@@ -129,7 +129,7 @@ def test_a_read_only_disk(disk):
     folder = disk(1024)
     subprocess.run(["mount", "-o", "remount,ro", folder], check=True)
     _, err = finish(runs.start(folder, *NO_EXPORT), 74)
-    assert "Read-only file system" in err and "choose a --model_dir that can be written" in err
+    assert "Read-only file system" in err and "choose a folder that can be written" in err
 
 
 @pytest.fixture(scope="module")
