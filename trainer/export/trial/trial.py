@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -40,6 +41,7 @@ class ExportTrial:
         self._job, self._due = job, time.monotonic() + _DELAY_SECONDS
         self._process: subprocess.Popen[bytes] | None = None
         self._output: IO[bytes] | None = None
+        self._scratch: str | None = None  # of the process, which may be killed: removed here
         self._ended = not job.config.formats
 
     def check(self) -> list[str]:
@@ -76,6 +78,8 @@ class ExportTrial:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)  # and what it started
             self._process.wait()
+        if self._scratch:
+            shutil.rmtree(self._scratch, ignore_errors=True)
         for stream in (self._output, self._process and self._process.stdin):
             if stream:
                 with contextlib.suppress(OSError):
@@ -86,10 +90,12 @@ class ExportTrial:
         task = {"model": config.model, "classes": list(data.classes), "image_shape": list(data.image_shape),
                 "resize": config.resize, "formats": list(config.formats)}
         try:
+            self._scratch = tempfile.mkdtemp(prefix="lockstep-trial-")
             self._output = tempfile.TemporaryFile()  # noqa: SIM115  `close` closes it
             self._process = subprocess.Popen(
                 [sys.executable, "-c", _PROGRAM, str(_PACKAGE_ROOT)], stdin=subprocess.PIPE, stdout=self._output,
-                stderr=subprocess.DEVNULL, start_new_session=True, env={**os.environ, "CUDA_VISIBLE_DEVICES": "-1"})
+                stderr=subprocess.DEVNULL, start_new_session=True,
+                env={**os.environ, "CUDA_VISIBLE_DEVICES": "-1", "TMPDIR": self._scratch})
             assert self._process.stdin is not None  # a pipe; it stays open: its end tells the process of ours
             self._process.stdin.write(json.dumps(task).encode() + b"\n")
             self._process.stdin.flush()
