@@ -117,9 +117,10 @@ def test_a_scratch_folder_lies_beside_the_runs_and_goes_with_what_was_made_for_i
     scratch = ScratchDir(tmp_path / "runs/mine")
     assert scratch.root == tmp_path / "runs/.mine.dry_run"
     (scratch.root / "checkpoints/step-00000001").mkdir(parents=True)  # of a dry run that was killed
+    scratch.timeline.write_text("{}")
     (tmp_path / "runs/other").mkdir()
     assert scratch.claim(Config()) == []
-    assert not scratch.checkpoints.exists()
+    assert [path.name for path in scratch.root.iterdir()] == [".lock"]
     scratch.unlock()
     assert [path.name for path in (tmp_path / "runs").iterdir()] == ["other"]
     alone = ScratchDir(tmp_path / "new/deep/run")

@@ -52,6 +52,11 @@ def wait_for(event, condition, seconds):
     return value
 
 
+# All others, such as SIGNALING and REQUEUED, pass: a job that is seen in one hasn't ended.
+_ENDED = ("BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED",
+          "TIMEOUT")
+
+
 class Slurm:
     """A cluster in a folder, started without systemd. `stop` ends every process of the cluster."""
 
@@ -139,7 +144,7 @@ class Slurm:
         """Waits for the end of a job; returns what scontrol shows of the job, name to value."""
         def ended():
             fields = dict(word.partition("=")[::2] for word in self.ask("scontrol", "-o", "show", "job", job).split())
-            return fields["JobState"] not in ("PENDING", "CONFIGURING", "RUNNING", "COMPLETING") and fields
+            return fields["JobState"] in _ENDED and fields
         return wait_for(f"the end of job {job}", ended, seconds)
 
     def log(self, name, job):

@@ -96,6 +96,7 @@ def _add_a_large_sum(y):
 
 def operators(classes, image_shape):
     """A model with operators between its layers, which Keras writes into an .h5 file and can't load from it."""
+    print("a model of the user's own may say something")
     pixels = keras.Input(image_shape)
     x = layers.Flatten()(layers.AveragePooling2D(4)(pixels / 127.5 - 1.0))
     return keras.Model(pixels, layers.Dense(classes, dtype="float32")(x))

@@ -31,6 +31,7 @@ from typing import Any
 
 from trainer.errors import BusyError
 
+LOCK = ".lock"  # the folder, inside the one that it is about
 _BEAT_SECONDS = 2.0
 _PATIENCE_SECONDS = 12.0
 _STAGED_SECONDS = 300.0
@@ -49,7 +50,7 @@ class FolderLock:
     """
 
     def __init__(self, folder: Path | str, beat: float = _BEAT_SECONDS, patience: float = _PATIENCE_SECONDS) -> None:
-        self._folder, self._locked = Path(folder) / ".lock", Path(folder)
+        self._folder, self._locked = Path(folder) / LOCK, Path(folder)
         self._beat, self._patience = beat, patience
         self._path: Path | None = None
         self._descriptor: int | None = None  # of `.lock`, for flock

@@ -12,7 +12,7 @@ from trainer.config import Config
 from trainer.errors import DataError, UsageError
 from trainer.options import shown_value
 from trainer.storage import bit_versions, durable
-from trainer.storage.folder_lock import FolderLock
+from trainer.storage.folder_lock import LOCK, FolderLock
 from trainer.storage.manifest import peek_manifest
 
 
@@ -220,9 +220,13 @@ class ScratchDir(ModelDir):
             BusyError: if another dry run is using it.
         """
         self.lock()
-        for folder in (self.checkpoints, self.tensorboard, self.export, self.report):
-            shutil.rmtree(folder, ignore_errors=True)
-        self.config.unlink(missing_ok=True)
+        for path in self.root.iterdir():
+            if path.name == LOCK:
+                continue
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
         return []
 
     def unlock(self) -> None:

@@ -1,7 +1,7 @@
 """The process of `ExportTrial`: writes and loads the untrained model in each format.
 
-Reads a line of JSON (model, classes, image_shape, resize, formats) and ends when its input does. The last line that it
-prints is a JSON object of format to why it can't hold the model.
+Reads a line of JSON (model, classes, image_shape, resize, formats) and ends when its input does. Writes a line of
+JSON to its output: an object of format to why it can't hold the model.
 """
 
 from __future__ import annotations
@@ -21,11 +21,13 @@ _NICENESS = 10
 def main() -> None:
     """Tries the exports that the input names."""
     os.nice(_NICENESS)
+    answer = os.dup(1)
+    os.dup2(2, 1)  # what the user's own code prints is no answer, whenever it is flushed
     task = json.loads(sys.stdin.readline())
     threading.Thread(target=_end_with_input, daemon=True).start()
     with tempfile.TemporaryDirectory(prefix="lockstep-trial-") as folder:
         failures = _try_exports(task, Path(folder))
-    os.write(1, json.dumps(failures).encode() + b"\n")
+    os.write(answer, json.dumps(failures).encode() + b"\n")
 
 
 def _end_with_input() -> None:

@@ -107,6 +107,6 @@ class ExportTrial:
         assert self._output is not None  # the process was started
         self._output.seek(0)
         with contextlib.suppress(ValueError):
-            answer = json.loads(self._output.read().splitlines()[-1])
+            answer = json.loads(self._output.read())
             return {str(name): str(why) for name, why in answer.items()}
         return None
