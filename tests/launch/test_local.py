@@ -25,7 +25,9 @@ from trainer.reporting import jsonl
 def undisturbed(tmp_path_factory):
     folder = tmp_path_factory.mktemp("undisturbed")
     out, err = finish(launch(folder, "--num_workers=2"), 0)
-    assert "2 CPUs on 2 workers" in out and "test accuracy" in out and not err
+    assert "2 CPUs on 2 workers" in out and "test accuracy" in out
+    # Where other processes take turns with the workers, one of them may be slow.
+    assert all("is slow: its own part of a step" in line for line in err.splitlines()), err
     return folder
 
 
@@ -101,7 +103,7 @@ def test_asked_to_stop_it_saves_and_goes_on_equal(undisturbed, tmp_path):
 def test_on_a_terminal_the_chief_draws_its_progress(tmp_path):
     leader, follower = pty.openpty()
     fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("4H", 40, 110, 0, 0))
-    flags = [*FLAGS, "--max_steps=3000", "--eval_every_epochs=1000"]
+    flags = [*FLAGS, "--max_steps=1000", "--eval_every_epochs=1000"]
     with subprocess.Popen([sys.executable, "-m", "launch.local", "--", *flags], cwd=tmp_path, stdout=follower,
                           stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, env=environment(TERM="xterm")) as job:
         os.close(follower)
