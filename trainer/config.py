@@ -182,8 +182,8 @@ class Config(Checked):
         20, "end the run after this number of steps in a row whose gradients aren't finite; steps of float16 whose "
         "loss scale can still come down don't count", least=1)
     spike_factor: float = option(
-        10.0, "report losses over this many times the median of the last 101, with the examples of the batch; 0: don't",
-        least=0)
+        10.0, "report losses over 0.5 and over this many times the median of the last 101, with the examples of the "
+        "batch; 0: don't", least=0)
 
     # What comes out.
     ledger: bool = option(False, "write the example ids of each step into ledger.jsonl")

@@ -172,7 +172,7 @@ def test_what_a_run_leaves(undisturbed):
     assert config["batch_size"] == 16 and config["precision"] == "float32" and config["xla"] == "off"
     assert config["versions"]["tensorflow"].startswith("2.21") and config["data"]["fingerprint"].startswith("sha256:")
     predictions, quality = Predictions.read(run / "predictions.npz"), result["quality"]
-    assert (predictions.split, predictions.step, predictions.ids.tolist()) == ("test", 40, list(range(2000)))
+    assert (predictions.split, predictions.step, predictions.ids.tolist()) == ("test", 40, list(range(200)))
     assert predictions.accuracy == quality["accuracy"] == result["eval_accuracy"] and quality["temperature"] is None
     assert quality["accuracy_interval"][0] < result["eval_accuracy"] < quality["accuracy_interval"][1]
     assert (run / "report/curves.png").read_bytes().startswith(b"\x89PNG")

@@ -15,10 +15,15 @@ if TYPE_CHECKING:
 
 _WINDOW = 101  # number of losses in the running median
 _ENOUGH = 20  # number of losses before any loss is compared with the median
+# A mean loss below this is no spike: where a model has all but memorized its images, one that it gets wrong makes a
+# batch's loss many times the median.
+_LEAST_SPIKE = 0.5
 
 
 class LossMonitor:
     """Finds steps whose update was skipped, and losses far over the median of the last 101 finite ones.
+
+    A loss of at most 0.5 is never far over it.
 
     Args:
         config: The settings spike_factor and max_bad_steps.
@@ -62,7 +67,7 @@ class LossMonitor:
         if skipped_in_a_row:
             event = {"event": "skipped", "step": step, "loss": loss if finite else None, "in_row": skipped_in_a_row,
                      **({"excused": excused_in_a_row} if excused_in_a_row else {})}
-        elif self._factor and finite and loss > self._factor * median:
+        elif self._factor and finite and loss > max(self._factor * median, _LEAST_SPIKE):
             event = {"event": "spike", "step": step, "loss": loss, "median": median}
         else:
             return None
