@@ -2,7 +2,7 @@
 
 import pytest
 
-from trainer.commands._verdict import reading_rate, verdict
+from trainer.commands.common.verdict import reading_rate, verdict
 
 
 @pytest.mark.parametrize("real, synthetic, reading, least, all_reduce, words", [

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from trainer.commands._verdict import reading_rate, verdict
+from trainer.commands.common.verdict import reading_rate, verdict
 from trainer.config import LARGEST_DEFAULT_BATCH, Config, needs_data_dir
 from trainer.distributed.cluster import Cluster
 from trainer.errors import DeviceError

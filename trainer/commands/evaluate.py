@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from trainer.commands._trained_run import TrainedOptions, TrainedRun
+from trainer.commands.common.trained_run import TrainedOptions, TrainedRun
 from trainer.config import Config, needs_data_dir
 from trainer.errors import UsageError
 from trainer.options import option

@@ -3,7 +3,7 @@
 import dataclasses
 from typing import TYPE_CHECKING
 
-from trainer.commands._trained_run import TrainedOptions, TrainedRun
+from trainer.commands.common.trained_run import TrainedOptions, TrainedRun
 from trainer.config import EXPORTS
 from trainer.errors import DataError, UsageError
 from trainer.options import option

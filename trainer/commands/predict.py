@@ -3,7 +3,7 @@
 import dataclasses
 import sys
 
-from trainer.commands._trained_run import TrainedOptions, TrainedRun
+from trainer.commands.common.trained_run import TrainedOptions, TrainedRun
 from trainer.errors import DataError
 from trainer.options import option
 from trainer.process.exit import say

@@ -17,7 +17,7 @@ from trainer.errors import StorageError, UsageError
 from trainer.export.serving import Serving
 
 if TYPE_CHECKING:
-    from trainer.commands._trained_run import TrainedRun
+    from trainer.commands.common.trained_run import TrainedRun
     from trainer.commands.prediction.image_names import Named
     from trainer.data.images.encoded_split import EncodedSplit
 

@@ -1,0 +1,1 @@
+"""What several commands share: a trained run, and the verdict on the parts of a step."""
