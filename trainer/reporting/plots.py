@@ -43,8 +43,9 @@ def plot_curves(metrics_file: Path | str, path: Path | str, evaluated: str) -> N
 def _curves(figures: type[Figure], train: Sequence[dict[str, Any]], evaluations: Sequence[dict[str, Any]],
             evaluated: str) -> Figure:
     """The figure of curves.png."""
-    figure = figures(figsize=(10.5, 4), layout="constrained")
-    axes = figure.subplots(1, 2)
+    figure = figures(figsize=(10.5, 4))
+    # Fixed margins: to compute them would draw the figure twice more.
+    axes = figure.subplots(1, 2, gridspec_kw={"left": 0.08, "right": 0.985, "bottom": 0.13, "top": 0.92, "wspace": 0.2})
     for axis, name, factor, label in ((axes[0], "loss", 1, "loss (nats)"), (axes[1], "accuracy", 100, "accuracy (%)")):
         axis.plot([line["epoch"] for line in train], [factor * line[name] for line in train],
                   color=_TRAIN, linewidth=1, alpha=0.45)
@@ -63,6 +64,35 @@ def _curves(figures: type[Figure], train: Sequence[dict[str, Any]], evaluations:
         axes[1].set_title(f"best {evaluated} accuracy {best['accuracy']:.2%}, epoch {best['epoch']:.3g}", fontsize=10)
         axes[0].set_title(f"last {evaluated} loss {evaluations[-1]['loss']:.4f}", fontsize=10)
     return figure
+
+
+def plot_range_test(rates: Sequence[float], losses: Sequence[float], means: Sequence[float], suggestion: float | None,
+                    path: Path | str) -> None:
+    """Draws what `lr_find` found: the loss over the learning rate.
+
+    Args:
+        rates: The learning rate of each step.
+        losses: The loss of each step, in nats.
+        means: The smoothed losses of the first steps.
+        suggestion: The learning rate to mark, or None.
+        path: The PNG to write.
+    """
+    with _figures() as figures:
+        figure = figures(figsize=(7, 4))
+        axis = figure.subplots(gridspec_kw={"left": 0.1, "right": 0.98, "bottom": 0.14, "top": 0.97})
+        axis.semilogx(rates, losses, color=_TRAIN, linewidth=1, alpha=0.45, label="each step")
+        axis.semilogx(rates[:len(means)], means, color=_TRAIN, linewidth=2, label="smoothed")
+        if suggestion is not None:
+            axis.axvline(suggestion, color=_EVALUATED, linewidth=1.5, label=f"suggestion: {suggestion:g}")
+        if means:  # what grows without end would leave nothing to see of the rest
+            low, high = min(means), means[0]
+            axis.set_ylim(low - 0.2 * (high - low + 0.1), high + 0.8 * (high - low + 0.1))
+        axis.set_xlabel("learning rate")
+        axis.set_ylabel("loss (nats)")
+        axis.grid(alpha=0.25)
+        axis.spines[["top", "right"]].set_visible(False)
+        axis.legend(frameon=False)
+        _save(figure, path)
 
 
 def plot_samples(samples: Samples, path: Path | str) -> None:

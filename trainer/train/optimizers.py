@@ -74,14 +74,46 @@ def _step(fraction: tf.Tensor) -> tf.Tensor:
 _DECAYS = {"constant": tf.ones_like, "cosine": _cosine, "linear": _linear, "step": _step}
 
 
-def make_optimizer(config: Config, plan: Plan) -> Any:
+class RangeTest(keras.optimizers.schedules.LearningRateSchedule):
+    """Learning rates that rise by the same factor from each update to the next.
+
+    The range test of Smith 2017, arXiv:1506.01186, section 3.3.
+
+    Args:
+        lowest: The learning rate of the first update.
+        highest: The learning rate of the last.
+        updates: Number of updates, two or more.
+
+    Attributes:
+        first: Number of updates that the optimizer has done before.
+    """
+
+    def __init__(self, lowest: float, highest: float, updates: int) -> None:
+        self.lowest, self.highest, self.updates, self.first = lowest, highest, updates, 0
+
+    def __call__(self, step: int | tf.Tensor) -> tf.Tensor:
+        """The learning rate at an update, as `Schedule` returns it."""
+        fraction = tf.cast(step - self.first, tf.float32) / (self.updates - 1)
+        return self.lowest * tf.exp(fraction * math.log(self.highest / self.lowest))
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return {"lowest": self.lowest, "highest": self.highest, "updates": self.updates}
+
+
+def make_optimizer(config: Config, plan: Plan, schedule: RangeTest | None = None) -> Any:
     """The optimizer that the settings name, with its schedule.
+
+    Args:
+        config: The run's settings.
+        plan: The run's plan.
+        schedule: The learning rates; None for those that the settings name.
 
     Returns:
         A Keras optimizer with the additional method `update(gradients, variables)`, which applies gradients on one
         replica by itself. With `--lookahead_steps` its variables hold the slow weights, too.
     """
-    rate = Schedule(config.schedule, plan.learning_rate, plan.warmup_steps, plan.total_steps)
+    rate = schedule or Schedule(config.schedule, plan.learning_rate, plan.warmup_steps, plan.total_steps)
     momentum = float(config.momentum)
     extra = {"sgd": {"momentum": momentum, "nesterov": momentum > 0}, "muon": {"momentum": momentum},
              # AdamW alone requires a number; no decay is 0.

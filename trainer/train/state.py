@@ -20,6 +20,7 @@ from trainer.train.step.averages import RANDOM_STATE, Averages, saved_variables
 if TYPE_CHECKING:
     from trainer.config import Config
     from trainer.plan import Job
+    from trainer.train.optimizers import RangeTest
 
 _PRIME = 1_000_003
 _FIRST_LOSS_SCALE = 2.0**15
@@ -32,6 +33,7 @@ class TrainState:
 
     Args:
         job: What the run trains. The state of step 0 follows from its seed.
+        schedule: The learning rates; None for those of the run.
 
     Attributes:
         model: The model that trains.
@@ -45,7 +47,7 @@ class TrainState:
         bit_versions: Name to version of what decides bits, as storage/bit_versions.py describes them.
     """
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: Job, schedule: RangeTest | None = None) -> None:
         config, runtime = job.config, job.runtime
         keras.utils.set_random_seed(config.seed)
         self._strategy, self.bit_versions = runtime.strategy, bit_versions.CURRENT
@@ -61,7 +63,7 @@ class TrainState:
                                      and normalize_over_replicas(self.model))
             if runtime.kind.one_pass_moments and runtime.xla and not self.crosses_replicas:
                 normalize_in_one_pass(self.model)
-            self.optimizer = optimizers.make_optimizer(config, job.plan)
+            self.optimizer = optimizers.make_optimizer(config, job.plan, schedule)
             self.optimizer.build(self.model.trainable_variables)
             self.step = _scalar(0, tf.int64, "step")
             self.skipped = _scalar(0, tf.int64, "skipped")
