@@ -59,3 +59,14 @@ def test_best_and_patience():
     assert progress.ended_early(Config(patience=1, target_accuracy=0.1), 10, "test") is None
     progress.note_evaluation(10, Evaluation(1.0, 0.9, 10, ()), plan)
     assert "--target_accuracy=0.9" in progress.ended_early(config, 10, "test")
+
+
+def test_a_run_out_of_time_goes_on_with_more_hours():
+    metrics = RunMetrics()
+    metrics.note_out_of_time(7, Config(max_hours=0.5))
+    again = RunMetrics.from_json(metrics.to_json())
+    assert again.ended_early(Config(max_hours=0.5), 7, "test") == "--max_hours=0.5 were over"
+    assert again.ended_early(Config(max_hours=0.25), 7, "test") == "--max_hours=0.25 were over"
+    assert again.ended_early(Config(max_hours=1.0), 7, "test") is None
+    assert again.ended_early(Config(), 7, "test") is None
+    assert again.ended_early(Config(max_hours=0.5), 8, "test") is None

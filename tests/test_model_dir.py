@@ -20,6 +20,7 @@ OTHER = {"seed": 1, "num_gpus": 0, "virtual_devices": 2, "strategy": "mirrored",
          "dataset": "shapes", "data_dir": "elsewhere", "batch_size": 64, "augment": ("flip",), "model": "cnn2",
          "optimizer": "sgd", "learning_rate": 0.1, "momentum": 0.8, "weight_decay": 0.1, "schedule": "cosine",
          "warmup_epochs": 1.0, "label_smoothing": 0.1, "clip_norm": 1.0, "epochs": 12.0, "max_steps": 7,
+         "max_hours": 0.5,
          "eval_every_epochs": 2.0, "log_every_steps": 7, "patience": 3, "target_accuracy": 0.9,
          "checkpoint_every_steps": 7, "checkpoint_every_minutes": 1.0, "keep_checkpoints": 1, "max_bad_steps": 3,
          "spike_factor": 3.0, "ledger": True, "export": ("h5",), "export_checkpoint": "best",
@@ -30,7 +31,7 @@ OTHER = {"seed": 1, "num_gpus": 0, "virtual_devices": 2, "strategy": "mirrored",
          "input": "host", "dry_run": True, "loss": "focal", "sampling": "balanced"}
 # What decides no bit of the state after a step: devices, lengths, and what is told, how often.
 MAY_CHANGE = {"num_gpus", "virtual_devices", "strategy", "precision", "xla", "data_dir", "epochs", "max_steps",
-              "tf32", "deterministic", "all_reduce", "start_timeout", "hang_timeout",
+              "max_hours", "tf32", "deterministic", "all_reduce", "start_timeout", "hang_timeout",
               "patience", "target_accuracy", "checkpoint_every_steps", "checkpoint_every_minutes", "keep_checkpoints",
               "max_bad_steps", "spike_factor", "eval_every_epochs", "log_every_steps", "ledger", "export",
               "export_checkpoint", "calibrate_export", "max_bad_records", "input", "dry_run"}

@@ -167,6 +167,9 @@ class Config(Checked):
     # How long, and how often.
     epochs: float = option(10.0, "length of the run in epochs; may be a fraction", above=0)
     max_steps: int | None = option(None, "length of the run in steps, if sooner than --epochs", least=1)
+    max_hours: float | None = option(
+        None, "end the run after this many hours over all its starts, if sooner; evaluating and exporting come after. "
+        "The learning rate's schedule doesn't know of it", above=0)
     eval_every_epochs: float = option(
         1.0, "epochs from one evaluation of the whole validation split to the next (of the test split, where that is "
         "the only one); there is one at the end, too", above=0)

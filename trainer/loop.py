@@ -102,6 +102,8 @@ def train(run: Run) -> None:
     while True:
         run.timeline.step = run.step
         decision = _agree(run, known_bad)  # the same on all workers
+        if decision.out_of_time and not run.is_done:
+            run.metrics.note_out_of_time(run.step, run.job.config)
         if decision.stop:
             _save_and_stop(run)  # raises Stopped
         if run.evaluation_due:
@@ -142,7 +144,7 @@ def _agree(run: Run, known_bad: int) -> Decision:
         if run.export_trial and run.inner_loop.is_compiled:
             for warning in run.export_trial.check():
                 run.console.warn(warning)
-    local = Decision(bool(run.stop.signal), num_steps, due, bad, stragglers.local())
+    local = Decision(bool(run.stop.signal), num_steps, due, run.is_out_of_time, bad, stragglers.local())
     decision = agree(run.job.runtime, local, caught.error)
     data.bad.elsewhere = decision.bad_examples - bad
     _warn_of_bad(data, run.console)

@@ -148,6 +148,12 @@ class Run:
         return self.metrics.wall_seconds + time.monotonic() - self._began
 
     @property
+    def is_out_of_time(self) -> bool:
+        """Whether `--max_hours` are over."""
+        hours = self.job.config.max_hours
+        return hours is not None and self.wall_seconds >= hours * 3600
+
+    @property
     def ended_early(self) -> str | None:
         """Why the run ends before its last step, in a few words; None if it doesn't."""
         return self.metrics.ended_early(self.job.config, self.step, self.job.data.evaluated_name)

@@ -113,3 +113,22 @@ def test_a_run_whose_images_were_held_back_in_another_way_is_refused(copy):
     write_manifest(newest, {**manifest, "bits": {**manifest["bits"], "splits": 1}})
     _, err = finish(runs.start(copy, *FLAGS, HELD_BACK), 64)
     assert "splits: the run has version 1, its data needs 2 by now: other images would be evaluated" in err
+
+
+def test_a_run_ends_when_its_hours_are_over_and_goes_on_with_more(tmp_path):
+    timed, whole = tmp_path / "timed", tmp_path / "whole"
+    timed.mkdir(), whole.mkdir()
+    flags = [flag for flag in FLAGS if not flag.startswith(("--max_steps", "--export"))]
+    out, _ = finish(runs.start(timed, *flags, "--epochs=1e6", "--max_hours=0.001", "--export=h5"), 0)
+    ended = result(timed)
+    assert ended["ended_early"] == "--max_hours=0.001 were over" and f"ended at step {ended['step']:,}: --max_h" in out
+    assert ended["eval_accuracy"] == ended["exports"]["h5"]["accuracy"]
+    finish(runs.start(timed, *flags, "--epochs=1e6", "--max_hours=0.001", "--export=none"), 0)
+    assert result(timed)["step"] == ended["step"], "its hours were over"
+    more = f"--max_steps={ended['step'] + 3}"
+    for folder in (timed, whole):
+        finish(runs.start(folder, *flags, "--epochs=1e6", more, "--max_hours=1", "--export=none"), 0)
+    (name, variables), (other_name, others) = runs.state(timed), runs.state(whole)
+    assert name == other_name
+    for variable, value in variables.items():
+        np.testing.assert_array_equal(value, others[variable], err_msg=variable)

@@ -20,6 +20,7 @@ class Decision:
         stop: Whether the run is to stop, because a signal came on at least one worker.
         num_steps: Steps of the next call, as the chief chose.
         save: Whether a checkpoint is due, as the chief decided.
+        out_of_time: Whether `--max_hours` are over, by the chief's clock.
         bad_examples: How many examples could not be read since the start, over all workers.
         own_microseconds: How long each worker's own part of the last call took; empty for one worker.
     """
@@ -27,6 +28,7 @@ class Decision:
     stop: bool
     num_steps: int
     save: bool
+    out_of_time: bool
     bad_examples: int
     own_microseconds: list[int]
 
@@ -45,9 +47,9 @@ def agree(runtime: Runtime, local: Decision, failure: LockstepError | None) -> D
     Raises:
         LockstepError: on all workers, if something failed on one.
     """
-    chiefs = [local.num_steps, int(local.save)] if runtime.is_chief else [0, 0]
-    stops, num_steps, save, failed, bad_examples, *own_microseconds = all_reduce_ints(
+    chiefs = [local.num_steps, int(local.save), int(local.out_of_time)] if runtime.is_chief else [0, 0, 0]
+    stops, num_steps, save, out_of_time, failed, bad_examples, *own_microseconds = all_reduce_ints(
         runtime, [int(local.stop), *chiefs, int(failure is not None), local.bad_examples, *local.own_microseconds])
     if failed:
         raise_any(runtime, failure)
-    return Decision(stops > 0, num_steps, save > 0, bad_examples, own_microseconds)
+    return Decision(stops > 0, num_steps, save > 0, out_of_time > 0, bad_examples, own_microseconds)

@@ -96,6 +96,7 @@ class RunMetrics:
         train_seconds: Time of training, reporting and saving; not of evaluation, nor of each start's first call,
             which compiles.
         wall_seconds: Time of the run, over all starts.
+        out_of_time: The step at which `--max_hours` were over, and how many they were: step, hours; None before.
     """
 
     window: MetricSums = dataclasses.field(default_factory=MetricSums)
@@ -109,6 +110,7 @@ class RunMetrics:
     images: int = 0
     train_seconds: float = 0.0
     wall_seconds: float = 0.0
+    out_of_time: dict[str, Any] | None = None
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> RunMetrics:
@@ -188,6 +190,15 @@ class RunMetrics:
                 "examples": evaluation.examples, "train_loss": means["loss"], "train_accuracy": means["accuracy"]
                 }, is_best
 
+    def note_out_of_time(self, step: int, config: Config) -> None:
+        """Notes that the time which a run may take is over.
+
+        Args:
+            step: Steps done.
+            config: The run's settings.
+        """
+        self.out_of_time = {"step": step, "hours": config.max_hours}
+
     def ended_early(self, config: Config, step: int, evaluated: str) -> str | None:
         """Why the run ends at a step before its last one, in a few words; None if it doesn't.
 
@@ -196,6 +207,9 @@ class RunMetrics:
             step: Steps done.
             evaluated: The name of the evaluated split.
         """
+        over = self.out_of_time
+        if over and config.max_hours and over["step"] == step and over["hours"] >= config.max_hours:
+            return f"--max_hours={config.max_hours:g} were over"
         if not self.evaluation or self.evaluation["step"] != step:
             return None  # settings may have changed since: the next evaluation decides
         if config.target_accuracy and self.evaluation["accuracy"] >= config.target_accuracy:
