@@ -34,12 +34,13 @@ def undisturbed(tmp_path_factory):
 @pytest.mark.parametrize("rank", [0, 1])
 def test_a_worker_that_is_killed_costs_nothing_but_time(undisturbed, tmp_path, rank):
     job = launch(tmp_path, "--num_workers=2")
-    wait_for_step(tmp_path, 300)
+    wait_for_step(tmp_path, 100)
     send(tmp_path, rank, signal.SIGKILL)
     _, err = finish(job, 0)
     assert err.splitlines()[0] == (f"lockstep: worker {rank} on this machine was ended by SIGKILL, as when memory "
                                    f"runs out (dmesg tells); all of it is in run/workers/{rank}.log")
-    assert "start again in 1 s" in err and len(err.splitlines()) == 2
+    lines = [line for line in err.splitlines() if "is slow: its own part of a step" not in line]
+    assert "start again in 1 s" in err and len(lines) == 2
     log = (tmp_path / f"run/workers/{1 - rank}.log").read_text()
     assert log.count("starts\n") == 2
     # Whether its socket or TensorFlow's heartbeats are heard of first is chance.
@@ -50,7 +51,7 @@ def test_a_worker_that_is_killed_costs_nothing_but_time(undisturbed, tmp_path, r
 @pytest.mark.parametrize("rank", [0, 1])
 def test_a_worker_that_is_stopped_is_named_and_shows_its_stacks(undisturbed, tmp_path, rank):
     job = launch(tmp_path, "--num_workers=2")
-    wait_for_step(tmp_path, 300)
+    wait_for_step(tmp_path, 100)
     send(tmp_path, rank, signal.SIGSTOP)
     began = time.monotonic()
     while "start again" not in (line := job.stderr.readline()):
@@ -67,7 +68,7 @@ def test_a_worker_that_is_stopped_is_named_and_shows_its_stacks(undisturbed, tmp
 
 
 def test_what_hangs_shows_the_stacks_of_all_and_starts_again(tmp_path):
-    flags = [*FLAGS, "--model=small_models:halting", "--max_steps=3000"]
+    flags = [*FLAGS, "--model=small_models:halting", "--max_steps=500"]
     job = launch(tmp_path, "--num_workers=2", "--hang_timeout=6", flags=flags)
     wait_for_step(tmp_path, 50)  # before, it compiles, and has longer
     (tmp_path / "hang").touch()
@@ -92,7 +93,7 @@ def test_a_slow_worker_is_named_with_its_share(tmp_path):
 
 def test_asked_to_stop_it_saves_and_goes_on_equal(undisturbed, tmp_path):
     job = launch(tmp_path, "--num_workers=2")
-    wait_for_step(tmp_path, 200)
+    wait_for_step(tmp_path, 100)
     job.send_signal(signal.SIGTERM)
     _, err = finish(job, 75)
     assert "is saved in run/checkpoints" in err and not workers_in(tmp_path)
@@ -103,7 +104,7 @@ def test_asked_to_stop_it_saves_and_goes_on_equal(undisturbed, tmp_path):
 def test_on_a_terminal_the_chief_draws_its_progress(tmp_path):
     leader, follower = pty.openpty()
     fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("4H", 40, 110, 0, 0))
-    flags = [*FLAGS, "--max_steps=1000", "--eval_every_epochs=1000"]
+    flags = [*FLAGS, "--max_steps=600", "--eval_every_epochs=1000"]
     with subprocess.Popen([sys.executable, "-m", "launch.local", "--", *flags], cwd=tmp_path, stdout=follower,
                           stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, env=environment(TERM="xterm")) as job:
         os.close(follower)

@@ -58,10 +58,10 @@ def ends(jobs):
 
 def test_both_sides_of_a_cut_stop_and_only_one_writes(names, tmp_path):
     through, cut = tmp_path / "through", tmp_path / "cut"
-    codes, errors = ends(start(through, names, "--max_steps=600"))
+    codes, errors = ends(start(through, names, "--max_steps=200"))
     assert codes == [0, 0], errors
-    jobs = start(cut, names, "--max_steps=600")
-    wait_for_step(cut, 120)
+    jobs = start(cut, names, "--max_steps=200")
+    wait_for_step(cut, 50)
     began = time.monotonic()
     ip("-n", names[0], "link", "set", "cable", "down")
     # The side without the chief may be started again by somebody: the folder is still the chief's.
@@ -72,7 +72,7 @@ def test_both_sides_of_a_cut_stop_and_only_one_writes(names, tmp_path):
     assert codes == [70, 70] and time.monotonic() - began < 60
     assert "worker 1 stopped answering" in errors[0] and "worker 0, the chief, stopped answering" in errors[1]
     ip("-n", names[0], "link", "set", "cable", "up")
-    codes, errors = ends(start(cut, names, "--max_steps=600"))
+    codes, errors = ends(start(cut, names, "--max_steps=200"))
     assert codes == [0, 0], errors
     assert_equal_runs(cut, through)
 

@@ -42,10 +42,10 @@ def server(tmp_path_factory):
 
 
 def test_a_job_over_ssh_outlives_a_killed_worker(server, tmp_path):
-    flags = [*FLAGS, "--max_steps=600"]
+    flags = [*FLAGS, "--max_steps=300"]
     words = ("--hosts=127.0.0.1,localhost", f"--ssh={server}")
     job = launch(tmp_path, *words, module="launch.ssh", flags=flags)
-    wait_for_step(tmp_path, 200)
+    wait_for_step(tmp_path, 100)
     send(tmp_path, 1, signal.SIGKILL)
     out, err = finish(job, 0)
     assert "worker 1 on localhost was ended by SIGKILL" in err and "start again" in err

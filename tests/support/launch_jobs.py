@@ -14,9 +14,9 @@ from conftest import environment
 
 from trainer.reporting import jsonl
 
-FLAGS = ("--dataset=small_data:few", "--model=small_models:smooth", "--batch_size=48", "--max_steps=1200",
-         "--epochs=1e6", "--optimizer=sgd", "--learning_rate=0.05", "--eval_every_epochs=17", "--log_every_steps=10",
-         "--num_gpus=0", "--export=none", "--checkpoint_every_steps=100", "--ledger", "--model_dir=run")
+FLAGS = ("--dataset=small_data:few", "--model=small_models:smooth", "--batch_size=48", "--max_steps=400",
+         "--epochs=1e6", "--optimizer=sgd", "--learning_rate=0.05", "--eval_every_epochs=6", "--log_every_steps=10",
+         "--num_gpus=0", "--export=none", "--checkpoint_every_steps=50", "--ledger", "--model_dir=run")
 
 
 def launch(folder, *words, module="launch.local", flags=FLAGS, **more):
