@@ -113,10 +113,10 @@ def test_bench(run):
 
 
 def test_real_images(run, cifar10, tmp_path):
-    done = run("trainer.main", f"--data_dir={cifar10}", "--epochs=1", "--export=h5")
+    done = run("trainer.main", f"--data_dir={cifar10}", "--epochs=0.5", "--export=h5")
     assert done.code == 0, done.err
     measured = json.loads((tmp_path / "runs/cifar10-cnn3/result.json").read_text())
-    assert measured["eval_accuracy"] > 0.4 and measured["step"] == 391
+    assert measured["eval_accuracy"] > 0.3 and measured["step"] == 196
     assert measured["exports"]["h5"]["examples"] == 10_000
 
 
