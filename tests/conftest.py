@@ -96,7 +96,7 @@ class Trainable:
         self.job = Job(self.config, self.plan, self.runtime, data)
         self.state = TrainState(self.job)
         self.feed = open_feed(self.job, first_step=first_step)
-        self.loop = TrainLoop(self.job, self.state, self.feed)
+        self.loop = TrainLoop(self.job, self.state, self.feed, self.plan.train_size(first_step))
 
     def train(self, steps):
         """Trains some steps; returns their records as NumPy arrays."""

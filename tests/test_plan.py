@@ -53,6 +53,14 @@ def test_a_call_never_runs_past_a_stop():
     assert all(made.evaluates_at(s) or s % 7 == 0 for s in stops)
 
 
+def test_sizes_of_training_begin_at_steps():
+    made = plan(105, batch_size=10, epochs=4, train_sizes=("16", "24@1.5", "32@3"), eval_every_epochs=9)
+    assert made.train_sizes == ((0, 16), (16, 24), (32, 32))
+    assert [made.train_size(step) for step in (0, 15, 16, 31, 32, 41)] == [16, 16, 24, 24, 32, 32]
+    assert (made.next_stop(0), made.next_stop(16), made.next_stop(32)) == (16, 32, 42)
+    assert plan().train_size(0) is None
+
+
 def test_a_batch_that_does_not_divide_names_the_nearest_that_do():
     with pytest.raises(UsageError, match="received 127; the nearest that are: 124 or 128"):
         plan(batch_size=127, replicas=4)

@@ -120,6 +120,11 @@ class Config(Checked):
         " the area), cutout, erasing, jitter, randaugment, trivial, mixup, cutmix", choices=AUGMENTATIONS,
         another_run=True)
 
+    train_sizes: tuple[str, ...] = option(
+        (), "comma list of SIZE@EPOCH, such as 128,160@6,192@12: side in pixels to which training makes its images "
+        "smaller, each from an epoch on, the first from the start; evaluation and exports see them as they are",
+        choices=("",), pattern=(r"[1-9]\d{0,3}(@\d+(\.\d+)?)?", "SIZE@EPOCH"), another_run=True)
+
     # Model and optimizer.
     model: str = option(
         "cnn3", "model: cnn3 and cnn2 are the reference CNNs; keras:NAME is a network of keras.applications, "
@@ -220,6 +225,11 @@ class Config(Checked):
         if self.sampling == self.class_weights == "balanced":
             problems.append("--sampling=balanced shows all classes equally often, so --class_weights=balanced would "
                             "count rare ones twice; received both")
+        if not any(line.startswith("--train_sizes ") for line in problems):
+            starts = [epoch for _, epoch in self.size_starts]
+            if starts != sorted({*starts, 0.0}) and starts:
+                problems.append("--train_sizes begins with a size from epoch 0 on, and its epochs rise; received "
+                                f"{','.join(self.train_sizes)}")
         replicas = max(1, self.num_gpus) * max(1, self.virtual_devices)
         batch_size = self.known_batch_size
         if batch_size > 0 and replicas > 1 and batch_size % replicas:
@@ -235,6 +245,12 @@ class Config(Checked):
     def known_batch_size(self) -> int:
         """`--batch_size`; where it isn't given, and the data hasn't decided it yet, the largest that it may be."""
         return self.batch_size or LARGEST_DEFAULT_BATCH
+
+    @property
+    def size_starts(self) -> list[tuple[int, float]]:
+        """(side in pixels, the epoch from which on it is the size of training) of each of `--train_sizes`."""
+        parts = [text.partition("@") for text in self.train_sizes]
+        return [(int(side), float(epoch or 0)) for side, _, epoch in parts]
 
     @property
     def microbatch_rows(self) -> int:

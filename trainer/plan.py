@@ -39,6 +39,7 @@ class Plan:
         log_every: Steps from one line of metrics to the next.
         checkpoint_every: Steps from one checkpoint to the next; 0: none by steps.
         passes: Number of passes over the model in which a step goes; each takes as many consecutive rows of the batch.
+        train_sizes: (step, side in pixels) from which on `--train_sizes` makes the images so small, in order.
     """
 
     examples: int
@@ -51,6 +52,7 @@ class Plan:
     log_every: int
     checkpoint_every: int
     passes: int = 1
+    train_sizes: tuple[tuple[int, int], ...] = ()
 
     @property
     def per_replica_batch_size(self) -> int:
@@ -74,9 +76,13 @@ class Plan:
         """Whether a window of training metrics ends at `step`."""
         return step % self.log_every == 0 or step == self.total_steps
 
+    def train_size(self, step: int) -> int | None:
+        """Side of the images in pixels in the step after `step` steps; None: as they are."""
+        return next((side for first, side in reversed(self.train_sizes) if first <= step), None)
+
     def next_stop(self, step: int) -> int:
-        """The next step after `step` at which the host has something to do: evaluate, save or end."""
-        stops = [self.total_steps, self._next_evaluation(step)]
+        """The next step after `step` at which the host has something to do: evaluate, save, change the size or end."""
+        stops = [self.total_steps, self._next_evaluation(step), *(first for first, _ in self.train_sizes)]
         if self.checkpoint_every:
             stops.append((step // self.checkpoint_every + 1) * self.checkpoint_every)
         return min(stop for stop in stops if stop > step)
@@ -186,7 +192,8 @@ def make_plan(config: Config, examples: int, replicas: int, microbatch: int | No
                 warmup_steps=_steps(config.warmup_epochs, steps_per_epoch),
                 learning_rate=config.learning_rate * _SCALES[config.scale_learning_rate](batch_size / _SCALED_FROM),
                 eval_every=_exact(config.eval_every_epochs), log_every=config.log_every_steps,
-                checkpoint_every=config.checkpoint_every_steps, passes=batch_size // rows)
+                checkpoint_every=config.checkpoint_every_steps, passes=batch_size // rows,
+                train_sizes=tuple((_steps(epoch, steps_per_epoch), side) for side, epoch in config.size_starts))
 
 
 def pass_sizes(config: Config, replicas: int) -> list[int]:

@@ -245,5 +245,12 @@ def options(classes, image_shape):
     pixels = keras.Input(image_shape)
     x = layers.Conv2D(4, 1)(layers.Rescaling(1 / 127.5, -1)(layers.AveragePooling2D(8)(pixels)))
     residual = layers.Dropout(0.3, noise_shape=(None, 1, 1, 1))(layers.BatchNormalization()(layers.Conv2D(4, 1)(x)))
-    x = layers.Dropout(0.2)(layers.Flatten()(layers.Add()([x, residual])))
+    x = layers.Dropout(0.2)(layers.GlobalAveragePooling2D()(layers.Add()([x, residual])))
     return keras.Model(pixels, layers.Dense(classes, dtype="float32")(x))
+
+
+def pooled(classes, image_shape):
+    """A smooth model that takes images of any size."""
+    pixels = keras.Input(image_shape)
+    x = layers.Conv2D(8, 3, activation="tanh")(layers.Rescaling(1 / 127.5, -1)(pixels))
+    return keras.Model(pixels, layers.Dense(classes, dtype="float32")(layers.GlobalAveragePooling2D()(x)))

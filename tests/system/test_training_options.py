@@ -11,7 +11,7 @@ FLAGS = ("--dataset=shapes", "--model=small_models:options", "--batch_size=8", "
          "--sync_batch_norm", "--max_steps=16", "--optimizer=sgd", "--learning_rate=0.02", "--scale_learning_rate=sqrt",
          "--augment=flip,mixup", "--ema_decay=0.9", "--lookahead_steps=3", "--clip_norm=1", "--eval_every_epochs=0.02",
          "--log_every_steps=4", "--checkpoint_every_steps=5", "--num_gpus=0", "--virtual_devices=2", "--ledger",
-         "--export=none")
+         "--export=none", "--train_sizes=16,24@0.01")
 
 
 def test_a_run_with_all_options_that_was_killed_equals_one_that_was_not(tmp_path, run):

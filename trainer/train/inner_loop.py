@@ -16,6 +16,7 @@ from trainer.train.step.train_loop import StepRecords, TrainLoop
 from trainer.train.steps_per_call import CallTimer
 
 if TYPE_CHECKING:
+    from trainer.data.pipeline import Feed
     from trainer.errors import FirstFailure
     from trainer.plan import Job
     from trainer.train.metrics import RunMetrics
@@ -63,18 +64,25 @@ class InnerLoop:
         self._job, self._state, self._metrics, self._failures = job, state, metrics, failures
         self._order = order_of(job)
         self._monitor = LossMonitor(job.config, job.runtime.precision, self._ids_of, metrics.recent)
+        self._feed: Feed | None = None
         self._loop: TrainLoop | None = None
         self._timed_since: float | None = None
         self.step, self.timer, self.stragglers = step, CallTimer(), StragglerMonitor(job.runtime)
 
     @property
     def is_compiled(self) -> bool:
-        """Whether the pipelines are open and the device loop is made; its first call compiles."""
-        return self._loop is not None
+        """Whether the pipelines are open and the device loop is made, for the size that images have now.
+
+        The loop's first call compiles.
+        """
+        return self._loop is not None and self._loop.side == self._job.plan.train_size(self.step)
 
     def compile(self) -> None:
-        """Opens the pipelines and makes the device loop."""
-        self._loop = TrainLoop(self._job, self._state, open_feed(self._job, first_step=self.step))
+        """Opens the pipelines, if they aren't, and makes the device loop for the next step's size of images."""
+        self._feed = self._feed or open_feed(self._job, first_step=self.step)
+        self._loop = TrainLoop(self._job, self._state, self._feed, self._job.plan.train_size(self.step))
+        self.timer.compiles_next()
+        self._timed_since = None
 
     def run(self, num_steps: int) -> CallReport:
         """Does steps on the device; `compile` has been called before.

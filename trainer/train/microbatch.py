@@ -132,7 +132,7 @@ def _try(task: Mapping[str, Any]) -> None:
     from trainer.train.state import TrainState
     from trainer.train.step.train_loop import TrainLoop
 
-    config = dataclasses.replace(Config.from_mapping(task["config"]), epochs=1e6, class_weights="none")
+    config = dataclasses.replace(Config.from_mapping(task["config"]), epochs=1e6, class_weights="none", train_sizes=())
     examples = np.zeros((_EXAMPLES, *task["image_shape"]), np.uint8), np.arange(_EXAMPLES) % task["classes"]
     data = in_memory("trial", tuple(map(str, range(task["classes"]))), examples, examples)
     started = runtime.start(config, Cluster())

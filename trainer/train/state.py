@@ -12,6 +12,7 @@ from trainer import models
 from trainer.models import applications
 from trainer.models.normalization import normalize_in_one_pass, normalize_over_replicas
 from trainer.models.pooling import pool_by_comparison
+from trainer.models.sizes import for_sizes
 from trainer.process.tf_import import tf
 from trainer.storage import bit_versions
 from trainer.train import optimizers
@@ -38,6 +39,7 @@ class TrainState:
     Attributes:
         model: The model that trains.
         crosses_replicas: Whether its forward pass does, as it does with `--sync_batch_norm`.
+        sized: Side in pixels to the model for images of that size, with the same weights, for `--train_sizes`.
         optimizer: Its optimizer, built.
         averages: The averages of its weights; None without `--ema_decay`.
         step: int64, steps done.
@@ -63,6 +65,7 @@ class TrainState:
                                      and normalize_over_replicas(self.model))
             if runtime.kind.one_pass_moments and runtime.xla and not self.crosses_replicas:
                 normalize_in_one_pass(self.model)
+            self.sized = for_sizes(self.model, [side for _, side in job.plan.train_sizes])
             self.optimizer = optimizers.make_optimizer(config, job.plan, schedule)
             self.optimizer.build(self.model.trainable_variables)
             self.step = _scalar(0, tf.int64, "step")

@@ -13,7 +13,7 @@ _MOST = 100_000
 class CallTimer:
     """Learns from the calls how many steps fit into a second.
 
-    The first call compiles, so it takes one step and is not measured.
+    The first call compiles, so it takes one step and is not measured; nor are others that compile.
 
     Attributes:
         steps: Number of steps of the next call.
@@ -25,6 +25,10 @@ class CallTimer:
         self.steps = 1
         self.steps_per_second: float | None = None
         self.last_seconds: float | None = None
+        self._compiled = False
+
+    def compiles_next(self) -> None:
+        """Tells that the next call compiles, too."""
         self._compiled = False
 
     @contextlib.contextmanager

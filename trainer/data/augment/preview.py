@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from trainer.data.augment.apply import augment_batch, left_for_device
+from trainer.data.augment.shrink import shrink
 from trainer.data.order import order_of
 from trainer.data.pipeline import with_threads
 from trainer.process.tf_import import tf
@@ -24,7 +25,7 @@ class Samples(NamedTuple):
 
     Args:
         before: uint8 [n, height, width, channels].
-        after: uint8 of the same shape.
+        after: uint8 [n, height, width, channels]; smaller with `--train_sizes`.
         names: The class of each image before.
         names_after: The class of each image after, or both classes with their weights.
     """
@@ -44,6 +45,8 @@ def take_samples(job: Job) -> Samples:
     with tf.device("CPU:0"):
         images, target = augment_batch(after.images, after.labels, tf.constant(seeds),
                                        left_for_device(job.config.augment, data.train))
+        side = job.plan.train_size(0)
+        images = shrink(images, side) if side else images
     names = [data.classes[label] for label in before.labels.numpy()]
     names_after = [_name_of(data.classes, *row) for row in zip(*(part.numpy() for part in target), strict=True)]
     return Samples(before.images.numpy(), tf.saturate_cast(tf.round(images), tf.uint8).numpy(), names, names_after)

@@ -10,6 +10,7 @@ import itertools
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from trainer.data.augment.apply import augment_batch
+from trainer.data.augment.shrink import shrink
 from trainer.data.positions import batch_at
 from trainer.data.split import Batch
 from trainer.process.tf_import import tf
@@ -50,14 +51,16 @@ class Gradients:
         job: What the run trains.
         state: The state; its statistics are written by the forward pass.
         feed: Where batches come from.
+        side: Height and width in pixels to which images are made smaller; None: they stay as they are.
 
     Attributes:
         statistics: The model's buffers that the forward pass writes, such as batch norm's moving averages; known once
             `compute` has been traced.
     """
 
-    def __init__(self, job: Job, state: TrainState, feed: Feed) -> None:
-        self._job, self._state, self._feed, self._model = job, state, feed, state.model
+    def __init__(self, job: Job, state: TrainState, feed: Feed, side: int | None = None) -> None:
+        self._job, self._state, self._feed, self._side = job, state, feed, side if side in state.sized else None
+        self._model = state.sized[self._side] if self._side else state.model
         self.statistics: list[keras.Variable] = []
         self._written: list[bool] = []  # of each of the state's buffers
         # Where the model can't be part of an XLA program, this still is one: only XLA gathers uint8 on a GPU.
@@ -101,7 +104,7 @@ class Gradients:
             more, counts = self._pass(part, resident, loss_scale)
             return index + 1, [old + new for old, new in zip(gradients, more, strict=True)], sums + counts
 
-        zeros = [tf.zeros(variable.shape, variable.dtype) for variable in self._model.trainable_variables]
+        zeros = [tf.zeros(variable.shape, variable.dtype) for variable in self._state.model.trainable_variables]
         if self._state.crosses_replicas:  # which nothing inside a loop may
             total: Any = zeros, tf.zeros([3])
             for index in range(passes):
@@ -130,7 +133,7 @@ class Gradients:
                 # Every pass of every replica computes the whole of Keras's regularization, and all are summed.
                 objective += tf.add_n([tf.zeros([]), *penalties]) / (plan.replicas * plan.passes)
             scaled = objective * loss_scale if runtime.precision == "float16" else objective  # elsewhere it is 1
-        gradients: Any = tape.gradient(scaled, model.trainable_variables,
+        gradients: Any = tape.gradient(scaled, self._state.model.trainable_variables,
                                   unconnected_gradients=tf.UnconnectedGradients.ZERO)
         is_correct = tf.equal(tf.argmax(logits, 1, tf.int32), target.dominant())
         examples = tf.constant(float(plan.per_replica_pass_size))
@@ -145,8 +148,10 @@ class Gradients:
         images, labels = ((batch.images, batch.labels) if resident is None else
                           (tf.gather(whole, batch.ids) for whole in resident))
         labels = tf.cast(labels, tf.int32)  # pyright: ignore[reportArgumentType, reportCallIssue]  None only if resident
-        return augment_batch(images, labels, batch.seeds, self._feed.augment,  # pyright: ignore[reportArgumentType]
-                             by_comparison=runtime.kind.avoids_scatters and runtime.xla)
+        images, target = augment_batch(
+            images, labels, batch.seeds, self._feed.augment,  # pyright: ignore[reportArgumentType]
+            by_comparison=runtime.kind.avoids_scatters and runtime.xla)
+        return shrink(images, self._side) if self._side else images, target
 
 
 def _may_write(graph: Any, variable: keras.Variable) -> bool:

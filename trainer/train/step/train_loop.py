@@ -69,10 +69,15 @@ class TrainLoop:
         job: What the run trains.
         state: The state that each step changes.
         feed: What training reads.
+        side: Height and width in pixels to which images are made smaller; None: they stay as they are.
+
+    Attributes:
+        side: The argument.
     """
 
-    def __init__(self, job: Job, state: TrainState, feed: Feed) -> None:
-        replica_step = _make_replica_step(job, state, feed)
+    def __init__(self, job: Job, state: TrainState, feed: Feed, side: int | None = None) -> None:
+        self.side = side
+        replica_step = _make_replica_step(job, state, feed, Gradients(job, state, feed, side))
         strategy, ledger, several_workers = job.runtime.strategy, job.config.ledger, job.runtime.workers > 1
         self._positions = feed.positions
         self._specs = [tf.TensorSpec([], tf.int32), self._positions.spec if self._positions else []]
@@ -107,13 +112,14 @@ class TrainLoop:
         return self.function.get_concrete_function(*self._specs)
 
 
-def _make_replica_step(job: Job, state: TrainState, feed: Feed) -> Callable[..., tuple[tf.Tensor, ...]]:
+def _make_replica_step(job: Job, state: TrainState, feed: Feed,
+                       gradients: Gradients) -> Callable[..., tuple[tf.Tensor, ...]]:
     """Makes a step on a replica: a function of the step's number in the call, and of what `DevicePositions` gave, to
     (float32 [6] for `StepRecords`, with --ledger the ids, on several workers the time stamps)."""
     runtime = job.runtime
     fuses = runtime.xla and runtime.kind.fuses
     compute = (_in_two_programs if fuses and job.plan.replicas > 1 else _in_one_program if fuses else _in_parts)(
-        job, state, feed)
+        job, state, gradients)
 
     def replica_step(index: tf.Tensor, positions: list[tf.Tensor]) -> tuple[tf.Tensor, ...]:
         context = tf.distribute.get_replica_context()
@@ -138,9 +144,8 @@ def _as_it_is(function: Callable[..., Any]) -> Callable[..., Any]:
     return function
 
 
-def _in_parts(job: Job, state: TrainState, feed: Feed) -> _Compute:
+def _in_parts(job: Job, state: TrainState, gradients: Gradients) -> _Compute:
     """Makes a step whose update a branch skips; with XLA, a program before the all-reduce and one for the update."""
-    gradients = Gradients(job, state, feed)
     update, weights = Update(job, state, gradients), state.model.trainable_variables
 
     @_program(state, job.runtime.xla)
@@ -162,9 +167,8 @@ def _in_parts(job: Job, state: TrainState, feed: Feed) -> _Compute:
     return compute
 
 
-def _in_one_program(job: Job, state: TrainState, feed: Feed) -> _Compute:
+def _in_one_program(job: Job, state: TrainState, gradients: Gradients) -> _Compute:
     """Makes a step of one replica that is one XLA program."""
-    gradients = Gradients(job, state, feed)
     update, iterations = Update(job, state, gradients), state.optimizer.iterations
 
     @tf.function(jit_compile=True, autograph=False)
@@ -177,9 +181,8 @@ def _in_one_program(job: Job, state: TrainState, feed: Feed) -> _Compute:
     return lambda batch, resident, replica_id: (step(batch, resident), [])
 
 
-def _in_two_programs(job: Job, state: TrainState, feed: Feed) -> _Compute:
+def _in_two_programs(job: Job, state: TrainState, gradients: Gradients) -> _Compute:
     """Makes a step of several replicas: an XLA program, the all-reduce, and another XLA program."""
-    gradients = Gradients(job, state, feed)
     update, weights = Update(job, state, gradients), state.model.trainable_variables
     iterations = state.optimizer.iterations
 
