@@ -40,7 +40,8 @@ def test_every_flag_reaches_the_config():
              "--ema_decay=0.9", "--drop_path=0.1", "--accumulate_steps=4", "--microbatch=32",
              "--sync_batch_norm",
              "--scale_learning_rate=sqrt", "--lookahead_steps=5", "--lookahead_alpha=0.8",
-             "--calibrate_export", "--train_sizes=16,32@2"]
+             "--calibrate_export", "--train_sizes=16,32@2", "--init_from=x.keras",
+             "--freeze=conv.*"]
     config = flags.parse(Config, words)
     assert flags.parse(Config, ["--class_weights=balanced"]).class_weights == "balanced"  # not beside --sampling
     others = {field.name for field in dataclasses.fields(Config)} - {"class_weights"}
@@ -68,7 +69,7 @@ def test_all_that_is_wrong_is_said_at_once():
     (["--max_steps=0"], "at least 1"), (["--export="], "names no format"), (["--augment=flip,flip"], "twice"),
     (["--batch_size="], "a whole number"), (["--xla"], "Missing value"),
     (["--train_sizes=16@1"], "a size from epoch 0 on"), (["--train_sizes=16,24@2,32@1"], "its epochs rise"),
-    (["--train_sizes=0"], "SIZE@EPOCH"),
+    (["--freeze=("], "--freeze must be a regular expression"), (["--train_sizes=0"], "SIZE@EPOCH"),
     (["--dataset=folder"], "--dataset=folder needs --data_dir: the folder of the images"),
     (["--dataset=csv"], "--dataset=csv needs --data_dir: the CSV file, or the folder with train.csv"),
     (["--dataset=records", "--data_dir="], "--dataset=records needs --data_dir: the folder with dataset.json"),

@@ -26,7 +26,7 @@ OTHER = {"seed": 1, "num_gpus": 0, "virtual_devices": 2, "strategy": "mirrored",
          "spike_factor": 3.0, "ledger": True, "export": ("h5",), "export_checkpoint": "best",
          "resize": "pad", "ema_decay": 0.9, "drop_path": 0.1, "accumulate_steps": 2, "microbatch": "auto",
          "sync_batch_norm": True, "scale_learning_rate": "linear", "lookahead_steps": 5, "lookahead_alpha": 0.8,
-         "calibrate_export": True, "train_sizes": ("16",),
+         "calibrate_export": True, "train_sizes": ("16",), "init_from": "x.keras", "freeze": "conv.*",
          "image_size": 64, "validation_fraction": 0.2, "max_bad_records": 3, "class_weights": "balanced", "lanes": 32,
          "input": "host", "dry_run": True, "loss": "focal", "sampling": "balanced"}
 # What decides no bit of the state after a step: devices, lengths, and what is told, how often.

@@ -6,6 +6,7 @@ is declared, documented and checked here and nowhere else.
 
 import dataclasses
 import json
+import re
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -158,6 +159,13 @@ class Config(Checked):
                                 choices=("none", "balanced"), another_run=True)
     label_smoothing: float = option(0.0, "fraction of the target that is spread over all classes", least=0, most=0.99,
                                     another_run=True)
+    init_from: str = option(
+        "", "weights that a new run begins with: a run's folder (what it exports), one of its checkpoints, a .keras, "
+        ".h5 or .weights.h5 file of the same model, or imagenet for keras:NAME; the last layer is new where the "
+        "classes are others", another_run=True)
+    freeze: str = option(
+        "", "regular expression; layers whose whole name it matches keep their weights, and batch norm in them its "
+        "averages; the last layer trains in any case, so that .* trains it alone", another_run=True)
     drop_path: float = option(
         0.0, "rate at which training drops the last residual block of an example, and block l of L at l/L of it; for "
         "resnet18, resnet20 and resnet50; 0: none", least=0, most=0.99, another_run=True)
@@ -222,6 +230,10 @@ class Config(Checked):
         if self.strategy == "multi_worker" and self.virtual_devices > 1:
             problems.append("--strategy=multi_worker takes a CPU or whole GPUs per worker; received "
                             f"--virtual_devices={self.virtual_devices}")
+        try:
+            re.compile(self.freeze)
+        except re.error as error:
+            problems.append(f"--freeze must be a regular expression; received {self.freeze!r}: {error}")
         if self.sampling == self.class_weights == "balanced":
             problems.append("--sampling=balanced shows all classes equally often, so --class_weights=balanced would "
                             "count rare ones twice; received both")

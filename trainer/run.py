@@ -53,6 +53,7 @@ class Run:
         evaluator: Evaluates the data's evaluated split.
         export_trial: Tries the exports beside the first steps; None on workers that aren't the chief, or if none are
             left.
+        initialized_from: The source of the weights that the run began with; None for random ones.
         failures: The first failure of the reports and the saves, which run beside the training.
     """
 
@@ -80,6 +81,7 @@ class Run:
         checkpoints = Checkpoints(self.model_dir.checkpoints, config.keep_checkpoints, self.model_dir.require_lock)
         resumed = resume(job, self.state, checkpoints, model_dir=self.model_dir, console=self.console)
         self.metrics, step = resumed.metrics, int(self.state.step.numpy())
+        self.initialized_from = resumed.initialized_from
         self.timeline.resumed(step)
         with collectives.all_or_none(runtime):
             if runtime.is_chief:
@@ -128,7 +130,8 @@ class Run:
         reports += [path for path in (self.timeline.path,) if path and path.exists()]
         return checkpoint_metadata(
             self.job, self.metrics, step=step, wall_seconds=self.wall_seconds, computed_on=self._computed_on,
-            autotune=self._autotune.keep(), bit_versions=self.state.bit_versions, report_sizes=sizes), reports
+            autotune=self._autotune.keep(), bit_versions=self.state.bit_versions, report_sizes=sizes,
+            initialized_from=self.initialized_from), reports
 
     @property
     def step(self) -> int:

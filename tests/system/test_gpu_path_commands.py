@@ -17,12 +17,16 @@ FLAGS = ("--dataset=small_data:few", "--model=small_models:regularized", "--batc
          "--optimizer=sgd", "--learning_rate=0.02", "--augment=flip,crop", "--eval_every_epochs=0.2",
          "--log_every_steps=4", "--checkpoint_every_steps=9", "--num_gpus=0", "--export=none", "--ledger")
 
+# The options of docs/training.md, in which a run's state has more parts.
+OPTIONS = ("--model=small_models:options", "--ema_decay=0.9", "--accumulate_steps=2", "--microbatch=8",
+           "--lookahead_steps=3", "--train_sizes=16,24@0.3")
+
 
 def gpu_run(folder, *more, code=0):
     return finish(start(folder, *FLAGS, *more, **ENVIRONMENT), code)
 
 
-@pytest.mark.parametrize("more", [("--precision=float16", "--clip_norm=1"),
+@pytest.mark.parametrize("more", [("--precision=float16", "--clip_norm=1", *OPTIONS),
                                   ("--virtual_devices=2", "--input=host", "--xla=off")])
 def test_a_run_killed_and_resumed_equals_one_that_was_not(tmp_path, more):
     through, killed = tmp_path / "through", tmp_path / "killed"

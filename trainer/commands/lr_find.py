@@ -32,7 +32,7 @@ class Options(Config):
     max_rate: float = option(10.0, "learning rate of the last step", above=0)
     num_steps: int = option(300, "number of steps; each has a learning rate that is higher than the one before by the "
                             "same factor", least=20)
-    checkpoint: str = option("none", "weights to start from; none: untrained ones; latest, best or a step: those of a "
+    checkpoint: str = option("none", "weights to start from; none: a new run's; latest, best or a step: those of a "
                              "checkpoint in --model_dir", choices=("none", "latest", "best"),
                              pattern=(r"\d+", "a step"))
     picture: str = option("lr_find.png", "PNG file to write")
@@ -96,6 +96,7 @@ def _train(job: "Job", test: "RangeTest", options: Options) -> tuple[list[float]
     from trainer.checkpoint.checkpoints import Checkpoints
     from trainer.data.pipeline import open_feed
     from trainer.storage.model_dir import ModelDir
+    from trainer.train.resume import initialize_weights
     from trainer.train.state import TrainState
     from trainer.train.step.train_loop import TrainLoop
 
@@ -103,6 +104,8 @@ def _train(job: "Job", test: "RangeTest", options: Options) -> tuple[list[float]
     if options.checkpoint != "none":
         checkpoints = Checkpoints(ModelDir(job.config.model_dir).checkpoints)
         checkpoints.restore_all(state.variables(), checkpoints.find(options.checkpoint))
+    else:
+        initialize_weights(job, state, tell)
     test.first = int(state.optimizer.iterations.numpy())
     loop = TrainLoop(job, state, open_feed(job, first_step=int(state.step.numpy())))
     rates: list[float] = []

@@ -74,6 +74,7 @@ def _finish(run: Run) -> dict[str, Any]:
                       skipped_steps=int(run.state.skipped.numpy()), wall_seconds=run.wall_seconds,
                       exports=exports.results, export_failures=exports.failures,
                       goodput=goodput(starts_of(run.timeline.lines())),
+                      initialized_from=run.initialized_from,
                       quality={**figures_of(predictions, temperature), "temperature": temperature})
     result = make_result(job, run.metrics, outcome)
     durable.write_durably(run.model_dir.result, json.dumps(result, indent=2))

@@ -36,7 +36,8 @@ def resolved_settings(job: Job) -> dict[str, Any]:
 
 def checkpoint_metadata(job: Job, metrics: RunMetrics, *, step: int, wall_seconds: float,
                         computed_on: Mapping[str, Any], autotune: str | None, bit_versions: Mapping[str, int],
-                        report_sizes: Mapping[str, Any]) -> dict[str, Any]:
+                        report_sizes: Mapping[str, Any],
+                        initialized_from: Mapping[str, Any] | None) -> dict[str, Any]:
     """What a checkpoint's manifest holds in addition to the state's files.
 
     Args:
@@ -48,6 +49,7 @@ def checkpoint_metadata(job: Job, metrics: RunMetrics, *, step: int, wall_second
         autotune: The hash that `AutotuneFile.keep` returned.
         bit_versions: Name to version of what decides bits.
         report_sizes: The valid sizes of the reports, as `Reporter.flush` returned them.
+        initialized_from: The source of the weights that the run began with.
 
     Returns:
         A dict of what JSON can hold.
@@ -56,6 +58,7 @@ def checkpoint_metadata(job: Job, metrics: RunMetrics, *, step: int, wall_second
     return {"epoch": job.plan.epoch(step), "data": job.data.fingerprint, "computed_on": computed_on,
             "autotune": autotune, "precision": job.runtime.precision, "bits": bit_versions,
             "settings": json.loads(job.config.to_json()), "decided": _decided(job),
+            "initialized_from": initialized_from,
             "evaluation": evaluated if evaluated and evaluated["step"] == step else None,
             "progress": dataclasses.replace(metrics, wall_seconds=wall_seconds).to_json(), "reports": report_sizes}
 
@@ -79,6 +82,7 @@ class Outcome:
         exports: Format to what was measured of the export, as `Exports` holds it.
         export_failures: Format to why it isn't there.
         goodput: The share of the run's time in steps that count, as `goodput` returns it.
+        initialized_from: The source of the weights that the run began with; None for random ones.
         quality: The figures of the exported weights' predictions, as `figures_of` returns them, and temperature.
     """
 
@@ -92,6 +96,7 @@ class Outcome:
     export_failures: Mapping[str, str]
     goodput: Mapping[str, Any]
     quality: Mapping[str, Any]
+    initialized_from: Mapping[str, Any] | None = None
 
 
 def make_result(job: Job, metrics: RunMetrics, outcome: Outcome) -> dict[str, Any]:
@@ -118,7 +123,7 @@ def make_result(job: Job, metrics: RunMetrics, outcome: Outcome) -> dict[str, An
             "bad_records": job.data.bad.count,
             "class_accuracy": dict(zip(job.data.classes, evaluation["class_accuracy"], strict=True)),
             "ended_early": metrics.ended_early(job.config, outcome.step, evaluated), "exports": outcome.exports,
-            "export_failures": outcome.export_failures,
+            "export_failures": outcome.export_failures, "initialized_from": outcome.initialized_from,
             "goodput": outcome.goodput, "quality": outcome.quality}
 
 

@@ -141,7 +141,8 @@ class ModelDir:
                    for name, received, before, another_run in differences if another_run]
         if refused:
             raise UsageError([f"{self.root} holds a run with other settings:", *refused],
-                             "use its settings to go on with it, or use another --model_dir")
+                             "use its settings to go on with it, or use another --model_dir; a new run begins with its "
+                             f"weights by --init_from={self.root}")
         return [(name, before, received) for name, received, before, _ in differences]
 
     def _settings(self, manifests: Sequence[Path]) -> Config:

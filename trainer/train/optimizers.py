@@ -145,8 +145,16 @@ def _replica_local(base: type[Any]) -> type[Any]:
             self._slow: list[keras.Variable] = []
             if self.lookahead_steps:
                 self._slow = [self.add_variable_from_reference(variable, name="slow") for variable in variables]
-                for slow, variable in zip(self._slow, variables, strict=True):
-                    slow.assign(variable)
+                self.restart_slow_weights(variables)
+
+        def restart_slow_weights(self, variables: Sequence[keras.Variable]) -> None:
+            """Sets lookahead's slow weights to the weights, which were set from outside.
+
+            Args:
+                variables: As in `build`.
+            """
+            for slow, variable in zip(self._slow, variables, strict=bool(self._slow)):
+                slow.assign(variable)
 
         def update(self, gradients: Sequence[tf.Tensor], variables: Sequence[keras.Variable]) -> None:
             """Applies gradients that are the same on every replica.

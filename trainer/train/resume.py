@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from trainer import models
+from trainer.checkpoint.initial_weights import read_initial_weights
 from trainer.distributed import collectives
 from trainer.distributed.devices import record
 from trainer.errors import DataError, StorageError
 from trainer.storage import bit_versions
 from trainer.train.metrics import RunMetrics
+from trainer.train.step.averages import saved_variables
 
 if TYPE_CHECKING:
     from trainer.checkpoint.checkpoints import Checkpoints
@@ -32,10 +35,13 @@ class Resumed:
         metrics: The metrics of the run so far.
         report_sizes: The sizes up to which the reports are valid, as `Reporter.flush` returned them; None for a new
             run.
+        initialized_from: The source of the weights that the run began with, as `InitialWeights` has it; None for random
+            ones.
     """
 
     metrics: RunMetrics
     report_sizes: dict[str, Any] | None
+    initialized_from: dict[str, Any] | None = None
 
 
 def resume(job: Job, state: TrainState, checkpoints: Checkpoints, *, model_dir: ModelDir, console: Console) -> Resumed:
@@ -64,7 +70,7 @@ def resume(job: Job, state: TrainState, checkpoints: Checkpoints, *, model_dir: 
     # The chief chooses: another worker may see the shared folder a moment later. -1 stands for no checkpoint.
     step = collectives.broadcast(runtime, manifest["step"] if manifest else -1)
     if step < 0:
-        return Resumed(RunMetrics(), None)
+        return Resumed(RunMetrics(), None, initialize_weights(job, state, console.say))
     with collectives.all_or_none(runtime):
         manifest = manifest or _find_soon(checkpoints, step)
         resumed = _restore(manifest, job, state, checkpoints, model_dir)
@@ -72,6 +78,33 @@ def resume(job: Job, state: TrainState, checkpoints: Checkpoints, *, model_dir: 
             _warn_of_differences(manifest, runtime, console)
         console.say(f"resuming from step {step:,}")
     return resumed
+
+
+def initialize_weights(job: Job, state: TrainState, say: Callable[[str], object]) -> dict[str, Any] | None:
+    """Sets the weights that `--init_from` names, on all workers the same.
+
+    Args:
+        job: What the run trains.
+        state: The state of step 0, which gets the weights.
+        say: Prints what was read.
+
+    Returns:
+        Their source, as `InitialWeights` has it; None without the flag.
+
+    Raises:
+        DataError: if there is nothing that can be read.
+        UsageError: if the weights are of another model.
+    """
+    config, data = job.config, job.data
+    if not config.init_from:
+        return None
+    with collectives.all_or_none(job.runtime):
+        model = models.build(config.model, len(data.classes), data.image_shape, drop_path=config.drop_path)
+        weights = read_initial_weights(config.init_from, model, saved_variables(model), data.classes)
+        state.set_weights(weights.values)
+    collectives.require_same(job.runtime, {"hash of --init_from": weights.source["sha256"]})
+    say(weights.sentence())
+    return weights.source
 
 
 def _restore(manifest: dict[str, Any], job: Job, state: TrainState, checkpoints: Checkpoints,
@@ -92,7 +125,8 @@ def _read(manifest: Mapping[str, Any]) -> tuple[Resumed, str, str]:
         reports = manifest["reports"]
         sizes = {name: int(reports[name]) for name in ("metrics", "ledger")}
         events = {str(name): int(size) for name, size in reports["tensorboard"].items()}
-        resumed = Resumed(RunMetrics.from_json(manifest["progress"]), {**sizes, "tensorboard": events})
+        resumed = Resumed(RunMetrics.from_json(manifest["progress"]), {**sizes, "tensorboard": events},
+                          manifest.get("initialized_from"))
         return resumed, str(manifest["data"]), str(manifest["precision"])
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise StorageError(f"the manifest of step {manifest['step']:,} was not written by this version "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import keras
@@ -10,6 +11,7 @@ import numpy as np
 
 from trainer import models
 from trainer.models import applications
+from trainer.models.freezing import freeze
 from trainer.models.normalization import normalize_in_one_pass, normalize_over_replicas
 from trainer.models.pooling import pool_by_comparison
 from trainer.models.sizes import for_sizes
@@ -65,6 +67,7 @@ class TrainState:
                                      and normalize_over_replicas(self.model))
             if runtime.kind.one_pass_moments and runtime.xla and not self.crosses_replicas:
                 normalize_in_one_pass(self.model)
+            freeze(self.model, config.freeze)
             self.sized = for_sizes(self.model, [side for _, side in job.plan.train_sizes])
             self.optimizer = optimizers.make_optimizer(config, job.plan, schedule)
             self.optimizer.build(self.model.trainable_variables)
@@ -84,6 +87,19 @@ class TrainState:
     def evaluated(self) -> keras.Model:
         """The model that is evaluated and exported: the averages with `--ema_decay`, else the model that trains."""
         return self.averages.model if self.averages else self.model
+
+    def set_weights(self, values: Sequence[np.ndarray | None]) -> None:
+        """Sets the weights with which a run begins, and all that is a copy of them.
+
+        Args:
+            values: A value for each of the model's saved variables; None for those that stay as they are.
+        """
+        models_of_state = [self.model, *([self.averages.model] if self.averages else [])]
+        for model in models_of_state:
+            for variable, value in zip(saved_variables(model), values, strict=True):
+                if value is not None:
+                    variable.assign(value)
+        self.optimizer.restart_slow_weights(self.model.trainable_variables)
 
     def reset_loss_scale(self, precision: str) -> None:
         """Sets the loss scale to the first one of a precision.
