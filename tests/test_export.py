@@ -3,8 +3,8 @@
 import dataclasses
 import errno
 import io
-import json
 import re
+import shutil
 import subprocess
 import time
 from pathlib import Path
@@ -19,7 +19,8 @@ from PIL import Image
 
 from trainer.errors import Stopped, StorageError, UsageError
 from trainer.export.export_processes import ExportProcesses
-from trainer.export.exporter import PATHS, export, float32_copy
+from trainer.export.exporter import export, float32_copy
+from trainer.export.folder import PATHS, write_labels
 from trainer.export.measure import Measurement
 from trainer.export.trial.trial import ExportTrial
 from trainer.storage.manifest import read_manifest
@@ -43,7 +44,8 @@ def exported(tmp_path_factory):
 def export_measured(job, model, folder, between_pieces=lambda: None):
     """Exports a float32 model, compared with its own accuracy; no format may fail."""
     measurement = Measurement(job, between_pieces)
-    exports = export(job, model, measurement, measurement.predictions(model, 0).accuracy, folder=folder)
+    exports = export(job, model, measurement, measurement.predictions(model, 0).accuracy, folder=folder,
+                     step=40)
     exports.require_all()
     return exports.results
 
@@ -107,14 +109,45 @@ def test_each_export_is_measured_and_sealed(exported):
     assert accuracy > 0.15
     assert {name: entry["accuracy"] for name, entry in result.items()} == dict.fromkeys(PATHS, accuracy)
     manifest, fault = read_manifest(folder)
-    assert not fault and manifest["exports"] == json.loads(json.dumps(result))
+    weights = {"step": 40, "temperature": None}
+    assert not fault and manifest["exports"] == {name: {**entry, "weights": weights} for name, entry in result.items()}
+    assert (folder / "labels.txt").read_text().splitlines() == list(made.data.classes)
     assert {"model.h5", "model.keras", "saved_model/1/saved_model.pb"} <= set(manifest["files"])
+
+
+def test_exporting_again_makes_the_next_version_and_keeps_what_was_not_asked_for(exported, tmp_path):
+    """A SavedModel of other weights is another version; damaged files don't stay."""
+    made, folder, _ = exported
+    copy = shutil.copytree(folder, tmp_path / "export")
+
+    def again(step, *formats, keeps=True):
+        measurement, job = Measurement(made.job), with_exports(made.job, *formats)
+        export(job, made.state.model, measurement, measurement.predictions(made.state.model, 0).accuracy, folder=copy,
+               step=step, keeps=keeps).require_all()
+        manifest, fault = read_manifest(copy)
+        assert not fault
+        return {name: (entry["path"], entry["weights"]["step"]) for name, entry in manifest["exports"].items()}
+
+    kept = {"h5": ("export/model.h5", 40), "keras": ("export/model.keras", 40)}
+    assert again(40, "saved_model") == {"saved_model": ("export/saved_model/1", 40), **kept}
+    assert again(41, "saved_model") == {"saved_model": ("export/saved_model/2", 41), **kept}
+    assert [path.name for path in (copy / "saved_model").iterdir()] == ["2"]
+    assert keras.models.load_model(copy / "model.keras", compile=False).output_shape == (None, 10)
+    (copy / "model.h5").write_bytes(b"damaged")
+    assert again(42, "saved_model") == {"saved_model": ("export/saved_model/3", 42), "keras": kept["keras"]}
+    assert again(43, "saved_model", keeps=False) == {"saved_model": ("export/saved_model/4", 43)}
+
+
+def test_labels_are_a_class_a_line(tmp_path):
+    write_labels(tmp_path, ["a b", "two\nlines", "grün", "\udcff"])
+    assert (tmp_path / "labels.txt").read_bytes() == b"a b\ntwo lines\ngr\xc3\xbcn\n\xff\n"
 
 
 def test_an_export_that_differs_fails_and_leaves_the_old_ones(exported):
     made, folder, _ = exported
     before = read_manifest(folder)[0]
-    exports = export(with_exports(made.job, "keras"), made.state.model, Measurement(made.job), 0.99, folder=folder)
+    exports = export(with_exports(made.job, "keras"), made.state.model, Measurement(made.job), 0.99, folder=folder,
+                     step=41)
     assert not exports.results and exports.failures.keys() == {"keras"}
     assert re.fullmatch(r"is not the model: its test accuracy is \d\d\.\d{4}%, the model's 99\.0000%",
                         exports.failures["keras"])
@@ -136,7 +169,7 @@ def test_formats_that_fail_leave_the_others(exported, monkeypatch, tmp_path):
     monkeypatch.setattr(keras.Model, "save", save)
     measurement, folder = Measurement(made.job), tmp_path / "export"
     accuracy = measurement.predictions(made.state.model, 0).accuracy
-    exports = export(made.job, made.state.model, measurement, accuracy, folder=folder)
+    exports = export(made.job, made.state.model, measurement, accuracy, folder=folder, step=40)
     assert exports.results.keys() == {"saved_model"} and exports.failures.keys() == {"h5", "keras"}
     assert exports.failures["h5"] == "can't be written: NotImplementedError: no such layer"
     assert exports.failures["keras"].startswith("can't be loaded again (exit 1)")
@@ -153,7 +186,8 @@ def test_a_full_disk_is_not_the_fault_of_a_format(exported, monkeypatch, tmp_pat
 
     monkeypatch.setattr(keras.Model, "save", save)
     with pytest.raises(OSError, match="No space left"):
-        export(made.job, made.state.model, Measurement(made.job), 0.5, folder=tmp_path / "export")
+        export(made.job, made.state.model, Measurement(made.job), 0.5, folder=tmp_path / "export",
+               step=40)
     assert not list(tmp_path.iterdir())
 
 

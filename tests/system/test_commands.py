@@ -100,7 +100,7 @@ def test_verify_and_export(command, quickstart):
     done = command("export", "--export=h5,keras")
     assert done.code == 0, done.err
     assert command("verify").code == 0
-    assert not (quickstart[0] / "run/export/saved_model").exists()
+    assert (quickstart[0] / "run/export/saved_model/1/saved_model.pb").exists(), "what wasn't asked for stays"
 
 
 def test_bench(run):

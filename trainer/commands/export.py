@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class Options(TrainedOptions):
-    """python -m trainer export --model_dir=D: writes export/ again and measures each format."""
+    """python -m trainer export --model_dir=D: writes formats into export/ again and measures them; others stay."""
 
     export: tuple[str, ...] = option(EXPORTS, "comma list of formats", choices=EXPORTS)
 
@@ -66,7 +66,8 @@ def _export(options: Options) -> None:
         if job.config.calibrate_export:
             tell("lockstep: warning: without the validation split no temperature is fitted: these exports are not "
                  "calibrated")
-    exports = export(job, model, measurement, accuracy, folder=trained.model_dir.export, temperature=temperature)
+    exports = export(job, model, measurement, accuracy, folder=trained.model_dir.export, step=step,
+                     temperature=temperature, keeps=True)
     say(f"step {step:,}:")
     for name, result in exports.results.items():
         say(f"{name:<12} {trained.model_dir.root / result['path']}   {words.format(**result)}, "

@@ -68,6 +68,7 @@ def _finish(run: Run) -> dict[str, Any]:
             run.console.say(f"exporting {', '.join(config.formats)}{which}, and measuring what was exported")
             run.model_dir.require_lock()
             exports = exporter.export(job, selection.model, measurement, accuracy, folder=run.model_dir.export,
+                                      step=selection.step,
                                       temperature=temperature if config.calibrate_export else None)
     outcome = Outcome(step=run.step, exported_step=selection.step, selected_on=selected_on(job),
                       test_accuracy=None if job.data.test is None else accuracy,

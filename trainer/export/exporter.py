@@ -18,6 +18,7 @@ import keras
 
 from trainer import models
 from trainer.errors import StorageError, translate
+from trainer.export.folder import ExportFolder, write_labels
 from trainer.export.measure import Measurement
 from trainer.export.serving import Serving
 from trainer.process.tf_import import tf
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from trainer.config import Config
     from trainer.plan import Job
 
-PATHS = {"h5": "model.h5", "keras": "model.keras", "saved_model": "saved_model/1"}
 TOLERANCE = 0.001  # a tenth of a point, or of a probability
 _OVERHEAD_BYTES = 2**19  # about what an export holds in addition to its weights
 
@@ -77,7 +77,7 @@ def calibrated(model: keras.Model, temperature: float) -> keras.Model:
 
 
 def export(job: Job, model: keras.Model, measurement: Measurement, accuracy: float | None, *,
-           folder: Path | str, temperature: float | None = None) -> Exports:
+           folder: Path | str, step: int, temperature: float | None = None, keeps: bool = False) -> Exports:
     """Exports a model in the formats of `--export`.
 
     Args:
@@ -87,7 +87,9 @@ def export(job: Job, model: keras.Model, measurement: Measurement, accuracy: flo
         accuracy: The model's accuracy on the measurement's split; the exports are compared with it. None if the
             measurement is a `Comparison`, which knows the model's answers.
         folder: The run's `export/`; replaced in one step by the formats that didn't fail, if there are any.
+        step: The step of the weights.
         temperature: What the exported logits are divided by; None for the model's own logits.
+        keeps: Whether formats that aren't exported now stay as they are.
 
     Returns:
         The formats' results and failures: a format fails if it can't be written or loaded, or if its accuracy or its
@@ -95,6 +97,8 @@ def export(job: Job, model: keras.Model, measurement: Measurement, accuracy: flo
     """
     formats, data, folder = job.config.formats, job.data, Path(folder)
     model = model if temperature is None else calibrated(model, temperature)
+    earlier = ExportFolder(folder, {"step": step, "temperature": temperature}, keeps)
+    paths = earlier.paths()
     staged = folder.with_name(f".{folder.name}.new")
     shutil.rmtree(staged, ignore_errors=True)
     weights = sum(4 * variable.shape.num_elements() for variable in model.weights)
@@ -105,17 +109,20 @@ def export(job: Job, model: keras.Model, measurement: Measurement, accuracy: flo
         with measurement.starting(formats) as processes:
             for name in formats:
                 measurement.between_pieces()
-                if failure := write(name, model, staged, data.classes, job.config.resize):
+                if failure := write(name, model, staged / paths[name], data.classes, job.config.resize):
                     failures[name] = failure
-            written = {name: staged / PATHS[name] for name in formats if name not in failures}
+            written = {name: staged / paths[name] for name in formats if name not in failures}
             measured = measurement.of_exports(written, processes)
         failures |= measured.failures | differences(measured.answers, accuracy, measurement.split_name)
-        results = {name: {"path": f"{folder.name}/{PATHS[name]}", **measured.answers[name],
-                          "bytes": _size(staged / PATHS[name])} for name in formats if name not in failures}
+        results = {name: {"path": f"{folder.name}/{paths[name]}", **measured.answers[name],
+                          "bytes": _size(staged / paths[name])} for name in formats if name not in failures}
         for name in failures:
-            _remove(staged / PATHS[name])
+            _remove(staged / paths[name])
         if results:
-            seal(staged, {"classes": list(data.classes), "image_shape": list(data.image_shape), "exports": results,
+            entries = {name: earlier.entry(result) for name, result in results.items()}
+            entries |= earlier.keep(staged, formats)
+            write_labels(staged, data.classes)
+            seal(staged, {"classes": list(data.classes), "image_shape": list(data.image_shape), "exports": entries,
                           "temperature": temperature})
             durable.replace_folder(staged, folder)
     finally:
@@ -123,13 +130,13 @@ def export(job: Job, model: keras.Model, measurement: Measurement, accuracy: flo
     return Exports(results, failures)
 
 
-def write(name: str, model: keras.Model, folder: Path, classes: Sequence[str], resize: str) -> str | None:
+def write(name: str, model: keras.Model, path: Path, classes: Sequence[str], resize: str) -> str | None:
     """Writes an export.
 
     Args:
         name: The format.
         model: The model, in float32.
-        folder: Where `PATHS` lie.
+        path: Where it goes.
         classes: The names of the classes.
         resize: As in `--resize`.
 
@@ -139,7 +146,6 @@ def write(name: str, model: keras.Model, folder: Path, classes: Sequence[str], r
     Raises:
         OSError, LockstepError: if the disk is the reason.
     """
-    path = folder / PATHS[name]
     path.parent.mkdir(parents=True, exist_ok=True)
     verbosity = absl.logging.get_verbosity()
     absl.logging.set_verbosity(absl.logging.ERROR)  # Keras warns that .h5 is a legacy format; the user asked for it

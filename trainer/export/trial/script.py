@@ -45,6 +45,7 @@ def _try_exports(task: Mapping[str, Any], folder: Path) -> dict[str, str]:
     from trainer import models
     from trainer.export import comparison, exporter
     from trainer.export.export_processes import ExportProcesses
+    from trainer.export.folder import PATHS
     from trainer.export.measure import ANSWERED, FILES
 
     classes = task["classes"]
@@ -56,9 +57,9 @@ def _try_exports(task: Mapping[str, Any], folder: Path) -> dict[str, str]:
     failures: dict[str, str] = {}
     with ExportProcesses(task["formats"]) as processes:
         for name in task["formats"]:
-            if failure := exporter.write(name, model, folder, classes, task["resize"]):
+            if failure := exporter.write(name, model, folder / PATHS[name], classes, task["resize"]):
                 failures[name] = failure
-        processes.load({name: folder / exporter.PATHS[name] for name in task["formats"] if name not in failures})
+        processes.load({name: folder / PATHS[name] for name in task["formats"] if name not in failures})
         for name in processes.pipes:
             processes.write(name, ANSWERED, images, np.array([len(classes)]), np.asarray(probabilities))
         if "saved_model" in processes.pipes and files:
