@@ -17,6 +17,7 @@ import small_models
 import tensorflow as tf
 from PIL import Image
 
+from trainer.config import EXPORTS
 from trainer.errors import Stopped, StorageError, UsageError
 from trainer.export.export_processes import ExportProcesses
 from trainer.export.exporter import export, float32_copy
@@ -107,7 +108,7 @@ def test_each_export_is_measured_and_sealed(exported):
     made, folder, result = exported
     accuracy = np.mean(logits(made).argmax(1) == made.data.test.labels)
     assert accuracy > 0.15
-    assert {name: entry["accuracy"] for name, entry in result.items()} == dict.fromkeys(PATHS, accuracy)
+    assert {name: entry["accuracy"] for name, entry in result.items()} == dict.fromkeys(EXPORTS, accuracy)
     manifest, fault = read_manifest(folder)
     weights = {"step": 40, "temperature": None}
     assert not fault and manifest["exports"] == {name: {**entry, "weights": weights} for name, entry in result.items()}
@@ -136,6 +137,25 @@ def test_exporting_again_makes_the_next_version_and_keeps_what_was_not_asked_for
     (copy / "model.h5").write_bytes(b"damaged")
     assert again(42, "saved_model") == {"saved_model": ("export/saved_model/3", 42), "keras": kept["keras"]}
     assert again(43, "saved_model", keeps=False) == {"saved_model": ("export/saved_model/4", 43)}
+
+
+def test_litert_gives_the_same_logits_in_fewer_bytes(exported, tmp_path):
+    made, _, result = exported
+    names = ("litert", "litert_float16", "litert_int8")
+    sizes = export_measured(with_exports(made.job, *names), made.state.model, tmp_path / "export")
+    assert sizes["litert_int8"]["bytes"] < 0.5 * sizes["litert"]["bytes"] > 0.9 * sizes["litert_float16"]["bytes"]
+    for name, largest in zip(names, (1e-4, 0.05, 1.0), strict=True):
+        with pytest.warns(UserWarning, match="deprecated"):
+            runner = tf.lite.Interpreter(str(tmp_path / "export" / PATHS[name])).get_signature_runner("serving_default")
+        answer = runner(pixels=made.data.test.images.astype(np.float32))["logits"]
+        assert 0 <= np.abs(answer - logits(made)).max() < largest
+    assert abs(sizes["litert"]["accuracy"] - result["keras"]["accuracy"]) < 1e-9
+
+
+def test_the_saved_model_converts_to_litert_by_its_signature(exported):
+    converter = tf.lite.TFLiteConverter.from_saved_model(str(exported[1] / PATHS["saved_model"]),
+                                                         signature_keys=["serving_default"])
+    assert converter.convert()
 
 
 def test_labels_are_a_class_a_line(tmp_path):

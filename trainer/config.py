@@ -23,6 +23,7 @@ PAIR_AUGMENTATIONS = tuple(sorted(names_in("data/augment/pairs"), reverse=True))
 AUGMENTATIONS = (*names_in("data/augment/images"), *PAIR_AUGMENTATIONS)
 LOSSES = ("cross_entropy", "focal", "bce")
 EXPORTS = ("h5", "keras", "saved_model")
+OTHER_EXPORTS = ("litert", "litert_float16", "litert_int8")
 LARGEST_DEFAULT_BATCH = 128
 FUNCTION = (r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", "package.module:function")
 
@@ -210,7 +211,8 @@ class Config(Checked):
                                     "its probabilities, fitted on the validation split; answers stay the same")
     export: tuple[str, ...] | None = option(
         None, "comma list of export formats, or none; each is tried beside the first steps, and one that is named here "
-        f"and can't hold the model ends the run; default: {','.join(EXPORTS)}", choices=(*EXPORTS, "none"))
+        f"and can't hold the model ends the run; default: {','.join(EXPORTS)}",
+        choices=(*EXPORTS, *OTHER_EXPORTS, "none"))
 
     def __post_init__(self) -> None:
         if not self.model_dir:

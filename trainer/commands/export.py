@@ -4,7 +4,7 @@ import dataclasses
 from typing import TYPE_CHECKING
 
 from trainer.commands.common.trained_run import TrainedOptions, TrainedRun
-from trainer.config import EXPORTS
+from trainer.config import EXPORTS, OTHER_EXPORTS
 from trainer.errors import DataError, UsageError
 from trainer.options import option
 from trainer.process.exit import say, tell
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 class Options(TrainedOptions):
     """python -m trainer export --model_dir=D: writes formats into export/ again and measures them; others stay."""
 
-    export: tuple[str, ...] = option(EXPORTS, "comma list of formats", choices=EXPORTS)
+    export: tuple[str, ...] = option(EXPORTS, "comma list of formats", choices=(*EXPORTS, *OTHER_EXPORTS))
 
     def problems(self) -> list[str]:
         """All that is wrong with the values, as `Checked.problems` describes it."""
@@ -70,7 +70,7 @@ def _export(options: Options) -> None:
                      temperature=temperature, keeps=True)
     say(f"step {step:,}:")
     for name, result in exports.results.items():
-        say(f"{name:<12} {trained.model_dir.root / result['path']}   {words.format(**result)}, "
+        say(f"{name:<14} {trained.model_dir.root / result['path']}   {words.format(**result)}, "
             f"{result['bytes'] / 1e6:.2f} MB")
     exports.require_all()
 

@@ -9,16 +9,20 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import absl.logging
 import keras
+import numpy as np
 
 from trainer import models
+from trainer.config import OTHER_EXPORTS
+from trainer.data.augment.preview import take_images
 from trainer.errors import StorageError, translate
 from trainer.export.folder import ExportFolder, write_labels
+from trainer.export.formats.litert import CALIBRATION_IMAGES, write_litert
 from trainer.export.measure import Measurement
 from trainer.export.serving import Serving
 from trainer.process.tf_import import tf
@@ -30,6 +34,8 @@ if TYPE_CHECKING:
     from trainer.plan import Job
 
 TOLERANCE = 0.001  # a tenth of a point, or of a probability
+# Format to what its accuracy and its probabilities may differ by, where that is more: rounded weights, or all rounded.
+_TOLERANCES = {"litert_float16": (TOLERANCE, 0.02), "litert_int8": (0.01, 0.3)}
 _OVERHEAD_BYTES = 2**19  # about what an export holds in addition to its weights
 
 
@@ -104,12 +110,16 @@ def export(job: Job, model: keras.Model, measurement: Measurement, accuracy: flo
     weights = sum(4 * variable.shape.num_elements() for variable in model.weights)
     durable.require_room(folder, len(formats) * int(1.1 * weights + _OVERHEAD_BYTES), "the exports")
     staged.mkdir(parents=True)
+
+    def sample() -> np.ndarray:
+        return take_images(data.train, np.arange(min(CALIBRATION_IMAGES, data.train.size)))
+
     try:
         failures: dict[str, str] = {}
         with measurement.starting(formats) as processes:
             for name in formats:
                 measurement.between_pieces()
-                if failure := write(name, model, staged / paths[name], data.classes, job.config.resize):
+                if failure := write(name, model, staged / paths[name], data.classes, job.config.resize, sample):
                     failures[name] = failure
             written = {name: staged / paths[name] for name in formats if name not in failures}
             measured = measurement.of_exports(written, processes)
@@ -130,7 +140,8 @@ def export(job: Job, model: keras.Model, measurement: Measurement, accuracy: flo
     return Exports(results, failures)
 
 
-def write(name: str, model: keras.Model, path: Path, classes: Sequence[str], resize: str) -> str | None:
+def write(name: str, model: keras.Model, path: Path, classes: Sequence[str], resize: str,
+          images: Callable[[], np.ndarray]) -> str | None:
     """Writes an export.
 
     Args:
@@ -139,6 +150,7 @@ def write(name: str, model: keras.Model, path: Path, classes: Sequence[str], res
         path: Where it goes.
         classes: The names of the classes.
         resize: As in `--resize`.
+        images: As in `write_litert`.
 
     Returns:
         Why this format can't hold the model, in words that go on after the format's name; None if it was written.
@@ -153,6 +165,8 @@ def write(name: str, model: keras.Model, path: Path, classes: Sequence[str], res
         if name == "saved_model":
             serving = Serving(model, classes, resize)
             tf.saved_model.save(serving, str(path), signatures=serving.signatures())
+        elif name in OTHER_EXPORTS:
+            write_litert(name, model, path, images)
         else:
             model.save(path)
     except Exception as error:
@@ -178,10 +192,11 @@ def differences(measured: Mapping[str, Mapping[str, Any]], accuracy: float | Non
     """
     wrong = {}
     for name, entry in measured.items():
-        if accuracy is not None and abs(entry["accuracy"] - accuracy) > max(TOLERANCE, 1 / entry["examples"]) + 1e-9:
+        points, probability = _TOLERANCES.get(name, (TOLERANCE, TOLERANCE))
+        if accuracy is not None and abs(entry["accuracy"] - accuracy) > max(points, 1 / entry["examples"]) + 1e-9:
             wrong[name] = (f"is not the model: its {split_name} accuracy is {entry['accuracy']:.4%}, the model's "
                            f"{accuracy:.4%}")
-        elif not entry.get("largest_difference", 0) <= TOLERANCE:  # also if it isn't a number
+        elif not entry.get("largest_difference", 0) <= probability:  # also if it isn't a number
             wrong[name] = (f"is not the model: its probabilities differ from the model's by "
                            f"{entry['largest_difference']:.2g}")
         elif entry.get("file_differences", 0) > max(1, TOLERANCE * entry.get("file_examples", 0)):

@@ -1,6 +1,6 @@
 """Measures exported models on images from pipes. Imports nothing of this project.
 
-    python measure_script.py h5|keras|saved_model …
+    python measure_script.py h5|keras|saved_model|litert…
 
 Started as a copy in a folder of its own. Imports TensorFlow, waits for a JSON object of name to [path, descriptor of a
 pipe] on standard input, and then forks a process for each export, which loads it alone: no export sees another. What a
@@ -50,6 +50,9 @@ def classifier(kind: str, path: str) -> "tuple[Callable[[np.ndarray], tuple[np.n
 
         return classify, loaded.signatures
 
+    if kind.startswith("litert"):
+        return lite_classifier(path), None
+
     model = keras.models.load_model(path, compile=False)
     assert isinstance(model, keras.Model)
 
@@ -63,6 +66,30 @@ def classifier(kind: str, path: str) -> "tuple[Callable[[np.ndarray], tuple[np.n
         return classes.numpy(), probabilities.numpy()
 
     return classify, None
+
+
+def lite_classifier(path: str) -> "Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]":
+    """`classifier` of a .tflite file, in the interpreter of LiteRT's own package where that is installed."""
+    try:
+        from ai_edge_litert.interpreter import Interpreter  # type: ignore[import-not-found]
+    except ImportError:
+        Interpreter = tf.lite.Interpreter
+    interpreter = Interpreter(model_path=path, num_threads=os.cpu_count())
+    index, shape = interpreter.get_input_details()[0]["index"], None
+
+    def classify(images: np.ndarray) -> "tuple[np.ndarray, np.ndarray]":
+        nonlocal shape
+        if shape != images.shape:
+            shape = images.shape
+            interpreter.resize_tensor_input(index, shape)
+            interpreter.allocate_tensors()
+        interpreter.set_tensor(index, images.astype(np.float32))
+        interpreter.invoke()
+        logits = interpreter.get_tensor(interpreter.get_output_details()[0]["index"])
+        powers = np.exp(logits - logits.max(1, keepdims=True))
+        return logits.argmax(1), powers / powers.sum(1, keepdims=True)
+
+    return classify
 
 
 def read(pipe: "BinaryIO", kind: type, *shape: int) -> np.ndarray:

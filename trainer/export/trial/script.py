@@ -57,7 +57,7 @@ def _try_exports(task: Mapping[str, Any], folder: Path) -> dict[str, str]:
     failures: dict[str, str] = {}
     with ExportProcesses(task["formats"]) as processes:
         for name in task["formats"]:
-            if failure := exporter.write(name, model, folder / PATHS[name], classes, task["resize"]):
+            if failure := exporter.write(name, model, folder / PATHS[name], classes, task["resize"], lambda: images):
                 failures[name] = failure
         processes.load({name: folder / PATHS[name] for name in task["formats"] if name not in failures})
         for name in processes.pipes:

@@ -1,0 +1,1 @@
+"""Formats that a library other than Keras and TensorFlow Serving reads, a module each."""
