@@ -85,6 +85,12 @@ def test_commands_on_data_need_its_folder_too(command):
     assert not command.Options(dataset="folder", data_dir="d").problems() and not command.Options().problems()
 
 
+@pytest.mark.parametrize("name, value", [("out", "a.html"), ("json", True), ("images", 3), ("model_dir", "run")])
+def test_flags_of_a_look_at_data_need_it(name, value):
+    assert doctor.Options(**{name: value}).problems() == [f"--{name} needs --data"]
+    assert not doctor.Options(data=True, **{name: value}).problems()
+
+
 def test_a_flagfile_and_what_comes_after_it(tmp_path):
     (tmp_path / "a.cfg").write_text("# a comment\n--epochs=3\n--model=cnn2\n")
     config = flags.parse(Config, [f"--flagfile={tmp_path}/a.cfg", "--epochs", "4"])

@@ -7,6 +7,7 @@ import subprocess
 import numpy as np
 import pytest
 from finished_runs import SENT, page, predictions, write_run
+from image_files import class_folders
 from PIL import Image
 
 from trainer.__main__ import main
@@ -24,7 +25,11 @@ def pages(tmp_path_factory):
         write_run(folder / name, predictions(np.arange(60) > len(name)))
     runs = [str(folder / "one"), str(folder / SENT.replace("/", "|"))]
     assert main(["compare", *runs, f"--out={folder / 'compare.html'}"]) == 0
-    return {name: folder / f"{name}.html" for name in ("report", "compare")}
+    class_folders(folder / "images/train", 30)
+    class_folders(folder / "images/test", 20)  # the first of train's
+    assert main(["doctor", "--data", "--dataset=folder", f"--data_dir={folder / 'images'}", "--json",
+                 f"--out={folder / 'data.html'}"]) == 0
+    return {name: folder / f"{name}.html" for name in ("report", "compare", "data")}
 
 
 def chromium(folder, *words):
@@ -38,7 +43,7 @@ def chromium(folder, *words):
     return done.stdout
 
 
-@pytest.mark.parametrize("name", ["report", "compare"])
+@pytest.mark.parametrize("name", ["report", "compare", "data"])
 @pytest.mark.parametrize("width, dark", [(500, True), (1200, False)])
 def test_it_is_drawn_within_the_window_in_the_readers_colours(pages, tmp_path, name, width, dark):
     picture = tmp_path / "page.png"

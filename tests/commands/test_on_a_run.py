@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from image_files import encode, photo
 from in_process import command
 
 from trainer import main as trainer_main
+from trainer.quality.predictions import Predictions
 from trainer.storage.manifest import read_manifest
 
 pytestmark = pytest.mark.slow
@@ -221,3 +223,18 @@ def test_doctor_on_an_ascii_terminal(root):
     assert done.code == 0 and "75 images read: all of them can be used" in done.out
     assert "40 \\xd7 40 \\xd7 3" in done.out
     assert command("--help").code == 0
+
+
+def test_the_labels_of_a_runs_data_are_doubted_by_what_the_run_says(root):
+    """By the run as it is, none; then what it says of one image is that of another class."""
+    done = on_run("doctor", "--data", "--json", "--out=data.html")
+    found = json.loads(done.out)
+    assert done.code == 0 and found["images_read"] == 75 and found["likely_wrong_labels"] == []
+    shutil.copytree("run", "doubted")
+    said = Predictions.read("doubted/predictions.npz")
+    said.probabilities[0] = [0, 1, 0]
+    said.write("doubted/predictions.npz")
+    done = command("doctor", "--data", "--model_dir=doubted", "--json")
+    [label] = json.loads(done.out)["likely_wrong_labels"]
+    assert (label["id"], label["class"], label["suggested"]) == (0, CLASSES[0], CLASSES[1])
+    assert "written: data.html" in on_run("doctor", "--data", "--out=data.html").out

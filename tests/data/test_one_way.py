@@ -16,6 +16,7 @@ from image_files import batches, encode, photo, png_header, turned
 from PIL import Image, PngImagePlugin
 
 from trainer.commands import doctor
+from trainer.commands.data_check import check
 from trainer.commands.prediction.answers import open_files
 from trainer.config import Config
 from trainer.data.bad_examples import BadExamples
@@ -326,7 +327,7 @@ def sixteen_bits_of_colours(most):
     (lambda: encode(COLOURS.convert("CMYK"), "TIFF"), None), (lambda: encode((_RAMP * 64).astype(np.uint8)), None)])
 def test_doctor_tells_of_images_without_a_bright_pixel(tmp_path, capsys, monkeypatch, make, most):
     """Class numbers as grey, 12 bits in 16 of each colour; not of what is only of few colours."""
-    monkeypatch.setattr(doctor, "_say_reading_speed", lambda split: None)
+    monkeypatch.setattr(check, "say_reading_speed", lambda split: None)
     content = make()
     write(tmp_path, {f"{number}.{'tif' if content[:2] in (b'II', b'MM') else 'png'}": content for number in range(2)})
     doctor.run(doctor.Options(data=True, dataset="folder", data_dir=str(tmp_path)))
@@ -337,7 +338,7 @@ def test_doctor_tells_of_images_without_a_bright_pixel(tmp_path, capsys, monkeyp
 
 
 def test_doctor_names_images_that_show_nothing(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(doctor, "_say_reading_speed", lambda split: None)
+    monkeypatch.setattr(check, "say_reading_speed", lambda split: None)
     write(tmp_path, {"plain.png": encode(np.full((9, 9, 3), 200, np.uint8)), "2.png": encode(photo(9, 9)),
                      "3.png": encode(photo(9, 9, 3))})
     doctor.run(doctor.Options(data=True, dataset="folder", data_dir=str(tmp_path)))

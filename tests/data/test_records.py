@@ -17,6 +17,7 @@ from image_files import batches, class_folders, encode, figures, photo, turned
 from PIL import Image
 
 from trainer.commands import doctor
+from trainer.commands.data_check import reading_speed
 from trainer.config import Config
 from trainer.data import order
 from trainer.data.records import external_shards, index, shards
@@ -61,7 +62,7 @@ def load(folder, **more):
 
 
 def test_doctor_says_how_fast_they_are_read(made, capsys, monkeypatch):
-    monkeypatch.setattr(doctor, "_READ_SECONDS", 0.1)
+    monkeypatch.setattr(reading_speed, "READ_SECONDS", 0.1)
     doctor.run(doctor.Options(data=True, dataset="records", data_dir=str(made)))
     told = re.search(r"reads about ([\d,]+) images/s with (\d+) cores, ([\d,]+) a core", capsys.readouterr().out)
     whole, cores, a_core = (int(number.replace(",", "")) for number in told.groups())

@@ -148,5 +148,14 @@ class Split(abc.ABC):
         return None
 
     @abc.abstractmethod
+    def inspect(self, example: int) -> tuple[str | None, np.ndarray | None]:
+        """Reads and decodes all of an example.
+
+        Returns:
+            (what is wrong with it, in a few words, or None; all of its pixels, uint8 [height, width, channels], upright
+            and of its own size, or None).
+        """
+
+    @abc.abstractmethod
     def name_of(self, example: int) -> str:
         """The path of an example, as a user reads it: of a file, or of a shard with the record's number."""

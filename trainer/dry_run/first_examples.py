@@ -50,6 +50,10 @@ class FirstExamples(Split):
         """A file that shows an example, as `Split.served_file` describes it."""
         return self._split.served_file(example)
 
+    def inspect(self, example: int) -> tuple[str | None, np.ndarray | None]:
+        """Reads and decodes all of an example, as `Split.inspect` describes it."""
+        return self._split.inspect(example)
+
     def name_of(self, example: int) -> str:
         """The name of an example, as `Split.name_of` describes it."""
         return self._split.name_of(example)

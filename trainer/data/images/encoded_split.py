@@ -149,12 +149,8 @@ class EncodedSplit(Split):
         """What is wrong with an example, in a few words, or None: reads and decodes all of it."""
         return self.inspect(example)[0]
 
-    def inspect(self, example: int) -> tuple[str | None, tuple[int, int] | None]:
-        """Reads and decodes all of an example.
-
-        Returns:
-            (what is wrong with it, in a few words, or None; its least and its greatest value, 0 to 255, or None).
-        """
+    def inspect(self, example: int) -> tuple[str | None, np.ndarray | None]:
+        """Reads and decodes all of an example, as `Split.inspect` describes it."""
         if example in self.headers.problems:
             return self.headers.problems[example], None
         try:

@@ -150,7 +150,7 @@ def problem_of(data: bytes, header: pillow_reader.ImageHeader) -> str | None:
     return inspect(data, header)[0]
 
 
-def inspect(data: bytes, header: pillow_reader.ImageHeader) -> tuple[str | None, tuple[int, int] | None]:
+def inspect(data: bytes, header: pillow_reader.ImageHeader) -> tuple[str | None, np.ndarray | None]:
     """Decodes all of an image.
 
     Args:
@@ -158,16 +158,15 @@ def inspect(data: bytes, header: pillow_reader.ImageHeader) -> tuple[str | None,
         header: What `read_header` says of them.
 
     Returns:
-        (what is wrong with it, in a few words, or None; its least and its greatest value, 0 to 255, or None).
+        (what is wrong with it, in a few words, or None; its pixels as `whole` returns them, or None).
     """
     problem = header.problem or (pillow_reader.decoding_problem(data) if header.kind == pillow_reader.OTHER else None)
     if problem:
         return problem, None
     try:
-        pixels = whole(data, header)
+        return None, whole(data, header)
     except ValueError as error:
         return pillow_reader.decoding_problem(data) or str(error), None
-    return None, (int(pixels.min()), int(pixels.max()))
 
 
 def mirror(image: tf.Tensor, mirrored: tf.Tensor) -> tf.Tensor:

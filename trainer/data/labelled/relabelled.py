@@ -43,6 +43,10 @@ class RelabelledSplit(Split):
         for images, labels in self._split.chunks(chunk_size):
             yield images, self._labels_of[labels]
 
+    def inspect(self, example: int) -> tuple[str | None, np.ndarray | None]:
+        """Reads and decodes all of an example, as `Split.inspect` describes it."""
+        return self._split.inspect(example)
+
     def name_of(self, example: int) -> str:
         """The name of an example, as `Split.name_of` describes it."""
         return self._split.name_of(example)
