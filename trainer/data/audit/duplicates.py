@@ -19,7 +19,7 @@ _FIRST, NEAR = 40, 25
 LEAST_DEVIATION = 5.0
 _MOST_COMPARISONS = 10**11  # a quarter of an hour on two cores
 _MOST_PAIRS = 10**6
-_ROWS, _COLUMNS = 2048, 8192
+_ROWS, _COLUMNS, _PAIRS = 2048, 4096, 2**16  # at once
 
 
 class Group(NamedTuple):
@@ -118,9 +118,11 @@ def _close(table: np.ndarray, one: np.ndarray, other: np.ndarray,
             rows, columns = left[rows], right[columns]
             if same:
                 rows, columns = rows[rows < columns], columns[rows < columns]
-            bits = _bits(table[rows], table[columns])
-            kept = bits <= NEAR
-            yield list(zip(rows[kept].tolist(), columns[kept].tolist(), bits[kept].tolist(), strict=True))
+            for first in range(0, len(rows), _PAIRS):  # where all images are alike, all pairs get here
+                some, others = rows[first:first + _PAIRS], columns[first:first + _PAIRS]
+                bits = _bits(table[some], table[others])
+                kept = bits <= NEAR
+                yield list(zip(some[kept].tolist(), others[kept].tolist(), bits[kept].tolist(), strict=True))
             advance(len(left) * len(right))
 
 

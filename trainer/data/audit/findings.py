@@ -93,13 +93,13 @@ class Findings:
 
     def sentences(self) -> list[str]:
         """A warning for each kind of finding that there is, the gravest first."""
-        said = [*self._of_groups(self.same, "the same pixels", " = "),
-                *self._of_groups(self.near.groups, "nearly the same pixels", " ~ ")]
+        said = [*self._of_groups(self.same, "the same pixels", " = ")]
         alike = sum(len(group.rows) for group in self.near.groups) / max(1, len(self.scanned.table))
         if alike > _ALL_ALIKE:
             said.append(f"{alike:.0%} of the images look nearly like another: either many are copies (augmented, "
                         "frames of a film), or all are so alike, as drawings are, that this can't be told: look at the "
                         "page (--out) before you remove any")
+        said += self._of_groups(self.near.groups, "nearly the same pixels", " ~ ")
         for one, other in self.not_compared():
             where = f"within {one}" if one == other else f"between {one} and {other}"
             said.append(f"near duplicates {where} were not all looked for: too many images, or too many alike; "
