@@ -87,7 +87,7 @@ def test_a_slow_worker_is_named_with_its_share(tmp_path):
     last = list(jsonl.read(tmp_path / "run/metrics.jsonl"))[-2]
     assert 0.2 < last["waiting_share"] < 0.6  # the mean over both, of which one waits nearly all the time
     assert 0 <= last["all_reduce_share"] < 0.5
-    for tag in ("waiting_share", "all_reduce_share"):
+    for tag in ("speed/waiting_share", "speed/all_reduce_share"):
         assert 150 in scalars(tmp_path / "run/tensorboard", "train", tag)
 
 

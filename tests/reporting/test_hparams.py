@@ -79,11 +79,11 @@ def test_the_table_has_a_row_of_settings_and_figures_for_each_run(swept):
     assert settings["ledger"] is False and settings["augment"] == "none"
     assert "export" not in settings  # what isn't given is not in the table
     assert not {"model_dir", "resume", "data_dir", "validation_fraction"} & settings.keys()
-    assert figures["accuracy"] == 0.75 and abs(figures["loss"] - 0.1) < 1e-6
+    assert figures["quality/accuracy"] == 0.75 and abs(figures["quality/loss"] - 0.1) < 1e-6
     settings, figures = found["optimizer=sgd/tensorboard/eval"]
     assert settings["augment"] == "flip,crop" and settings["ledger"] is True and "max_steps" not in settings
     assert settings["export"] == "h5,keras"
-    assert figures["accuracy"] == 0.25
+    assert figures["quality/accuracy"] == 0.25
     assert {name for name, info in infos.items() if info.get("differs")} == {"optimizer", "learning_rate", "augment",
                                                                              "ledger"}
 
@@ -92,4 +92,4 @@ def test_the_table_has_a_row_of_settings_and_figures_for_each_run(swept):
 def test_the_table_is_there_for_a_single_run_too(swept):
     with tensorboard(swept / "optimizer=sgd/tensorboard") as ask:
         ((name, (settings, figures)),) = rows(ask, 1).items()
-    assert name == "eval" and settings["optimizer"] == "sgd" and figures["accuracy"] == 0.25
+    assert name == "eval" and settings["optimizer"] == "sgd" and figures["quality/accuracy"] == 0.25

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from trainer.data.augment.preview import Samples
+from trainer.process.tf_import import tf
 from trainer.reporting import jsonl, plots
 from trainer.reporting.jsonl import LinesFile
 from trainer.reporting.reporter import Reporter
@@ -107,6 +108,36 @@ def test_event_files_hold_no_step_twice(tmp_path):
         again.flush()
         again.close()
     assert scalars(tmp_path, "train") == [1, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize("began, tags", [("loss", ["loss"]), ("quality/loss", ["quality/loss"]),
+                                         (None, ["quality/loss"])])
+def test_a_run_goes_on_under_the_tags_that_it_began_with(tmp_path, began, tags):
+    first = tf.summary.create_file_writer(str(tmp_path / "train"))
+    with first.as_default():
+        tf.summary.image("samples/before", np.zeros((1, 8, 8, 3), np.uint8), step=0)
+        if began:  # as versions before tags had groups wrote it
+            tf.summary.scalar(began, 1.0, step=1)
+    first.close()
+    sizes = {f"train/{path.name}": path.stat().st_size for path in (tmp_path / "train").iterdir()}
+    for step in (2, 3):  # it is the first file that tells: the second start's is one of two
+        again = TensorBoardWriter(tmp_path, sizes)
+        again.write("train", step, {"loss": 1.0, "speed/new": 1.0})
+        sizes = again.flush()
+        again.close()
+    steps = [1, 2, 3] if began else [2, 3]
+    assert {tag: scalars(tmp_path, "train", tag) for tag in ("loss", "quality/loss")} == {
+        **dict.fromkeys(("loss", "quality/loss"), []), **dict.fromkeys(tags, steps)}
+    assert scalars(tmp_path, "train", "speed/new") == [2, 3]
+
+
+def test_event_files_that_are_damaged_or_gone_end_no_start(tmp_path):
+    (tmp_path / "train").mkdir()
+    (tmp_path / "train/events.out.tfevents.1.a").write_bytes(bytes(range(200)))
+    writer = TensorBoardWriter(tmp_path, {"train/events.out.tfevents.1.a": 200, "train/events.out.tfevents.2.a": 50})
+    assert writer.missing == 50
+    writer.write("train", 1, {"loss": 1.0})
+    writer.close()
 
 
 @pytest.mark.parametrize("left, text", [(5, "0:00:05"), (3725.9, "1:02:05")])

@@ -3,7 +3,7 @@
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 
-def scalars(folder, split, tag="loss"):
+def scalars(folder, split, tag="quality/loss"):
     """All steps in all files of a split, as TensorBoard reads them without hiding anything."""
     steps = []
     for path in sorted((folder / split).iterdir()):

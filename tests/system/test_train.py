@@ -177,6 +177,6 @@ def test_what_a_run_leaves(undisturbed):
     assert quality["accuracy_interval"][0] < result["eval_accuracy"] < quality["accuracy_interval"][1]
     assert (run / "report/curves.png").read_bytes().startswith(b"\x89PNG")
     assert "going on" not in (run / "log.txt").read_text()
-    assert scalars(run / "tensorboard", "train", "learning_rate") == list(range(4, 41, 4))
-    for tag in ("loss", "accuracy", "learning_rate", "images_per_second"):
+    assert scalars(run / "tensorboard", "train", "quality/learning_rate") == list(range(4, 41, 4))
+    for tag in ("quality/loss", "quality/accuracy", "quality/learning_rate", "speed/images_per_second"):
         assert scalars(run / "tensorboard", "eval", tag) == [16, 32, 40]
