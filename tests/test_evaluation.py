@@ -57,6 +57,10 @@ def test_what_it_said_of_each_example_is_the_same_on_any_number_of_replicas(trai
             evaluator = Evaluator(made.state.model, small.test, runtime, per_replica_batch_size=rows)
         evaluation = evaluator.run()
         found = evaluator.predictions(split="test", step=20, classes=small.classes)
+        narrow = evaluator.predictions(split="test", step=20, classes=small.classes, probabilities=False)
+        assert narrow.probabilities is None
+        assert all(getattr(narrow, name).tolist() == getattr(found, name).tolist()
+                   for name in ("ids", "labels", "predicted", "confidence", "rank"))
         assert found.ids.tolist() == list(range(50)) and found.labels.tolist() == small.test.labels.tolist()
         assert found.accuracy == evaluation.accuracy and found.predicted.tolist() == logits.argmax(1).tolist()
         np.testing.assert_allclose(found.probabilities, powers / powers.sum(1, keepdims=True), rtol=1e-5)

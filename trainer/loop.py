@@ -188,8 +188,7 @@ def _evaluate(run: Run) -> None:
     if run.reporter:
         with run.failures:
             run.reporter.evaluation(record, is_best)
-    if run.is_done or (is_best and run.job.exports_best):
-        _keep_predictions(run)
+    _report_predictions(run, is_best)
     if run.checkpoints.saved_at == run.step:
         run.checkpoints.update_manifest(run.step)
     elif is_best:
@@ -197,13 +196,16 @@ def _evaluate(run: Run) -> None:
     run.inner_loop.skip_time()
 
 
-def _keep_predictions(run: Run) -> None:
-    """Writes what the weights that may be exported said of each example, on the chief."""
+def _report_predictions(run: Run, is_best: bool) -> None:
+    """Shows what the model said of each example, and writes it for weights that may be exported, on the chief."""
     data = run.job.data
-    predictions = run.evaluator.predictions(split=data.evaluated_name, step=run.step, classes=data.classes)
+    keeps = run.is_done or (is_best and run.job.exports_best)
+    predictions = run.evaluator.predictions(split=data.evaluated_name, step=run.step, classes=data.classes,
+                                            probabilities=keeps)
     if run.reporter:
         with run.failures:
-            run.reporter.predictions(predictions, run.evaluated_predictions)
+            run.reporter.predictions(predictions, run.evaluated_predictions if keeps else None, is_best=is_best,
+                                     is_last=run.is_done)
 
 
 def _stop_requested(run: Run) -> bool:

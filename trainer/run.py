@@ -105,7 +105,7 @@ class Run:
         self.model_dir.write_config(self.job.config, resolved_settings(self.job))
         self.reporter = Reporter(self.model_dir, self.console, valid=sizes, first_step=step,
                                  total_steps=self.job.plan.total_steps, ledger=self.job.config.ledger,
-                                 evaluated=self.job.data.evaluated_name)
+                                 evaluated=self.job.data.evaluated, evaluated_name=self.job.data.evaluated_name)
         self._opened.callback(self._close_reports, self.reporter)
         if step < self.job.plan.total_steps:
             self.model_dir.result.unlink(missing_ok=True)

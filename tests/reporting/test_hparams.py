@@ -11,8 +11,10 @@ import urllib.request
 
 import pytest
 from conftest import environment
+from PIL import Image
 
 from trainer.config import Config
+from trainer.reporting.board.tables import table
 from trainer.reporting.tensorboard import TensorBoardWriter
 
 RUNS = {"optimizer=sgd": (Config(optimizer="sgd", learning_rate=0.5, augment=("flip", "crop"), ledger=True,
@@ -31,6 +33,8 @@ def swept(tmp_path_factory):
             for step in (5, 10):
                 events.write(split, step, {"accuracy": accuracy * step / 10 if split == "eval" else 0.0,
                                            "loss": 1 / step})
+        events.write_drawings("eval", 10, {"quality/confusion": Image.new("RGB", (5, 3), "red")})
+        events.write_text("eval", 10, {"quality/classes": table(("class", "recall"), [("<b>_|", "1")])})
         events.close()
     return out
 
@@ -44,8 +48,9 @@ def tensorboard(folder):
     try:
         address = next(found[0] for line in process.stderr if (found := re.search(r"http://[\d.:]+/", line)))
 
-        def ask(what, **question):
-            request = urllib.request.Request(f"{address}data/plugin/hparams/{what}", json.dumps(question).encode(),
+        def ask(what, plugin="hparams", **question):
+            request = urllib.request.Request(f"{address}data/plugin/{plugin}/{what}",
+                                             json.dumps(question).encode() if question else None,
                                              {"Content-Type": "application/json"})
             with urllib.request.urlopen(request, timeout=60) as answer:
                 return json.load(answer)
@@ -73,7 +78,7 @@ def rows(ask, wanted):
 def test_the_table_has_a_row_of_settings_and_figures_for_each_run(swept):
     with tensorboard(swept) as ask:
         found = rows(ask, 2)
-        infos = {info["name"]: info for info in ask("experiment")["hparamInfos"]}
+        infos = {info["name"]: info for info in ask("experiment", experimentName="")["hparamInfos"]}
     settings, figures = found["optimizer=adam/tensorboard/eval"]
     assert (settings["optimizer"], settings["learning_rate"], settings["max_steps"]) == ("adam", 0.001, 7)
     assert settings["ledger"] is False and settings["augment"] == "none"
@@ -92,4 +97,8 @@ def test_the_table_has_a_row_of_settings_and_figures_for_each_run(swept):
 def test_the_table_is_there_for_a_single_run_too(swept):
     with tensorboard(swept / "optimizer=sgd/tensorboard") as ask:
         ((name, (settings, figures)),) = rows(ask, 1).items()
+        (image,) = ask("images?run=eval&tag=quality%2Fconfusion&sample=0", "images")
+        (text,) = ask("text?run=eval&tag=quality%2Fclasses", "text")
+    assert image["step"] == 10
+    assert re.sub(r"\s", "", text["text"]).endswith("<tr><td>&lt;b&gt;_|</td><td>1</td></tr></tbody></table>")
     assert name == "eval" and settings["optimizer"] == "sgd" and figures["quality/accuracy"] == 0.25

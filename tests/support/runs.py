@@ -62,7 +62,7 @@ def ledger(folder):
 def assert_equal_runs(folder, other):
     """Checks that weights, optimizer, counters, metrics, ledger, the scalars in the event files and the predictions of
     finished runs are the same."""
-    from event_files import scalars
+    from event_files import scalars, values
 
     (name, variables), (other_name, other_variables) = state(folder), state(other)
     assert name == other_name and variables.keys() == other_variables.keys()
@@ -72,6 +72,8 @@ def assert_equal_runs(folder, other):
     for split in ("train", "eval"):
         steps = scalars(folder / "run/tensorboard", split)
         assert steps == scalars(other / "run/tensorboard", split) and len(steps) == len(set(steps)) > 1
+    errors = [values(each / "run/tensorboard", "eval", "quality/ece") for each in (folder, other)]
+    assert sorted(errors[0]) == sorted(errors[1]) and errors[0]
     finished = [(each / "run/result.json").exists() for each in (folder, other)]
     for name in ("predictions.npz", "predictions_validation.npz"):
         files = [each / "run" / name for each in (folder, other)]

@@ -7,7 +7,7 @@ import signal
 import numpy as np
 import pytest
 import runs
-from event_files import scalars
+from event_files import scalars, values
 from runs import assert_equal_runs, finish, ledger, reported, state, wait_for_step
 
 from trainer.quality.predictions import Predictions
@@ -180,3 +180,6 @@ def test_what_a_run_leaves(undisturbed):
     assert scalars(run / "tensorboard", "train", "quality/learning_rate") == list(range(4, 41, 4))
     for tag in ("quality/loss", "quality/accuracy", "quality/learning_rate", "speed/images_per_second"):
         assert scalars(run / "tensorboard", "eval", tag) == [16, 32, 40]
+    for tag in ("quality/confusion", "quality/reliability", "quality/mistakes"):
+        assert scalars(run / "tensorboard", "eval", tag) == sorted({40, result["best"]["step"]})
+    assert "| learning\\_rate | " in values(run / "tensorboard", "train", "settings")[0][1].decode()

@@ -13,6 +13,8 @@ import numpy as np
 from trainer.errors import first_few
 from trainer.reporting import jsonl, plots
 from trainer.reporting.background import Background
+from trainer.reporting.board.evaluations import EvaluationBoard
+from trainer.reporting.board.tables import settings_table
 from trainer.reporting.jsonl import LinesFile
 from trainer.reporting.page.confusion_plot import plot_confusion
 from trainer.reporting.page.report import report_page
@@ -22,6 +24,7 @@ from trainer.storage import durable
 if TYPE_CHECKING:
     from trainer.config import Config
     from trainer.data.augment.preview import Samples
+    from trainer.data.split import Split
     from trainer.quality.predictions import Predictions
     from trainer.reporting.console import Console
     from trainer.reporting.page.pictures import Picture
@@ -44,18 +47,20 @@ class Reporter:
         total_steps: The step at which the run ends.
         ledger: Whether to write ledger.jsonl. What earlier starts wrote there stays, without the steps after the
             checkpoint.
-        evaluated: The name of the evaluated split.
+        evaluated: The evaluated split.
+        evaluated_name: Its name.
     """
 
     def __init__(self, model_dir: ModelDir, console: Console, *, valid: Mapping[str, Any] | None, first_step: int,
-                 total_steps: int, ledger: bool, evaluated: str) -> None:
+                 total_steps: int, ledger: bool, evaluated: Split, evaluated_name: str) -> None:
         valid = valid or {"metrics": 0, "tensorboard": {}, "ledger": 0}
         self._metrics = LinesFile(model_dir.metrics, valid["metrics"])
         has_ledger = ledger or model_dir.ledger.exists()
         self._ledger = LinesFile(model_dir.ledger, valid["ledger"]) if has_ledger else None
         self._writes_ledger = ledger
         self._tensorboard = TensorBoardWriter(model_dir.tensorboard, valid["tensorboard"])
-        self._model_dir, self._console, self._evaluated = model_dir, console, evaluated
+        self._evaluations = EvaluationBoard(self._tensorboard, evaluated, console)
+        self._model_dir, self._console, self._evaluated = model_dir, console, evaluated_name
         self._first_step, self._total_steps = first_step, total_steps
         self._began = time.monotonic()
         self._last: dict[str, Any] = {}  # the last window of training metrics
@@ -88,7 +93,9 @@ class Reporter:
 
     def introduce(self, config: Config, samples: Samples) -> None:
         """Shows the run's settings in TensorBoard, and its first examples as they are and as training sees them."""
-        self._tensorboard.write_settings(dataclasses.asdict(config))
+        settings = dataclasses.asdict(config)
+        self._tensorboard.write_settings(settings)
+        self._tensorboard.write_text("train", 0, {"settings": settings_table(settings)})
         self._tensorboard.write_images("train", 0, {"samples/before": samples.before, "samples/after": samples.after})
 
     def wait(self) -> None:
@@ -129,14 +136,17 @@ class Reporter:
         self._console.say(f"epoch {record['epoch']:6.2f}   {train}{self._evaluated} loss {record['loss']:.4f}, "
                           f"accuracy {record['accuracy']:.2%}{'   (best so far)' if is_best else ''}")
 
-    def predictions(self, predictions: Predictions, path: Path) -> None:
-        """Writes predictions beside the training; they are on the disk before the next checkpoint counts.
+    def predictions(self, predictions: Predictions, path: Path | None, *, is_best: bool, is_last: bool) -> None:
+        """Shows and writes predictions beside the training; they are on the disk before the next checkpoint counts.
 
         Args:
             predictions: What the model said of the evaluated split.
-            path: Where they are kept.
+            path: Where they are kept; None if they aren't.
+            is_best, is_last: As in `EvaluationBoard.show`.
         """
-        self._background.begin(predictions.write, path)
+        if path:
+            self._background.begin(predictions.write, path)
+        self._background.begin(self._evaluations.show, predictions, is_best, is_last)
 
     def progress(self, step: int, epoch: float, images_per_second: float | None) -> None:
         """Updates the progress line.

@@ -8,16 +8,20 @@ TensorBoard shows scalars in groups, by what stands before the first slash of a 
 version 0.2 tags had no groups; a run that began then goes on under its old tags, so that no curve breaks off.
 """
 
+import io
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from google.protobuf.message import DecodeError
+from PIL import Image
 from tensorboard.compat.proto.event_pb2 import Event  # pyright: ignore[reportAttributeAccessIssue]  made at run time
 from tensorboard.compat.proto.summary_pb2 import Summary  # pyright: ignore[reportAttributeAccessIssue]
 from tensorboard.plugins.hparams import api
+from tensorboard.plugins.image import metadata as image_metadata
 from tensorboard.plugins.scalar.summary_v2 import scalar_pb
+from tensorboard.util.tensor_util import make_tensor_proto
 
 from trainer.process.tf_import import tf
 
@@ -28,6 +32,7 @@ _GROUPS = {"quality": ("loss", "accuracy", "learning_rate"),
 # A name in metrics.jsonl, which was the tag before there were groups, to its tag.
 TAGS = {name: f"{group}/{name}" for group, names in _GROUPS.items() for name in names}
 _HPARAMS_SPLIT = "eval"
+_PNG_LEVEL = 1  # a quarter of the time, and a third more bytes
 _START_SETTINGS = {"model_dir", "resume"}  # say where and how a run was started, not what was run
 
 
@@ -74,9 +79,7 @@ class TensorBoardWriter:
         for name, value in scalars.items():
             if value is not None:
                 summary.MergeFrom(scalar_pb(self._tags.get(name, name), value))
-        with self._writers[split].as_default():
-            # One event for all: `tf.summary.scalar` for each takes five times as long.
-            tf.summary.experimental.write_raw_pb(summary.SerializeToString(), step=step)
+        self._write(split, step, summary)
 
     def write_images(self, split: str, step: int, images: Mapping[str, np.ndarray]) -> None:
         """Writes images at a step.
@@ -89,6 +92,35 @@ class TensorBoardWriter:
         with self._writers[split].as_default():
             for tag, value in images.items():
                 tf.summary.image(tag, value, step=step, max_outputs=len(value))
+
+    def write_drawings(self, split: str, step: int, drawings: Mapping[str, Image.Image]) -> None:
+        """Writes drawings at a step; `write_images` takes three times as long for them.
+
+        Args:
+            split: train or eval.
+            step: The step.
+            drawings: Tag to drawing.
+        """
+        summary = Summary()
+        for tag, drawing in drawings.items():
+            written = io.BytesIO()
+            drawing.save(written, "PNG", compress_level=_PNG_LEVEL)
+            parts = [*(str(side).encode() for side in drawing.size), written.getvalue()]
+            summary.value.add(tag=tag, metadata=image_metadata.create_summary_metadata(None, ""),
+                              tensor=make_tensor_proto(parts))
+        self._write(split, step, summary)
+
+    def write_text(self, split: str, step: int, texts: Mapping[str, str]) -> None:
+        """Writes texts at a step.
+
+        Args:
+            split: train or eval.
+            step: The step.
+            texts: Tag to Markdown.
+        """
+        with self._writers[split].as_default():
+            for tag, text in texts.items():
+                tf.summary.text(tag, text, step=step)
 
     def write_settings(self, settings: Mapping[str, Any]) -> None:
         """Writes a run's settings for the HParams table: once a run, before its first step.
@@ -113,6 +145,11 @@ class TensorBoardWriter:
         """Closes the files."""
         for writer in self._writers.values():
             writer.close()
+
+    def _write(self, split: str, step: int, summary: Summary) -> None:
+        """Writes an event: one for all scalars of a step takes a fifth of the time of one for each."""
+        with self._writers[split].as_default():
+            tf.summary.experimental.write_raw_pb(summary.SerializeToString(), step=step)
 
     def _files(self) -> list[Path]:
         return sorted(self._folder.glob("*/events.out.tfevents.*"))

@@ -104,17 +104,20 @@ class Evaluator:
         by_class = tuple(hits / size if size else None for hits, size in zip(correct, examples, strict=True))
         return Evaluation(loss / count, sum(correct) / count, count, by_class)
 
-    def predictions(self, *, split: str, step: int, classes: Sequence[str]) -> Predictions:
+    def predictions(self, *, split: str, step: int, classes: Sequence[str],
+                    probabilities: bool = True) -> Predictions:
         """What the model said in the last pass, gathered from all workers, which call this together.
 
         Args:
             split, step, classes: As in `Predictions`.
+            probabilities: Whether to gather all probabilities, where they are kept; a hundred times as much, or more.
         """
         replicas, local = self._runtime.replicas, self._runtime.replica_ids
+        columns = self._columns if probabilities else COLUMNS
         # A row for each example and each row of padding, in the order in which `evaluation_iterators` numbers them.
-        answers = np.zeros([self._steps, replicas, self._rows, self._columns], np.float32)
-        answers[:, local.start:local.stop] = np.concatenate(self._answers)
-        answers = collectives.sum_floats(self._runtime, answers.reshape(-1, self._columns))
+        answers = np.zeros([self._steps, replicas, self._rows, columns], np.float32)
+        answers[:, local.start:local.stop] = np.concatenate([part[..., :columns] for part in self._answers])
+        answers = collectives.sum_floats(self._runtime, answers.reshape(-1, columns))
         return Predictions.from_answers(answers, np.arange(len(answers)), self._split.labels, split=split, step=step,
                                         classes=classes)
 

@@ -22,14 +22,26 @@ _INK, _DARKEST = (28, 36, 48), np.array([8, 48, 107])
 
 
 def plot_confusion(quality: Mapping[str, Any], path: Path | str) -> None:
-    """Draws confusion.png: a row per class, a column per answer, shaded by the share of the row.
+    """Draws confusion.png.
 
     Args:
         quality: As `figures_of` returns it, with a confusion matrix.
         path: The PNG to write.
     """
+    written = io.BytesIO()
+    confusion_image(quality).save(written, "PNG")
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    write_durably(path, written.getvalue())
+
+
+def confusion_image(quality: Mapping[str, Any]) -> Image.Image:
+    """The confusion matrix: a row per class, a column per answer, shaded by the share of the row.
+
+    Args:
+        quality: As `figures_of` returns it, with a confusion matrix.
+    """
     names, matrix = list(quality["by_class"]), np.array(quality["confusion"])
-    count, large, small = len(names), _font(17), _font(14)
+    count, large, small = len(names), font(17), font(14)
     cell = _CELL if count <= _NUMBERED else _SMALL_CELL
     short = [name if len(name) <= _LONGEST else f"{name[:_LONGEST - 1]}…" for name in names if count <= _LABELLED]
     margin = _GAP + max((int(small.getlength(name)) for name in short), default=0)
@@ -51,13 +63,10 @@ def plot_confusion(quality: Mapping[str, Any], path: Path | str) -> None:
         for row, column in zip(*np.nonzero(matrix), strict=True):
             draw.text((left + column * cell + cell // 2, top + row * cell + cell // 2), str(matrix[row, column]),
                       "white" if shares[row, column] > 0.3 else _INK, small, anchor="mm")
-    written = io.BytesIO()
-    image.save(written, "PNG")
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    write_durably(path, written.getvalue())
+    return image
 
 
-def _font(size: int) -> FreeTypeFont:
+def font(size: int) -> FreeTypeFont:
     """The font of Matplotlib's plots, which has most alphabets."""
     import matplotlib
 
