@@ -16,6 +16,7 @@ from trainer.errors import DataError, FirstFailure
 from trainer.export.trial.trial import ExportTrial
 from trainer.process.tf_import import tf
 from trainer.quality.predictions import Predictions
+from trainer.reporting.board.speed import Speedometer
 from trainer.reporting.reporter import Reporter
 from trainer.reporting.run_record import checkpoint_metadata, resolved_settings
 from trainer.train.evaluation import Evaluator
@@ -105,7 +106,8 @@ class Run:
         self.model_dir.write_config(self.job.config, resolved_settings(self.job))
         self.reporter = Reporter(self.model_dir, self.console, valid=sizes, first_step=step,
                                  total_steps=self.job.plan.total_steps, ledger=self.job.config.ledger,
-                                 evaluated=self.job.data.evaluated, evaluated_name=self.job.data.evaluated_name)
+                                 evaluated=self.job.data.evaluated, evaluated_name=self.job.data.evaluated_name,
+                                 speed=Speedometer(self.job, self.state.model))
         self._opened.callback(self._close_reports, self.reporter)
         if step < self.job.plan.total_steps:
             self.model_dir.result.unlink(missing_ok=True)
@@ -176,7 +178,7 @@ class Run:
     def save(self) -> None:
         """Begins to save the state if it isn't saved yet, once the previous save is finished."""
         if self.checkpoints.saved_at != self.step:
-            with self.watchdog.phase("saving"), self.timeline.phase("saving"):
+            with self.watchdog.phase("saving"), self.timeline.phase("saving"), self.inner_loop.times.saving():
                 self.timeline.saving()
                 collectives.require_equal_states(self.job.runtime, self.state)
                 self.checkpoints.save(self.step)

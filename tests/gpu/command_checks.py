@@ -15,9 +15,6 @@ from runs import assert_equal_runs, wait_for_step
 _FLAGS = ("--batch_size=64", "--optimizer=sgd", "--learning_rate=0.01", "--log_every_steps=5",
           "--checkpoint_every_steps=20", "--export=none", "--ledger",
           "--model_dir=run")
-# Dense peak in bfloat16, FLOP/s, from the makers' data sheets; the first name that a GPU's name contains counts.
-_PEAKS = {"H200": 989e12, "H100 PCIe": 756e12, "H100": 989e12, "A100": 312e12, "L40S": 362e12, "L4": 121e12,
-          "A10": 125e12, "RTX 4090": 165e12, "RTX 3090": 71e12}
 
 
 def _trainer(box, *more):
@@ -157,12 +154,13 @@ print(max(rates[1:]))
 def _share_of_peak(box, model, rate):
     """6 × forward multiply-adds × images/s, by the card's dense peak in bfloat16; None where that isn't known."""
     from trainer.distributed.devices import machine as driver
+    from trainer.distributed.devices.peaks import peak_flops
 
     if box.like:
         return None
     name = driver.gpus(os.environ.get("CUDA_VISIBLE_DEVICES"))[0].name
-    peak = next((value for word, value in _PEAKS.items() if word in name), None)
-    code = ("import sys; from trainer import models; from multiply_adds import multiply_adds; "
+    peak = peak_flops(name, "bfloat16")
+    code = ("import sys; from trainer import models; from trainer.models.multiply_adds import multiply_adds; "
             "print(multiply_adds(models.build(sys.argv[1], 10, (32, 32, 3))))")
     done = subprocess.run([sys.executable, "-c", code, model], capture_output=True, text=True, check=True, cwd=ROOT,
                           env={**box.variables, "CUDA_VISIBLE_DEVICES": "-1",

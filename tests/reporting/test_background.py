@@ -9,6 +9,7 @@ import pytest
 from trainer.errors import FirstFailure, StorageError
 from trainer.reporting import jsonl
 from trainer.reporting.background import Background
+from trainer.reporting.board.speed import Speedometer
 from trainer.reporting.console import Console
 from trainer.reporting.reporter import Reporter
 from trainer.storage.model_dir import ModelDir
@@ -58,7 +59,8 @@ def training(trainable, tmp_path):
             super().train(record, speed)
 
     reporter = Waiting(model_dir, Console(quiet=True), valid=None, first_step=0, total_steps=made.plan.total_steps,
-                       ledger=True, evaluated="test")
+                       ledger=True, evaluated=made.data.test, evaluated_name="test",
+                       speed=Speedometer(made.job, made.state.model))
     inner_loop = InnerLoop(made.job, made.state, RunMetrics(), step=0, failures=FirstFailure())
     inner_loop.compile()
     yield Trained(inner_loop, reporter), may_write, model_dir

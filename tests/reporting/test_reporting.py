@@ -151,7 +151,7 @@ def test_a_ledger_that_is_left_out_for_a_while_keeps_what_it_has(tmp_path):
     model_dir, sizes = ModelDir(tmp_path), None
     for step, ledger in enumerate([True, False, True, False]):
         reporter = Reporter(model_dir, None, valid=sizes, first_step=step, total_steps=99, ledger=ledger,
-                            evaluated=None, evaluated_name="test")
+                            evaluated=None, evaluated_name="test", speed=None)
         sizes = None
         for number in (step, step + 1):  # a checkpoint between them, and the second step is lost
             if ledger:

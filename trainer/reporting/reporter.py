@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from trainer.data.augment.preview import Samples
     from trainer.data.split import Split
     from trainer.quality.predictions import Predictions
+    from trainer.reporting.board.speed import Speedometer
     from trainer.reporting.console import Console
     from trainer.reporting.page.pictures import Picture
     from trainer.reporting.timeline.goodput import Start
@@ -49,16 +50,19 @@ class Reporter:
             checkpoint.
         evaluated: The evaluated split.
         evaluated_name: Its name.
+        speed: Knows how fast the devices could be.
     """
 
     def __init__(self, model_dir: ModelDir, console: Console, *, valid: Mapping[str, Any] | None, first_step: int,
-                 total_steps: int, ledger: bool, evaluated: Split, evaluated_name: str) -> None:
+                 total_steps: int, ledger: bool, evaluated: Split, evaluated_name: str,
+                 speed: Speedometer) -> None:
         valid = valid or {"metrics": 0, "tensorboard": {}, "ledger": 0}
         self._metrics = LinesFile(model_dir.metrics, valid["metrics"])
         has_ledger = ledger or model_dir.ledger.exists()
         self._ledger = LinesFile(model_dir.ledger, valid["ledger"]) if has_ledger else None
         self._writes_ledger = ledger
         self._tensorboard = TensorBoardWriter(model_dir.tensorboard, valid["tensorboard"])
+        self._speed = speed
         self._evaluations = EvaluationBoard(self._tensorboard, evaluated, console)
         self._model_dir, self._console, self._evaluated = model_dir, console, evaluated_name
         self._first_step, self._total_steps = first_step, total_steps
@@ -84,10 +88,13 @@ class Reporter:
     def _report(self, call: CallReport) -> None:
         for record in call.windows:
             self.train(record, call.images_per_second)
+        self._tensorboard.write("train", call.step, self._speed.figures(call))
         if self._writes_ledger:
             assert call.ids is not None  # the step returns ids with --ledger
             self.ledger(call.step - len(call.ids), call.ids)
         self.progress(call.step, call.epoch, call.images_per_second)
+        if call.slow:
+            self._console.say(call.slow)
         for event in call.events:
             self.event(event)
 

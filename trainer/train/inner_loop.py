@@ -14,6 +14,7 @@ from trainer.distributed.stragglers import StragglerMonitor
 from trainer.train.loss_monitor import LossMonitor
 from trainer.train.step.train_loop import StepRecords, TrainLoop
 from trainer.train.steps_per_call import CallTimer
+from trainer.train.timing.step_times import Seconds, StepTimes
 
 if TYPE_CHECKING:
     from trainer.data.pipeline import Feed
@@ -34,6 +35,9 @@ class CallReport:
         events: The events of its steps that a user should read, as `LossMonitor.check` returns them.
         ids: int64 [n, batch], the examples of its steps; None without --ledger.
         images_per_second: The speed of training, or None if it isn't known yet.
+        seconds: Where its time went; None for a call that compiled.
+        stalled: Seconds in which training waited for checkpoints since the call before.
+        slow: Why an epoch that it ended was slow, as a user reads it; None if it wasn't.
     """
 
     step: int
@@ -42,6 +46,9 @@ class CallReport:
     events: list[dict[str, Any]]
     ids: np.ndarray | None
     images_per_second: float | None
+    seconds: Seconds | None
+    stalled: float
+    slow: str | None
 
 
 class InnerLoop:
@@ -58,6 +65,7 @@ class InnerLoop:
         step: Steps done.
         timer: Times the calls.
         stragglers: Finds workers that are slow.
+        times: Where the time goes.
     """
 
     def __init__(self, job: Job, state: TrainState, metrics: RunMetrics, *, step: int, failures: FirstFailure) -> None:
@@ -68,6 +76,7 @@ class InnerLoop:
         self._loop: TrainLoop | None = None
         self._timed_since: float | None = None
         self.step, self.timer, self.stragglers = step, CallTimer(), StragglerMonitor(job.runtime)
+        self.times = StepTimes()
 
     @property
     def is_compiled(self) -> bool:
@@ -95,9 +104,11 @@ class InnerLoop:
         """
         assert self._loop is not None
         self.stragglers.begin()
+        began, epoch = time.perf_counter(), self._epochs_done()
         with self.timer.measure(num_steps):
             records = self._loop(num_steps)
             records = StepRecords(*(None if part is None else np.asarray(part) for part in records))
+        in_call = time.perf_counter() - began
         self.stragglers.note(records.times)
         windows = list(self._metrics.update(records, self.step, self._job.plan, self._monitor))
         self.step += num_steps
@@ -105,29 +116,46 @@ class InnerLoop:
         for event in events:
             with self._failures:
                 self._monitor.raise_if_diverged(event)
-        self._count_time(num_steps)
+        seconds = self._count_time(num_steps, in_call)
+        done = self._epochs_done()
+        slow = self.times.end_epoch(done, self._job.config) if done > epoch else None
         speed = self.timer.steps_per_second and self.timer.steps_per_second * self._job.plan.batch_size
         return CallReport(self.step, self._job.plan.epoch(self.step),
                           [{**record, **self.stragglers.shares} for record in windows],
-                          [event for event in events if self._monitor.should_report(event)], records.ids, speed)
+                          [event for event in events if self._monitor.should_report(event)], records.ids, speed,
+                          seconds, self.times.pop_stalled(), slow)
 
     def skip_time(self) -> None:
         """Leaves the time since the last call out of the time of training."""
         if self._timed_since is not None:
             self._timed_since = time.perf_counter()
+        self.times.skip()
+
+    def _epochs_done(self) -> int:
+        return int(self._job.plan.epoch(self.step))
 
     def _ids_of(self, step: int) -> list[int]:
         """The ids of a step's examples, in the order of the global batch."""
         first, size = (step - 1) * self._job.plan.batch_size, self._job.plan.batch_size
         return self._order.stream(first, first + size)[0].tolist()
 
-    def _count_time(self, num_steps: int) -> None:
+    def _count_time(self, num_steps: int, in_call: float) -> Seconds | None:
         """Adds the time of a call, and of the work for it on the host, to the time of training.
 
         The first call only compiles; its time isn't added.
+
+        Args:
+            num_steps: Its steps.
+            in_call: Its own seconds.
+
+        Returns:
+            Where the time went; None if it isn't added.
         """
-        now = time.perf_counter()
-        if self._timed_since is not None:
-            self._metrics.images += num_steps * self._job.plan.batch_size
-            self._metrics.train_seconds += now - self._timed_since
+        now, since = time.perf_counter(), self._timed_since
         self._timed_since = now
+        if since is None:
+            self.times.skip()
+            return None
+        self._metrics.images += num_steps * self._job.plan.batch_size
+        self._metrics.train_seconds += now - since
+        return self.times.add(num_steps, now - since, in_call, self.stragglers.shares)
