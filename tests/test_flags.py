@@ -36,6 +36,7 @@ def test_every_flag_reaches_the_config():
              "--patience=4",
              "--target_accuracy=0.9", "--checkpoint_every_steps=11", "--checkpoint_every_minutes=0",
              "--keep_checkpoints=2", "--max_bad_steps=5", "--spike_factor=3", "--export=h5", "--ledger",
+             "--profile_steps=10-20",
              "--export_checkpoint=best", "--resize=pad", "--dry_run", "--loss=focal", "--sampling=balanced",
              "--ema_decay=0.9", "--drop_path=0.1", "--accumulate_steps=4", "--microbatch=32",
              "--sync_batch_norm",
@@ -173,3 +174,15 @@ def test_the_home_of_nobody_is_told_by_every_flag():
 def test_what_only_looks_like_a_url_is_a_path():
     for name in ("a:b/c", "C:/x", "runs/gs://x", "12:34", "./s3:/x", "tfds:mnist"):
         assert not Config(model_dir=name, data_dir=name).problems(), name
+
+
+@pytest.mark.parametrize("value, found", [("100-110", (100, 110)), ("100,110", (100, 110)), ("7-7", (7, 7)),
+                                          ("", None)])
+def test_profiled_steps_are_two_numbers(value, found):
+    assert flags.parse(Config, [f"--profile_steps={value}"]).profiled == found
+
+
+@pytest.mark.parametrize("value", ["1-5", "0-5", "9-5", "5-2000", "5", "a-b", "5-6-7", "-5-6"])
+def test_other_profiled_steps_are_refused(value):
+    (problem,) = problems(f"--profile_steps={value}")
+    assert problem.startswith("--profile_steps") and value in problem and "A-B" in problem

@@ -23,7 +23,7 @@ OTHER = {"seed": 1, "num_gpus": 0, "virtual_devices": 2, "strategy": "mirrored",
          "max_hours": 0.5,
          "eval_every_epochs": 2.0, "log_every_steps": 7, "patience": 3, "target_accuracy": 0.9,
          "checkpoint_every_steps": 7, "checkpoint_every_minutes": 1.0, "keep_checkpoints": 1, "max_bad_steps": 3,
-         "spike_factor": 3.0, "ledger": True, "export": ("h5",), "export_checkpoint": "best",
+         "spike_factor": 3.0, "profile_steps": "10-20", "ledger": True, "export": ("h5",), "export_checkpoint": "best",
          "resize": "pad", "ema_decay": 0.9, "drop_path": 0.1, "accumulate_steps": 2, "microbatch": "auto",
          "sync_batch_norm": True, "scale_learning_rate": "linear", "lookahead_steps": 5, "lookahead_alpha": 0.8,
          "calibrate_export": True, "train_sizes": ("16",), "init_from": "x.keras", "freeze": "conv.*",
@@ -34,7 +34,7 @@ MAY_CHANGE = {"num_gpus", "virtual_devices", "strategy", "precision", "xla", "da
               "max_hours", "tf32", "deterministic", "all_reduce", "start_timeout", "hang_timeout",
               "patience", "target_accuracy", "checkpoint_every_steps", "checkpoint_every_minutes", "keep_checkpoints",
               "max_bad_steps", "spike_factor", "eval_every_epochs", "log_every_steps", "ledger", "export",
-              "export_checkpoint", "calibrate_export", "max_bad_records", "input", "dry_run"}
+              "export_checkpoint", "calibrate_export", "profile_steps", "max_bad_records", "input", "dry_run"}
 
 
 @pytest.fixture

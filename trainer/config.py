@@ -25,6 +25,7 @@ LOSSES = ("cross_entropy", "focal", "bce")
 EXPORTS = ("h5", "keras", "saved_model")
 OTHER_EXPORTS = ("litert", "litert_float16", "litert_int8")
 LARGEST_DEFAULT_BATCH = 128
+_MOST_PROFILED = 1000  # steps; TensorBoard can't show much more
 FUNCTION = (r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", "package.module:function")
 
 
@@ -204,6 +205,9 @@ class Config(Checked):
 
     # What comes out.
     ledger: bool = option(False, "write the example ids of each step into ledger.jsonl")
+    profile_steps: str = option(
+        "", "steps A-B whose profile is written into tensorboard/, such as 100-110; not the first of a start, which "
+        "compiles", choices=("",), pattern=(r"\d{1,9}[-,]\d{1,9}", "A-B"))
     export_checkpoint: str = option(
         "auto", "weights that are exported: last, best (of the highest evaluated accuracy); auto: best where there is "
         "a validation split or --patience is on, else last", choices=("auto", "last", "best"))
@@ -226,6 +230,9 @@ class Config(Checked):
             problems.append("--export names no format; --export=none exports nothing")
         if self.export and "none" in self.export and len(self.export) > 1:
             problems.append(f"--export=none excludes the others; received {','.join(self.export)}")
+        if self.profiled and not 2 <= self.profiled[0] <= self.profiled[1] < self.profiled[0] + _MOST_PROFILED:
+            problems.append(f"--profile_steps=A-B begins with step 2 or later and has 1 to {_MOST_PROFILED:,} steps; "
+                            f"received {self.profile_steps}")
         if self.strategy == "one_device" and (self.num_gpus > 1 or self.virtual_devices > 1):
             problems.append(f"--strategy=one_device has one replica; received --num_gpus={self.num_gpus} "
                             f"--virtual_devices={self.virtual_devices}")
@@ -254,6 +261,12 @@ class Config(Checked):
     def formats(self) -> tuple[str, ...]:
         """The formats of the exports; () for none."""
         return EXPORTS if self.export is None else tuple(name for name in self.export if name != "none")
+
+    @property
+    def profiled(self) -> tuple[int, int] | None:
+        """The first and the last step of `--profile_steps`; None if there are none."""
+        match = re.fullmatch(r"(\d+)[-,](\d+)", self.profile_steps)
+        return (int(match[1]), int(match[2])) if match else None
 
     @property
     def known_batch_size(self) -> int:

@@ -138,6 +138,7 @@ def _agree(run: Run, known_bad: int) -> Decision:
     # A state in a streak of skipped steps must not replace older, better checkpoints.
     due = run.checkpoints.is_due(run.step) and not run.metrics.skipped_in_a_row
     num_steps = min(timer.steps, max(1, run.job.plan.next_stop(run.step) - run.step))
+    num_steps = run.profile.limit(run.step, num_steps)
     with catching() as caught:
         run.checkpoints.check()  # raises also what else failed beside the training
         data.bad.check()
@@ -159,7 +160,8 @@ def _train_steps(run: Run, num_steps: int) -> None:
     """Calls the device loop once; the first call of a start makes the loop, and compiles."""
     if run.inner_loop.is_compiled:
         run.timeline.enter("training")
-        report = run.inner_loop.run(num_steps)
+        with run.profile.around(run.step, num_steps):
+            report = run.inner_loop.run(num_steps)
     else:
         run.timeline.enter("compiling")
         if run.step == 0 and run.reporter:

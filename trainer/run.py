@@ -16,6 +16,7 @@ from trainer.errors import DataError, FirstFailure
 from trainer.export.trial.trial import ExportTrial
 from trainer.process.tf_import import tf
 from trainer.quality.predictions import Predictions
+from trainer.reporting.board.profile import StepProfile
 from trainer.reporting.board.speed import Speedometer
 from trainer.reporting.reporter import Reporter
 from trainer.reporting.run_record import checkpoint_metadata, resolved_settings
@@ -51,6 +52,7 @@ class Run:
         reporter: Writes the reports; None on workers that aren't the chief.
         checkpoints: Saves the state.
         inner_loop: Trains.
+        profile: Profiles some of its steps.
         evaluator: Evaluates the data's evaluated split.
         export_trial: Tries the exports beside the first steps; None on workers that aren't the chief, or if none are
             left.
@@ -92,6 +94,9 @@ class Run:
             writes=runtime.is_chief, every_steps=job.plan.checkpoint_every,
             every_minutes=config.checkpoint_every_minutes)
         self._opened.callback(self.checkpoints.close)
+        self.profile = StepProfile(config.profiled, self.model_dir.tensorboard if runtime.is_chief else None,
+                                   self.console)
+        self._opened.callback(self.profile.close)
         self.inner_loop = InnerLoop(job, self.state, self.metrics, step=step, failures=self.failures)
         self.evaluator = Evaluator(self.state.evaluated, job.data.evaluated, runtime,
                                    per_replica_batch_size=job.plan.per_replica_pass_size)

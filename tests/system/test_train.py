@@ -158,6 +158,14 @@ def test_a_second_run_in_the_same_folder_is_refused(tmp_path):
     finish(process, 75)
 
 
+def test_a_profile_changes_nothing_but_where_calls_end(undisturbed, tmp_path):
+    out, _ = finish(start(tmp_path, "--profile_steps=10-14"), 0)
+    assert "the profile of steps up to 14 is in " in out
+    (profile,) = (tmp_path / "run/tensorboard/plugins/profile").glob("*/*.xplane.pb")
+    assert profile.stat().st_size > 10_000
+    assert_equal_runs(tmp_path, undisturbed)
+
+
 def test_what_a_run_leaves(undisturbed):
     run = undisturbed / "run"
     result = json.loads((run / "result.json").read_text())
