@@ -189,7 +189,7 @@ def _evaluate(run: Run) -> None:
     record["images_per_second"] = round(evaluation.examples / seconds, 1)
     if run.reporter:
         with run.failures:
-            run.reporter.evaluation(record, is_best)
+            run.reporter.evaluation(record, is_best, run.state.weights_norm())
     _report_predictions(run, is_best)
     if run.checkpoints.saved_at == run.step:
         run.checkpoints.update_manifest(run.step)

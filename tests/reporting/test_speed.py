@@ -5,6 +5,7 @@ import sys
 import types
 
 import keras
+import numpy as np
 import pytest
 from event_files import scalars, values
 from keras import layers
@@ -27,10 +28,11 @@ def call(seconds, images_per_second=800.0, stalled=0.0):
     return CallReport(10, 1.0, [], [], None, images_per_second, seconds, stalled, None)
 
 
-def job(physical, precision="bfloat16", kind=GPU, workers=1, train_sizes=()):
+def job(physical, precision="bfloat16", kind=GPU, workers=1, train_sizes=(), freeze=""):
     runtime = types.SimpleNamespace(physical=physical, precision=precision, kind=kind, workers=workers,
                                     replicas=len(physical) * workers)
-    return types.SimpleNamespace(runtime=runtime, plan=types.SimpleNamespace(train_sizes=train_sizes))
+    return types.SimpleNamespace(runtime=runtime, config=Config(freeze=freeze),
+                                 plan=types.SimpleNamespace(train_sizes=train_sizes))
 
 
 @pytest.fixture(scope="module")
@@ -117,7 +119,8 @@ def test_the_share_of_the_peak(model):
     assert figures == {"speed/mfu": pytest.approx(0.5), "speed/step_ms": pytest.approx(10),
                        "speed/compute_share": pytest.approx(0.9), "speed/host_share": pytest.approx(0.1),
                        "speed/images_per_second_per_replica": half / 4, "health/checkpoint_stall_seconds": 3.0}
-    for other in (job((a100,), "float32"), job(("CPU",), kind=CPU), job((a100,), train_sizes=((0, 8),))):
+    for other in (job((a100,), "float32"), job(("CPU",), kind=CPU), job((a100,), train_sizes=((0, 8),)),
+                  job((a100,), freeze="conv.*")):
         assert "speed/mfu" not in Speedometer(other, model).figures(call(seconds))
     strange = types.SimpleNamespace(layers=[types.SimpleNamespace()])
     assert "speed/mfu" not in Speedometer(job((a100,)), strange).figures(call(seconds))
@@ -165,6 +168,20 @@ def test_what_the_gpus_tell_is_read_and_the_rest_is_absent(monkeypatch, two_gpus
     monkeypatch.setitem(sys.modules, "pynvml", module)
     meter = GpuMeter(count)
     assert meter.read() == meter.read() == found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("replicas", [1, 2])
+def test_the_norm_of_the_weights_is_that_of_all_weights_that_train(trainable, monkeypatch, replicas):
+    from trainer.train import state
+
+    made = trainable(replicas, model="small_models:frozen")
+    weights = [np.asarray(variable).ravel() for variable in made.state.model.trainable_weights]
+    assert len(weights) == 4  # of the head and the batch norm behind the frozen backbone
+    expected = np.linalg.norm(np.concatenate(weights).astype(np.float64))
+    assert made.state.weights_norm() == pytest.approx(expected, rel=1e-12)
+    monkeypatch.setattr(state, "_VALUES_AT_ONCE", 7)
+    assert made.state.weights_norm() == pytest.approx(expected, rel=1e-12)
 
 
 @pytest.mark.slow

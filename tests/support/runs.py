@@ -72,8 +72,9 @@ def assert_equal_runs(folder, other):
     for split in ("train", "eval"):
         steps = scalars(folder / "run/tensorboard", split)
         assert steps == scalars(other / "run/tensorboard", split) and len(steps) == len(set(steps)) > 1
-    errors = [values(each / "run/tensorboard", "eval", "quality/ece") for each in (folder, other)]
-    assert sorted(errors[0]) == sorted(errors[1]) and errors[0]
+    for tag in ("quality/ece", "health/weights_norm"):
+        mine, theirs = (sorted(values(each / "run/tensorboard", "eval", tag)) for each in (folder, other))
+        assert mine == theirs and mine, tag
     finished = [(each / "run/result.json").exists() for each in (folder, other)]
     for name in ("predictions.npz", "predictions_validation.npz"):
         files = [each / "run" / name for each in (folder, other)]

@@ -127,17 +127,18 @@ class Reporter:
             "waiting_share", "all_reduce_share")})
         self._last = record
 
-    def evaluation(self, record: Mapping[str, Any], is_best: bool) -> None:
+    def evaluation(self, record: Mapping[str, Any], is_best: bool, weights_norm: float) -> None:
         """Reports an evaluation.
 
         Args:
             record: As `RunMetrics.note_evaluation` returns it, with learning_rate and images_per_second.
             is_best: Whether the evaluation is the best so far.
+            weights_norm: The norm of the weights that train.
         """
         self.wait()  # for the reports of the steps before the evaluation
         self._write_metrics("eval", record)
-        self._tensorboard.write("eval", record["step"], {name: record[name] for name in (
-            "loss", "accuracy", "learning_rate", "images_per_second")})
+        shown = {name: record[name] for name in ("loss", "accuracy", "learning_rate", "images_per_second")}
+        self._tensorboard.write("eval", record["step"], {**shown, "health/weights_norm": weights_norm})
         train = ("" if record["train_loss"] is None else
                  f"train loss {record['train_loss']:.4f}, accuracy {record['train_accuracy']:.2%}   ")
         self._console.say(f"epoch {record['epoch']:6.2f}   {train}{self._evaluated} loss {record['loss']:.4f}, "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from trainer.train.optimizers import RangeTest
 
 _PRIME = 1_000_003
+_VALUES_AT_ONCE = 2**20  # as float64 beside the weights
 _FIRST_LOSS_SCALE = 2.0**15
 
 
@@ -135,6 +137,15 @@ class TrainState:
         return {**counters, **model_variables(self.model), **averages,
                 **{f"{type(self.optimizer).__name__.lower()}/{index:04d}": variable.value
                    for index, variable in enumerate(self.optimizer.variables)}}
+
+    def weights_norm(self) -> float:
+        """The Euclidean norm of all weights that train, summed in float64."""
+        squares = []
+        for variable in self.model.trainable_variables:
+            values = np.asarray(self._strategy.experimental_local_results(variable.value)[0].read_value()).ravel()
+            squares += [float(np.sum(np.square(values[begin:begin + _VALUES_AT_ONCE], dtype=np.float64)))
+                        for begin in range(0, len(values), _VALUES_AT_ONCE)]
+        return math.sqrt(math.fsum(squares))
 
     def checksums(self) -> list[int]:
         """A checksum of the state of each of this process's replicas: equal states have equal checksums."""

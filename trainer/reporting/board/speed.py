@@ -31,7 +31,8 @@ class Speedometer:
         self._replicas, self._meter = runtime.replicas, GpuMeter(gpus)
         self._full_share_at: float | None = None  # images/s at the GPUs' peak
         peak = peak_flops(runtime.physical[0], runtime.precision) if gpus else None
-        if peak and not job.plan.train_sizes:  # smaller images are less arithmetic
+        # Smaller images and layers that stay are less arithmetic.
+        if peak and not job.plan.train_sizes and not job.config.freeze:
             flops = _FLOPS_PER_MULTIPLY_ADD * _multiply_adds(model)
             self._full_share_at = peak * gpus * runtime.workers / flops if flops else None
 
