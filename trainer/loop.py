@@ -166,7 +166,7 @@ def _train_steps(run: Run, num_steps: int) -> None:
         run.timeline.enter("compiling")
         if run.step == 0 and run.reporter:
             with run.failures:
-                run.reporter.introduce(run.job.config, take_samples(run.job))
+                run.reporter.introduce(run.job.config, take_samples(run.job), run.state.model)
         run.inner_loop.compile()
         with run.compiling():
             report = run.inner_loop.run(num_steps)

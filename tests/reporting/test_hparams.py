@@ -13,6 +13,7 @@ import pytest
 from conftest import environment
 from PIL import Image
 
+from trainer import models
 from trainer.config import Config
 from trainer.reporting.board.tables import table
 from trainer.reporting.tensorboard import TensorBoardWriter
@@ -33,6 +34,7 @@ def swept(tmp_path_factory):
             for step in (5, 10):
                 events.write(split, step, {"accuracy": accuracy * step / 10 if split == "eval" else 0.0,
                                            "loss": 1 / step})
+        events.write_model(models.build("cnn3", 10, (32, 32, 3)).to_json())
         events.write_drawings("eval", 10, {"quality/confusion": Image.new("RGB", (5, 3), "red")})
         events.write_text("eval", 10, {"quality/classes": table(("class", "recall"), [("<b>_|", "1")])})
         events.close()
@@ -53,7 +55,8 @@ def tensorboard(folder):
                                              json.dumps(question).encode() if question else None,
                                              {"Content-Type": "application/json"})
             with urllib.request.urlopen(request, timeout=60) as answer:
-                return json.load(answer)
+                text = answer.read().decode()
+                return text if plugin == "graphs" else json.loads(text)
         yield ask
     finally:
         process.kill()
@@ -99,6 +102,7 @@ def test_the_table_is_there_for_a_single_run_too(swept):
         ((name, (settings, figures)),) = rows(ask, 1).items()
         (image,) = ask("images?run=eval&tag=quality%2Fconfusion&sample=0", "images")
         (text,) = ask("text?run=eval&tag=quality%2Fclasses", "text")
-    assert image["step"] == 10
+        graph = ask("graph?run=train&conceptual=true&tag=keras", "graphs")
+    assert image["step"] == 10 and re.findall(r'name: "(cnn3/\w+)"', graph)[:2] == ["cnn3/pixels", "cnn3/scale"]
     assert re.sub(r"\s", "", text["text"]).endswith("<tr><td>&lt;b&gt;_|</td><td>1</td></tr></tbody></table>")
     assert name == "eval" and settings["optimizer"] == "sgd" and figures["quality/accuracy"] == 0.25

@@ -190,4 +190,5 @@ def test_what_a_run_leaves(undisturbed):
         assert scalars(run / "tensorboard", "eval", tag) == [16, 32, 40]
     for tag in ("quality/confusion", "quality/reliability", "quality/mistakes"):
         assert scalars(run / "tensorboard", "eval", tag) == sorted({40, result["best"]["step"]})
+    assert "conv2d" in values(run / "tensorboard", "train", "keras")[0][1].decode()
     assert "| learning\\_rate | " in values(run / "tensorboard", "train", "settings")[0][1].decode()

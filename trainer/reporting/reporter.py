@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import time
 from collections.abc import Mapping, Sequence
@@ -22,6 +23,8 @@ from trainer.reporting.tensorboard import TensorBoardWriter
 from trainer.storage import durable
 
 if TYPE_CHECKING:
+    import keras
+
     from trainer.config import Config
     from trainer.data.augment.preview import Samples
     from trainer.data.split import Split
@@ -98,11 +101,13 @@ class Reporter:
         for event in call.events:
             self.event(event)
 
-    def introduce(self, config: Config, samples: Samples) -> None:
-        """Shows the run's settings in TensorBoard, and its first examples as they are and as training sees them."""
+    def introduce(self, config: Config, samples: Samples, model: keras.Model) -> None:
+        """Shows settings, layers and first examples, as they are and as training sees them, in TensorBoard."""
         settings = dataclasses.asdict(config)
         self._tensorboard.write_settings(settings)
         self._tensorboard.write_text("train", 0, {"settings": settings_table(settings)})
+        with contextlib.suppress(Exception):  # a model of the user's own may not tell its layers
+            self._tensorboard.write_model(model.to_json())
         self._tensorboard.write_images("train", 0, {"samples/before": samples.before, "samples/after": samples.after})
 
     def wait(self) -> None:

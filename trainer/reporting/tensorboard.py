@@ -17,7 +17,7 @@ import numpy as np
 from google.protobuf.message import DecodeError
 from PIL import Image
 from tensorboard.compat.proto.event_pb2 import Event  # pyright: ignore[reportAttributeAccessIssue]  made at run time
-from tensorboard.compat.proto.summary_pb2 import Summary  # pyright: ignore[reportAttributeAccessIssue]
+from tensorboard.compat.proto.summary_pb2 import Summary, SummaryMetadata  # pyright: ignore[reportAttributeAccessIssue]
 from tensorboard.plugins.hparams import api
 from tensorboard.plugins.image import metadata as image_metadata
 from tensorboard.plugins.scalar.summary_v2 import scalar_pb
@@ -121,6 +121,18 @@ class TensorBoardWriter:
         with self._writers[split].as_default():
             for tag, text in texts.items():
                 tf.summary.text(tag, text, step=step)
+
+    def write_model(self, layers: str) -> None:
+        """Writes a model's layers for the tab of graphs: once a run, before its first step.
+
+        Args:
+            layers: As `keras.Model.to_json` gives them.
+        """
+        plugin = SummaryMetadata.PluginData(plugin_name="graph_keras_model", content=b"1")  # its version
+        summary = Summary()
+        summary.value.add(tag="keras", metadata=SummaryMetadata(plugin_data=plugin),
+                          tensor=make_tensor_proto(layers.encode()))
+        self._write("train", 0, summary)
 
     def write_settings(self, settings: Mapping[str, Any]) -> None:
         """Writes a run's settings for the HParams table: once a run, before its first step.
