@@ -68,8 +68,6 @@ def processes(request, monkeypatch):
 def make_runtime(replicas, precision="float32", xla=False, kind=CPU):
     """A `Runtime` on the first logical devices of this process, used as devices of a kind are."""
     names = tuple(f"/device:CPU:{index}" for index in range(replicas))
-    # TensorFlow numbers collectives anew in each strategy, and confuses those of two strategies of one process.
-    runtime_module.tf.distribute.MirroredStrategy._collective_key_base += 100
     strategy = runtime_module.one_process_strategy(names, kind, replicas == 1)
     return runtime_module.Runtime(strategy, names, replicas, 0, 1, precision, xla, kind)
 

@@ -41,14 +41,35 @@ def _train(argv: Sequence[str], exits_process: bool) -> None:
     cluster = read_cluster(config.strategy)
     model_dir = (ScratchDir if config.dry_run else ModelDir)(config.model_dir)
     with StopRequest(exits_process) as stop, Watchdog(config.hang_timeout, stop) as watchdog:
-        try:
-            _run(config, cluster, model_dir, stop, watchdog, began)
-        finally:
-            model_dir.unlock()
+        run_in(model_dir, config, cluster, stop, watchdog, began)
 
 
-def _run(config: Config, cluster: Cluster, model_dir: ModelDir, stop: StopRequest, watchdog: Watchdog,
-         began: float) -> None:
+def run_in(model_dir: ModelDir, config: Config, cluster: Cluster, stop: StopRequest, watchdog: Watchdog,
+           began: float) -> dict[str, Any] | None:
+    """Trains in a folder, which is given back at the end.
+
+    Args:
+        model_dir: The folder, not claimed yet.
+        config: The run's settings, without problems.
+        cluster: The workers of the job.
+        stop: Entered.
+        watchdog: Entered.
+        began: When this start began, by the monotonic clock.
+
+    Returns:
+        What result.json holds; None on workers that aren't the chief, and of a dry run.
+
+    Raises:
+        LockstepError: a subclass for each way to end other than well.
+    """
+    try:
+        return _claim_and_run(model_dir, config, cluster, stop, watchdog, began)
+    finally:
+        model_dir.unlock()
+
+
+def _claim_and_run(model_dir: ModelDir, config: Config, cluster: Cluster, stop: StopRequest, watchdog: Watchdog,
+                   began: float) -> dict[str, Any] | None:
     changed: list[tuple[str, Any, Any]] = []
     with stop.nothing_to_save("starting"), catching() as caught:
         config = model_dir.inherit(config)
@@ -56,11 +77,12 @@ def _run(config: Config, cluster: Cluster, model_dir: ModelDir, stop: StopReques
             changed = model_dir.claim(config)
     writes = cluster.worker == 0 and not caught.error  # else the folder isn't ours
     with Timeline(model_dir.timeline if writes else None, began) as timeline:
-        _run_in(config, cluster, model_dir, stop, watchdog, timeline, changed, caught.error)
+        return _start(config, cluster, model_dir, stop, watchdog, timeline, changed, caught.error)
 
 
-def _run_in(config: Config, cluster: Cluster, model_dir: ModelDir, stop: StopRequest, watchdog: Watchdog,
-            timeline: Timeline, changed: list[tuple[str, Any, Any]], failure: LockstepError | None) -> None:
+def _start(config: Config, cluster: Cluster, model_dir: ModelDir, stop: StopRequest, watchdog: Watchdog,
+           timeline: Timeline, changed: list[tuple[str, Any, Any]],
+           failure: LockstepError | None) -> dict[str, Any] | None:
     """Starts TensorFlow, and trains in a folder that is claimed; all workers end if one has a failure."""
     is_chief = cluster.worker == 0
     with stop.nothing_to_save("starting"):
@@ -73,13 +95,15 @@ def _run_in(config: Config, cluster: Cluster, model_dir: ModelDir, stop: StopReq
             from trainer.loop import train_and_evaluate
     start = dry_run if config.dry_run else train_and_evaluate
 
-    console = Console(model_dir.log if is_chief else None, quiet=not is_chief)
+    console = Console(model_dir.log if is_chief else None, quiet=not is_chief,
+                      owns_stdout=stop.owns_process)
     for warning in runtime.warnings:
         console.warn(warning)
     for name, before, now in changed:
         console.say(f"--{name} was {shown_value(before)}, now {shown_value(now)}")
-    start(config, runtime, model_dir=model_dir, console=console, stop=stop, watchdog=watchdog, timeline=timeline)
-    console.close()
+    with contextlib.closing(console):
+        return start(config, runtime, model_dir=model_dir, console=console, stop=stop, watchdog=watchdog,
+                     timeline=timeline)
 
 
 if __name__ == "__main__":

@@ -45,9 +45,10 @@ def initialize(config: Config, cluster: Cluster, model_dir: ModelDir, *, failure
     chosen = None
     if not failure:
         with catching() as caught:
-            from trainer.distributed.devices import choice
+            from trainer.distributed.devices import choice, once
 
-            chosen = choice.choose(config)
+            with once.started_devices_fit(config, autotune and autotune[0]):
+                chosen = choice.choose(config)
         failure = caught.error
     if cluster.workers > 1:
         cluster.bypass_proxies()

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from trainer.config import Config
     from trainer.distributed.cluster import Cluster
 
+_strategies = 0  # that this process has made with several replicas
+
 
 @dataclasses.dataclass(frozen=True)
 class Runtime:
@@ -145,8 +147,13 @@ def one_process_strategy(names: Sequence[str], kind: DeviceKind, one: bool,
         one: Whether the strategy is that of one device; `names` then has one element.
         shared: Whether several of the devices are parts of one physical device.
     """
+    global _strategies
     if one:
         return tf.distribute.OneDeviceStrategy(names[0])
+    if _strategies:
+        # TensorFlow numbers collectives anew in each strategy, and confuses those of two strategies of one process.
+        tf.distribute.MirroredStrategy._collective_key_base += 100
+    _strategies += 1
     collective = kind.collectives and (kind.shares_device or not shared)
     # With None, TensorFlow 2.21 takes its collectives, with NCCL between GPUs.
     return tf.distribute.MirroredStrategy(

@@ -46,6 +46,11 @@ def prepare(environ: MutableMapping[str, str] = os.environ, deterministic: bool 
         environ["XLA_FLAGS"] = " ".join([given, *more]).strip()
 
 
+def names() -> tuple[str, ...]:
+    """The names of all that `prepare` may set."""
+    return (*GPU.environment, *_REPRODUCIBLE_NCCL, "XLA_FLAGS")
+
+
 def _toolkit() -> Path | None:
     """pip's folder of CUDA's compiler, with ptxas in it; None where it isn't installed."""
     spec = importlib.util.find_spec("nvidia")

@@ -10,6 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+may_freeze = True  # not in another program's process: what is garbage there must still be found
+
+
 
 @contextlib.contextmanager
 def collector_paused() -> Iterator[None]:
@@ -23,7 +26,8 @@ def collector_paused() -> Iterator[None]:
     try:
         yield
     finally:
-        gc.freeze()
+        if may_freeze:
+            gc.freeze()
         if was_enabled:
             gc.enable()
 

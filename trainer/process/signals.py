@@ -13,7 +13,7 @@ from types import FrameType
 from typing import NamedTuple, NoReturn
 
 _SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGINT)
-_SAME_REQUEST_SECONDS = 1.0
+SAME_REQUEST_SECONDS = 1.0
 _PATIENCE_SECONDS = 4.0
 _TICK_SECONDS = 0.5
 
@@ -56,7 +56,10 @@ class StopRequest:
 
     Attributes:
         signal: The name of the signal that came, or None.
+        owns_process: Whether the process is this program's, so that its streams are, too.
     """
+
+    owns_process = True
 
     def __init__(self, exits_process: bool = False) -> None:
         self.signal: str | None = None
@@ -152,7 +155,7 @@ class StopRequest:
             self._seen_pending.discard(name)
             return
         now = time.monotonic()
-        if self.signal and now - self._first < _SAME_REQUEST_SECONDS:
+        if self.signal and now - self._first < SAME_REQUEST_SECONDS:
             return
         if self.signal:
             self._tell(f"\nlockstep: a second signal ({name}): stopping at once\n"

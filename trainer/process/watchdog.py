@@ -40,10 +40,14 @@ class Watchdog:
     def __enter__(self) -> Watchdog:
         self._stderr = os.dup(2)  # a copy: while TensorFlow is imported, what is written to 2 is kept back
         faulthandler.enable(self._stderr)  # a crash in native code, and SIGABRT from a launcher, show the stacks
-        self._guard = Guard(self._stderr, self._stop.descriptor if self._stop else -1)
+        self._begin(Guard(self._stderr, self._stop.descriptor if self._stop else -1))
+        return self
+
+    def _begin(self, guard: Guard) -> None:
+        """Starts the thread."""
+        self._guard = guard
         self._thread = threading.Thread(target=self._watch, daemon=True, name="watchdog")
         self._thread.start()
-        return self
 
     def __exit__(self, *_: object) -> None:
         self._ended.set()
@@ -79,7 +83,7 @@ class Watchdog:
     def _watch(self) -> None:
         last = told = time.monotonic()
         while True:
-            self._guard.beat(idle=self._idle, limit=self._seconds * self._patience, doing=self._doing,
+            self._guard.beat(idle=self._idle_of_guard(), limit=self._seconds * self._patience, doing=self._doing,
                              flag=f"--hang_timeout={self._seconds:g}", stopping=bool(self._stop and self._stop.signal))
             if self._ended.wait(_TICK_SECONDS):
                 return
@@ -94,6 +98,10 @@ class Watchdog:
                 self._tell(f"lockstep: {signal_name}: still {self._doing}\n")
             if self._idle > self._seconds * self._patience:
                 self._end()
+
+    def _idle_of_guard(self) -> float:
+        """The seconds without progress that count for the `Guard`, to which it adds those without a heartbeat."""
+        return self._idle
 
     def _makes_progress(self) -> bool:
         """Whether what a stop waits for goes on: a step of about the usual length, or a save that isn't overdue."""

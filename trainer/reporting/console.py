@@ -25,12 +25,18 @@ class Console:
     Args:
         log: Path of log.txt; None on workers that aren't the chief, which write none.
         quiet: Whether nothing is printed on the terminal.
+        owns_stdout: Whether standard output is this program's: then what other code prints goes nowhere, too, once
+            its reader has left.
     """
 
-    def __init__(self, log: Path | str | None = None, quiet: bool = False) -> None:
+    def __init__(self, log: Path | str | None = None, quiet: bool = False, owns_stdout: bool = True) -> None:
         self._log = open(log, "a", encoding="utf-8") if log else None  # noqa: SIM115  closed by `close`
         stdout = cast("IO[str]", _Stdout()) if sys.stdout else None
-        self._rich = _Terminal(file=stdout, highlight=False, emoji=False, quiet=quiet, soft_wrap=True)
+        # A notebook's stream calls itself a terminal, and shows what moves a cursor; rich would make HTML of lines.
+        is_replaced = not owns_stdout and sys.stdout is not sys.__stdout__
+        self._rich = _Terminal(file=stdout, highlight=False, emoji=False, quiet=quiet, soft_wrap=True,
+                               force_jupyter=False, force_terminal=False if is_replaced else None)
+        self._rich.owns_stdout = owns_stdout
         self._bar: Progress | None = None
         self._last_plain = 0.0
 
@@ -99,7 +105,10 @@ class Console:
 
 
 class _Stdout:
-    """Standard output, where a terminal that is gone is what a pipe without a reader is."""
+    """Standard output, where a terminal that is gone is what a pipe without a reader is.
+
+    What its encoding lacks is escaped, also where the stream is another program's and raises an error for it.
+    """
 
     def __init__(self) -> None:
         self._stream = sys.stdout
@@ -109,7 +118,10 @@ class _Stdout:
 
     def write(self, text: str) -> int:
         with _gone_is_broken():
-            return self._stream.write(text)
+            try:
+                return self._stream.write(text)
+            except UnicodeEncodeError as error:
+                return self._stream.write(text.encode(error.encoding, "backslashreplace").decode(error.encoding))
 
     def flush(self) -> None:
         with _gone_is_broken():
@@ -129,9 +141,12 @@ def _gone_is_broken() -> Iterator[None]:
 class _Terminal(RichConsole):
     """A terminal, or a pipe whose reader may leave (`| head`): then training goes on in silence."""
 
+    owns_stdout = True
+
     def on_broken_pipe(self) -> None:
         self.quiet = True
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if self.owns_stdout:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 class _Remaining(ProgressColumn):

@@ -21,6 +21,8 @@ from typing import Any
 from trainer.distributed.devices import machine
 from trainer.storage import durable
 
+of_this_process: set[str] = set()  # hashes of the files whose choices this process's XLA knows
+
 
 class AutotuneFile:
     """The file of a run.
@@ -45,7 +47,7 @@ class AutotuneFile:
         """
         if not machine.has_driver():
             return None
-        known = self._path if manifest.get("autotune") and _hash(self._path) == manifest["autotune"] else None
+        known = self._path if manifest.get("autotune") and hash_of(self._path) == manifest["autotune"] else None
         return known, self._scratch if writes else None
 
     def keep(self) -> str | None:
@@ -54,12 +56,16 @@ class AutotuneFile:
         Returns:
             The hash for the manifest, or None if there is nothing to keep.
         """
-        if self._scratch.exists() and _hash(self._scratch) != _hash(self._path):
+        if self._scratch.exists() and hash_of(self._scratch) != hash_of(self._path):
             durable.write_durably(self._path, self._scratch.read_text())
-        return _hash(self._path)
+        kept = hash_of(self._path)
+        if kept and self._scratch.exists():
+            of_this_process.add(kept)
+        return kept
 
 
-def _hash(path: Path) -> str | None:
+def hash_of(path: Path) -> str | None:
+    """The SHA-256 of a file, in hexadecimal; None if there is no such file."""
     try:
         return hashlib.sha256(path.read_bytes()).hexdigest()
     except FileNotFoundError:

@@ -55,8 +55,8 @@ def choose(config: Config) -> Devices:
         warnings.append("--deterministic: no kernel is chosen by timing, so steps may take longer (not measured)")
     names = tuple(_detail(gpu, "device_name", gpu.name) for gpu in gpus) or ("CPU",)
     split(gpus or tf.config.list_physical_devices("CPU")[:1], config.virtual_devices, kind)
+    tf.config.experimental.enable_tensor_float_32_execution(config.tf32 != "off")
     if config.tf32 != "auto":
-        tf.config.experimental.enable_tensor_float_32_execution(config.tf32 == "on")
         kind = dataclasses.replace(kind, exact_float32=kind.exact_float32 or config.tf32 == "off")
     return Devices(kind, names, precision_for(config.precision, gpus), xla, tuple(warnings))
 

@@ -23,19 +23,21 @@ class Guard:
     Args:
         stderr: Where the watcher and the stacks are written: a file descriptor.
         signals: The descriptor from which this process reads its signals; -1 for none.
+        owns_process: Whether the process is this program's: its signals are, and pipes that end it may stay in it.
+            Another program's process is ended by SIGKILL, and only where native code holds the interpreter's lock.
     """
 
-    def __init__(self, stderr: int, signals: int) -> None:
-        if hasattr(faulthandler, "register"):
+    def __init__(self, stderr: int, signals: int, owns_process: bool = True) -> None:
+        if owns_process and hasattr(faulthandler, "register"):
             faulthandler.register(signal.SIGUSR2, stderr, all_threads=True)
         reader, self._writer = os.pipe()
         os.set_blocking(self._writer, False)
-        ends = [native_exit.arm(code) for code in (70, 75)]
+        ends = [native_exit.arm(code) if owns_process else -1 for code in (70, 75)]
         passed = [reader, signals, *ends, stderr]
         self._process: subprocess.Popen[bytes] | None = None
         with contextlib.suppress(OSError):  # a machine that has no process left has other worries
             self._process = subprocess.Popen(
-                [sys.executable, "-I", "-S", str(_SCRIPT), str(os.getpid()), *map(str, passed)],
+                [sys.executable, "-I", "-S", str(_SCRIPT), str(os.getpid()), *map(str, passed), str(int(owns_process))],
                 stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
                 pass_fds=[descriptor for descriptor in passed if descriptor >= 0])
         os.close(reader)

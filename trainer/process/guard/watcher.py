@@ -6,7 +6,8 @@ signal stays unread, and ends the process through a pipe that a native thread re
 code says why; a process that doesn't have that is killed.
 
 Arguments: process id; file descriptors of the heartbeats, of the signals (read by the process itself, only looked at
-here), of the pipes that end it with 70 and with 75, and of its stderr; -1 for one that isn't there.
+here), of the pipes that end it with 70 and with 75, and of its stderr, -1 for one that isn't there; and whether the
+process is the program's own, 1 or 0: another program's has its own answers to signals.
 """
 
 import contextlib
@@ -30,9 +31,11 @@ class Watcher:
     Args:
         pid: Its process id.
         heartbeats, signals, end_70, end_75, stderr: File descriptors; see the top of the file.
+        owned: Whether the process is the program's own.
     """
 
-    def __init__(self, pid, heartbeats, signals, end_70, end_75, stderr):
+    def __init__(self, pid, heartbeats, signals, end_70, end_75, stderr, owned):
+        self._owned = bool(owned)
         self._pid, self._heartbeats, self._signals = pid, heartbeats, signals
         self._ends, self._stderr = {70: end_70, 75: end_75}, stderr
         self._last = {"idle": 0.0, "limit": float("inf"), "doing": "starting", "flag": "", "stopping": False}
@@ -69,6 +72,8 @@ class Watcher:
 
     def _signal_waits(self):
         """Whether a signal came that the process has not read: it lies in the pipe, or is blocked and pending."""
+        if not self._owned:
+            return False
         if self._signals >= 0 and select.select([self._signals], [], [], 0)[0]:
             return True
         with contextlib.suppress(OSError, ValueError), open(f"/proc/{self._pid}/status", encoding="utf-8") as file:
@@ -85,6 +90,10 @@ class Watcher:
                       "run the same command again; it goes on from the last checkpoint")
         if self._last["idle"] + self._silent > self._last["limit"]:
             limit = f"no progress for {self._last['limit']:.0f} s while {doing}"
+            if not self._owned:
+                self._end(70, f"{limit} ({self._last['flag']}): native code holds the interpreter, and this process "
+                          "can't be used any more", "start the kernel or the script again; the run goes on from the "
+                          "last checkpoint")
             self._show_stacks(f"{limit}; where every thread stands:")
             self._end(70, f"{limit} ({self._last['flag']}), in native code that holds the interpreter; a worker, a "
                       "device or a file system hangs, or is very slow",
