@@ -8,6 +8,7 @@ from trainer import flags
 from trainer.errors import UsageError
 from trainer.options import names_in
 from trainer.process.exit import run_as_process, run_to_exit_code, say
+from trainer.process.libraries import versions
 
 COMMANDS = ("train", *names_in("commands"))
 
@@ -24,6 +25,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     exits_process, argv = argv is None, sys.argv[1:] if argv is None else list(argv)
     if not argv or argv[0] in ("-h", "--help", "help"):
         return run_to_exit_code(_help) or (0 if argv else UsageError.code)
+    if argv[0] == "--version":
+        return run_to_exit_code(_version)
     if argv[0] == "train":
         from trainer import main as trainer_main
 
@@ -31,9 +34,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     return run_to_exit_code(_run, argv[0], argv[1:])
 
 
+def _version() -> None:
+    """Prints the versions of this program, Python and the libraries below it."""
+    say(versions.sentence())
+
+
 def _help() -> None:
     """Prints all commands."""
-    say("lockstep COMMAND --flags      (COMMAND --help lists its flags)\n")
+    say("lockstep COMMAND --flags      (COMMAND --help lists its flags; lockstep --version says what is installed)\n")
     say("\n".join(f"  {name:<10} {_title(name)}" for name in COMMANDS))
 
 

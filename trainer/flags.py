@@ -129,6 +129,11 @@ def _flagfiles(argv: Sequence[str]) -> list[str]:
             for name, _, value in [word.lstrip("-").partition("=")] if word.startswith("-") and name == "flagfile"]
 
 
+def kind_of(options: type[Checked], name: str) -> type:
+    """The type of a flag's values: str, int, float, bool or tuple."""
+    return _kind(typing.get_type_hints(options)[name])
+
+
 def _kind(hint: Any) -> type:
     """str, int, float, bool or tuple, of an annotation such as `int | None` or `tuple[str, ...]`."""
     if isinstance(hint, types.UnionType):
