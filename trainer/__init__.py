@@ -9,9 +9,13 @@ Importing this package imports no TensorFlow; the call does.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
+import sys
 from typing import TYPE_CHECKING, Any
+
+_ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 if TYPE_CHECKING:
     from trainer.config import Config
@@ -27,6 +31,11 @@ if TYPE_CHECKING:
     )
     from trainer.library.call import train
     from trainer.library.result import Result
+
+# `python -m` puts the current folder first on the path, and a keras.py or rich.py there is another program's.
+with contextlib.suppress(FileNotFoundError):  # that folder is gone
+    if sys.argv[:1] == ["-m"] and sys.path[0] != _ROOT and sys.path[0] == os.getcwd():
+        sys.path.append(sys.path.pop(0))
 
 # Keras runs on several libraries and reads which from the environment or a file in the home folder.
 os.environ["KERAS_BACKEND"] = "tensorflow"

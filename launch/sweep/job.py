@@ -15,6 +15,7 @@ from typing import Any
 from launch import restart_policy
 from launch.gpus import Slot
 from launch.sweep.grid import Run
+from trainer.process.libraries.children import command_of
 
 _TAIL_BYTES = 1 << 16
 _HEADER = "--- "  # before the output of a start
@@ -74,11 +75,11 @@ class Job:
         """
         self.slot = slot
         self.run.folder.mkdir(parents=True, exist_ok=True)
-        command = [sys.executable, "-m", "trainer.main", *self.run.words]
+        command = [*command_of("trainer.main"), *self.run.words]
         inherited = {name: value for name, value in os.environ.items() if name not in _VARIABLES_OF_A_JOB}
         with open(self.log, "ab") as log:
             log.write(f"{_HEADER}{datetime.now().astimezone().isoformat(timespec='seconds')}  {slot.name}  "
-                      f"{' '.join(command[1:])}\n".encode("utf-8", "surrogateescape"))
+                      f"{' '.join(['-m trainer.main', *self.run.words])}\n".encode("utf-8", "surrogateescape"))
             log.flush()
             # In a session of its own: Ctrl-C is for the sweep, which asks each run to stop once.
             tethered = [sys.executable, "-ISc", _TETHERED, str(os.getpid()), ",".join(map(str, slot.cores))]

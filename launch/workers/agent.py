@@ -27,6 +27,7 @@ from typing import Any
 
 from launch.workers.child_process import prepare_child
 from trainer.distributed.wire import bind
+from trainer.process.libraries.children import command_of
 
 _STOP_SECONDS = 15.0
 _DRAIN_SECONDS = 3.0
@@ -83,7 +84,7 @@ class _Agent:
         assert self._held is not None  # the launcher asks for a port first
         self._held.close()
         worker = self._worker = subprocess.Popen(
-            [sys.executable, "-m", "trainer.main", *words], env={**os.environ, **env}, stdin=subprocess.DEVNULL,
+            [*command_of("trainer.main"), *words], env={**os.environ, **env}, stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE if out is None else out, stderr=subprocess.PIPE, start_new_session=True,
             preexec_fn=functools.partial(prepare_child, cpus), text=True, errors="replace", bufsize=1)
         readers = [threading.Thread(target=self._read, args=(name, stream), daemon=True)

@@ -7,7 +7,6 @@ import contextlib
 import json
 import queue
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -16,6 +15,7 @@ from typing import Any, TextIO, cast
 
 from launch import restart_policy
 from trainer.errors import WorkerError
+from trainer.process.libraries.children import command_of
 
 _DRAIN_SECONDS = 2.0
 _LEAVE_SECONDS = 25.0  # longer than an agent gives its worker to save
@@ -164,4 +164,4 @@ class Worker:
 
 def agent_command() -> list[str]:
     """The command that starts an agent on this machine."""
-    return [sys.executable, "-m", "launch.workers.agent"]
+    return command_of("launch.workers.agent")

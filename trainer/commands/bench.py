@@ -16,6 +16,7 @@ from trainer.errors import DeviceError
 from trainer.options import Checked, option
 from trainer.process import host
 from trainer.process.exit import printable, say, tell
+from trainer.process.libraries.children import command_of
 
 if TYPE_CHECKING:
     from trainer.distributed.runtime import Runtime
@@ -62,8 +63,8 @@ def run(options: Options) -> None:
     rows = []
     for count in options.replicas:
         # Logical devices can't change once TensorFlow has started.
-        child = subprocess.run([sys.executable, "-m", "trainer", "bench", *_arguments(options), f"--replicas={count}",
-                                "--json"], capture_output=True, text=True, errors="replace")
+        child = subprocess.run([*command_of("trainer"), "bench", *_arguments(options), f"--replicas={count}", "--json"],
+                               capture_output=True, text=True, errors="replace")
         if child.returncode:
             if rows:
                 _show(rows, options)

@@ -10,6 +10,7 @@ from trainer.distributed.cluster import Cluster
 from trainer.errors import DeviceError
 from trainer.options import Checked, option
 from trainer.process.exit import say
+from trainer.process.libraries.children import command_of
 
 if TYPE_CHECKING:
     from trainer.distributed.runtime import Runtime
@@ -107,7 +108,7 @@ def _test(name: str, runtime: "Runtime", options: Options) -> str:
            "compile": "python -m trainer doctor names the libraries in use; see README, On a GPU box"}[name]
     limit = runtime.kind.self_test_seconds
     try:
-        child = subprocess.run([sys.executable, "-m", "trainer", "doctor", *flags], text=True, capture_output=True,
+        child = subprocess.run([*command_of("trainer"), "doctor", *flags], text=True, capture_output=True,
                                timeout=limit, errors="replace")
     except subprocess.TimeoutExpired:
         raise DeviceError(f"{what} did not end in {limit:.0f} s", fix) from None

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trainer.errors import UsageError
-from trainer.process.user_code import add_cwd_to_path
+from trainer.process.user_code import folder_first
 
 if TYPE_CHECKING:
     from trainer.config import Config
@@ -95,9 +95,9 @@ def _hash(folder: Path) -> str:
 
 
 def _hash_module(name: str) -> str | None:
-    add_cwd_to_path()
     try:
-        spec = importlib.util.find_spec(name)
+        with folder_first():
+            spec = importlib.util.find_spec(name)
         if spec is None or spec.origin is None:
             return None
         return hashlib.sha256(Path(spec.origin).read_bytes()).hexdigest()[:16]

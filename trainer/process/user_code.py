@@ -37,8 +37,7 @@ def function_of(flag: str, name: str, arguments: tuple[str, ...], *,
         UsageError: if it cannot be imported, its module raises an error, or it can't be called so.
     """
     module, function = name.split(":")
-    add_cwd_to_path()
-    with called_by_flag(flag, name):
+    with called_by_flag(flag, name), folder_first():
         try:
             found = getattr(importlib.import_module(module), function)
         except (ImportError, AttributeError) as error:
@@ -116,14 +115,28 @@ def origin_of(name: str) -> str | None:
     """
     if not re.fullmatch(FUNCTION[0], name):
         return None
-    add_cwd_to_path()
     module = name.split(":")[0]
-    top = importlib.machinery.PathFinder.find_spec(module.split(".")[0])
+    with folder_first():
+        top = importlib.machinery.PathFinder.find_spec(module.split(".")[0])
     return f"{module} ({top.origin or list(top.submodule_search_locations or ['?'])[0]})" if top else module
 
 
-def add_cwd_to_path() -> None:
-    """Makes the modules of the current folder importable: `python -m` does that, the `lockstep` command doesn't."""
-    with contextlib.suppress(FileNotFoundError):  # it is gone meanwhile, and what it held is imported
-        if os.getcwd() not in sys.path:
-            sys.path.insert(0, os.getcwd())
+@contextlib.contextmanager
+def folder_first() -> Iterator[None]:
+    """In the block, modules of the current folder come first, as with `python -m`; afterwards last.
+
+    What this program imports later, a keras.py or html.py of the folder must not replace.
+    """
+    try:
+        folder = os.getcwd()
+    except FileNotFoundError:  # it is gone meanwhile, and what it held is imported
+        yield
+        return
+    sys.path.insert(0, folder)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(ValueError):
+            sys.path.remove(folder)
+        if folder not in sys.path:
+            sys.path.append(folder)

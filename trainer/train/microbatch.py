@@ -23,6 +23,7 @@ from trainer.distributed import collectives
 from trainer.errors import DeviceError, UsageError, translate
 from trainer.plan import Job, make_plan, pass_sizes
 from trainer.process.exit import run_as_process
+from trainer.process.libraries.children import command_of
 
 if TYPE_CHECKING:
     from trainer.data.dataset import Dataset
@@ -86,7 +87,7 @@ def _fits(rows: int, config: Config, data: Dataset, runtime: Runtime) -> bool:
     own = dataclasses.replace(config, batch_size=config.known_batch_size * local // replicas, strategy="auto",
                               microbatch=str(rows * local // replicas))
     task = {"config": dataclasses.asdict(own), "classes": len(data.classes), "image_shape": list(data.image_shape)}
-    process = subprocess.Popen([sys.executable, "-m", __name__], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL,
+    process = subprocess.Popen(command_of(__name__), stdin=subprocess.PIPE, stdout=subprocess.DEVNULL,
                                stderr=subprocess.PIPE, text=True)
     assert process.stdin and process.stderr
     with process:

@@ -71,3 +71,7 @@ def _try_exports(task: Mapping[str, Any], folder: Path) -> dict[str, str]:
 
 def _do_nothing() -> None:
     pass
+
+
+if __name__ == "__main__":
+    main()

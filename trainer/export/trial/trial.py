@@ -12,22 +12,17 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import tempfile
 import time
-from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from trainer.errors import UsageError
+from trainer.process.libraries.children import command_of
 
 if TYPE_CHECKING:
     from trainer.plan import Job
 
 _DELAY_SECONDS = 3.0  # a run that is over sooner is told by its exports
-_PACKAGE_ROOT = Path(__file__).parents[3]
-# The package first: a `trainer.py` in the folder of a run is not this package.
-_PROGRAM = ("import sys; sys.path.insert(0, sys.argv.pop()); from trainer.export.trial import script; "
-            "script.main()")
 
 
 class ExportTrial:
@@ -93,7 +88,7 @@ class ExportTrial:
             self._scratch = tempfile.mkdtemp(prefix="lockstep-trial-")
             self._output = tempfile.TemporaryFile()  # noqa: SIM115  `close` closes it
             self._process = subprocess.Popen(
-                [sys.executable, "-c", _PROGRAM, str(_PACKAGE_ROOT)], stdin=subprocess.PIPE, stdout=self._output,
+                command_of("trainer.export.trial.script"), stdin=subprocess.PIPE, stdout=self._output,
                 stderr=subprocess.DEVNULL, start_new_session=True,
                 env={**os.environ, "CUDA_VISIBLE_DEVICES": "-1", "TMPDIR": self._scratch})
             assert self._process.stdin is not None  # a pipe; it stays open: its end tells the process of ours
