@@ -12,8 +12,9 @@ from trainer.distributed.cluster import Cluster, read_cluster
 from trainer.distributed.initialize import initialize
 from trainer.errors import LockstepError, catching
 from trainer.options import shown_value
-from trainer.process.exit import run_as_process, run_to_exit_code
+from trainer.process.exit import run_as_process, run_to_exit_code, tell
 from trainer.process.imports import collector_paused
+from trainer.process.libraries import versions
 from trainer.process.signals import StopRequest
 from trainer.process.watchdog import Watchdog
 from trainer.reporting.console import Console
@@ -85,6 +86,8 @@ def _start(config: Config, cluster: Cluster, model_dir: ModelDir, stop: StopRequ
            failure: LockstepError | None) -> dict[str, Any] | None:
     """Starts TensorFlow, and trains in a folder that is claimed; all workers end if one has a failure."""
     is_chief = cluster.worker == 0
+    for sentence in versions.warnings() if is_chief and not failure else ():
+        tell(f"lockstep: warning: {sentence}")
     with stop.nothing_to_save("starting"):
         # This imports TensorFlow; a user's mistakes have been answered by now. Of several workers, TensorFlow puts a
         # handler of its own over SIGTERM, and waits for the others with the interpreter's lock in its hand.
