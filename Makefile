@@ -6,6 +6,7 @@
 # make test-browser the pages of a run in a real browser (Debian: apt-get install chromium)
 # make lint         style, imports and types
 # make torture      kills and resumes without end: at every write of a save and an export, and at random (an hour)
+# make package      builds sdist and wheel, and tries the wheel as a user who isn't root, in a clean environment (minutes)
 # make bench        the table of benchmarks/RESULTS.md that compares speeds (needs the data; see benchmarks/speed.py)
 # make bench-input  reading images: speed beside a bare loop, the first step, memory (20 GB of room in TMPDIR)
 # make clean        remove the environment and what was built
@@ -16,7 +17,7 @@ RUN_DIR ?= runs/quickstart
 DATA_DIR ?= .test-data
 DEVICES ?= gpu
 
-.PHONY: help run test test-fast test-gpu test-digits test-browser lint bench bench-input torture clean
+.PHONY: help run test test-fast test-gpu test-digits test-browser lint bench bench-input torture package clean
 
 help:
 	@sed -n 's/^# make/make/p' Makefile
@@ -47,6 +48,9 @@ lint: $(VENV)/installed-test
 torture: $(VENV)/installed-test
 	$(VENV)/bin/python tests/system/torture.py
 
+package:
+	$(PYTHON) tests/package/check.py --python=$(PYTHON)
+
 bench: $(VENV)/installed-test
 	$(VENV)/bin/python benchmarks/speed.py --data_dir=$(DATA_DIR)
 
@@ -57,8 +61,8 @@ bench-input: $(VENV)/installed-test
 
 # pip's own output is long and says little; what matters is the name of what is missing, and it prints that.
 $(VENV)/installed: pyproject.toml trainer/__init__.py
-	$(PYTHON) -c 'import sys; (3, 10) <= sys.version_info[:2] < (3, 14) or sys.exit( \
-	    "TensorFlow 2.21 has wheels for Python 3.10 to 3.13; this is " + sys.version.split()[0] + \
+	$(PYTHON) -c 'import sys; (3, 11) <= sys.version_info[:2] < (3, 14) or sys.exit( \
+	    "TensorFlow 2.21 and Keras 3.15 are for Python 3.11 to 3.13; this is " + sys.version.split()[0] + \
 	    "; name another: make PYTHON=python3.12")'
 	$(VENV)/bin/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --editable .

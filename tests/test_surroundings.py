@@ -211,7 +211,7 @@ def test_a_folder_for_temporary_files_that_is_full_or_missing(tmp_path, monkeypa
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("version, accepted", [((3, 9, 20), False), ((3, 10, 0), True), ((3, 13, 9), True),
+@pytest.mark.parametrize("version, accepted", [((3, 10, 13), False), ((3, 11, 0), True), ((3, 13, 9), True),
                                                ((3, 14, 0), False)])
 def test_make_takes_the_pythons_that_tensorflow_has_wheels_for(tmp_path, version, accepted):
     for name in ("Makefile", "pyproject.toml", "trainer/__init__.py"):
@@ -227,14 +227,14 @@ exec {sys.executable} -c "import sys; sys.version_info, sys.version = {version},
     done = subprocess.run(["make", f"PYTHON={python}", ".venv/installed"], cwd=tmp_path, text=True,
                           capture_output=True)
     assert ("asked for -m venv" in done.stdout) == accepted, done.stdout + done.stderr
-    refusal = f"TensorFlow 2.21 has wheels for Python 3.10 to 3.13; this is {number}; name another: make PYTHON="
+    refusal = f"Keras 3.15 are for Python 3.11 to 3.13; this is {number}; name another: make PYTHON="
     assert (refusal in done.stderr) != accepted
 
 
 def test_the_same_pythons_are_named_everywhere():
     settings = (ROOT / "pyproject.toml").read_text()
-    assert 'requires-python = ">=3.10,<3.14"' in settings
-    for minor in range(10, 14):
+    assert 'requires-python = ">=3.11,<3.14"' in settings
+    for minor in range(11, 14):
         assert f"Programming Language :: Python :: 3.{minor}" in settings
     for name in ("README.md", "CONTRIBUTING.md", "Makefile"):
-        assert "Python 3.10 to 3.13" in (ROOT / name).read_text(), name
+        assert "Python 3.11 to 3.13" in (ROOT / name).read_text(), name

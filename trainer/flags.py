@@ -15,6 +15,7 @@ import textwrap
 import types
 import typing
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 from absl import flags
@@ -22,6 +23,7 @@ from absl import flags
 from trainer.errors import UsageError
 from trainer.options import Checked, url_problem
 
+_CONFIGS = Path(__file__).parent / "configs"
 _SHOWN = 8  # unexpected arguments, such as the names that a shell makes of a pattern
 _Options = TypeVar("_Options", bound=Checked)
 
@@ -75,7 +77,8 @@ def parse(options: type[_Options], argv: Sequence[str], positional: str | None =
     Args:
         options: A `Checked` dataclass whose fields are made by `option`; each becomes a flag.
         argv: The arguments after the program's name. `--flagfile=FILE` may be one of them, and
-            `--help` prints all flags and ends the program. What stands after `--` isn't a flag.
+            `--config=NAME` is one of this package's own; `--help` prints all flags and ends the program. What stands
+            after `--` isn't a flag.
         positional: The name of the field that takes the arguments that aren't flags, if one does.
 
     Returns:
@@ -86,7 +89,7 @@ def parse(options: type[_Options], argv: Sequence[str], positional: str | None =
         SystemExit: after `--help`.
     """
     end = argv.index("--") if "--" in argv else len(argv)
-    argv, not_flags = argv[:end], argv[end + 1:]
+    argv, not_flags = _with_configs(argv[:end]), argv[end + 1:]
     if "--help" in argv or "-h" in argv or "--helpfull" in argv:
         print(_help(options, positional))
         sys.exit(0)
@@ -120,6 +123,31 @@ def parse(options: type[_Options], argv: Sequence[str], positional: str | None =
     problems += [re.sub(rf"^--{positional}\b", title, problem) for problem in result.problems()]
     if problems:
         raise UsageError(problems)
+    return result
+
+
+def config_names() -> list[str]:
+    """The names of the files of flags that come with this package."""
+    return sorted(path.stem for path in _CONFIGS.glob("*.cfg"))
+
+
+def _with_configs(argv: Sequence[str]) -> list[str]:
+    """A command line whose --config=NAME is --flagfile=FILE.
+
+    Raises:
+        UsageError: if there is no such file.
+    """
+    words, result = iter(argv), []
+    for word in words:
+        name, has_value, value = word.lstrip("-").partition("=")
+        if not word.startswith("-") or name != "config":
+            result.append(word)
+            continue
+        value = value if has_value else next(words, "")
+        if value not in config_names():
+            raise UsageError(f"--config must be {', '.join(config_names())}; received {value!r}",
+                             "choose one of these; a file of your own is given with --flagfile=FILE")
+        result.append(f"--flagfile={_CONFIGS / value}.cfg")
     return result
 
 
@@ -173,5 +201,6 @@ def _help(options: type[Checked], positional: str | None) -> str:
         lines.append(title + (f"={'|'.join(choices)}" if choices else "")
                      + (f"   (default: {default_text})" if default_text not in ("", None) else ""))
         lines += textwrap.wrap(field.metadata["help"], width, initial_indent="    ", subsequent_indent="    ")
-    lines += ["--flagfile=FILE", "    more flags, one a line; later ones win"]
+    lines += ["--flagfile=FILE", "    more flags, one a line; later ones win",
+              f"--config={'|'.join(config_names())}", "    such a file of this package's"]
     return "\n".join(lines)

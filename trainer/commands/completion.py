@@ -133,7 +133,7 @@ def script(shell: str) -> str:
     flag_lines, value_lines = [], []
     for name, (kind, positional) in kinds.items():
         names = [_shown(kind, field.name) for field in dataclasses.fields(kind) if field.name != positional]
-        flag_lines.append(f'        {name}) echo "{" ".join([*names, "--flagfile=", "--help"])}" ;;')
+        flag_lines.append(f'        {name}) echo "{" ".join([*names, "--flagfile=", "--config=", "--help"])}" ;;')
         value_lines += _value_lines(name, kind, positional)
     common = _VALUES % {"flags": "\n".join(flag_lines), "values": "\n".join(value_lines)}
     return _SCRIPTS[shell] % {"common": common, "commands": " ".join([*kinds, "--help", "--version"])}
@@ -153,3 +153,4 @@ def _value_lines(command: str, kind: type[Checked], positional: str | None) -> I
             flag = "" if field.name == positional else f"--{field.name}"
             yield f'        "{command} {flag}") echo "{choices or _FILES}" ;;'
     yield f'        "{command} --flagfile") echo "{_FILES}" ;;'
+    yield f'        "{command} --config") echo "{" ".join(flags.config_names())}" ;;'
