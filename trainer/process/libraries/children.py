@@ -7,8 +7,10 @@ from pathlib import Path
 
 _ROOT = Path(__file__).parents[3]
 # What `python -m` does, but for the current folder on the path: a trainer.py or keras.py there is another program's.
-_PROGRAM = ("import sys; sys.path[:1] == [''] and sys.path.pop(0); root = sys.argv.pop(1); "
-            "root in sys.path or sys.path.insert(0, root); import runpy; "
+# This package's folder comes after those of PYTHONPATH, which the user chose, and before all that is installed.
+_PROGRAM = ("import os, sys; sys.path[:1] == [''] and sys.path.pop(0); root = sys.argv.pop(1); "
+            "first = len([*filter(None, os.environ.get('PYTHONPATH', '').split(os.pathsep))]); "
+            "root in sys.path or sys.path.insert(first, root); import runpy; "
             "runpy.run_module(sys.argv.pop(1), run_name='__main__', alter_sys=True)")
 
 
