@@ -140,7 +140,7 @@ class Slurm:
         assert done.returncode == 0 and re.fullmatch(r"\d+\n", done.stdout), done
         return done.stdout.strip()
 
-    def wait(self, job, seconds=60):
+    def wait(self, job, seconds=200):
         """Waits for the end of a job; returns what scontrol shows of the job, name to value."""
         def ended():
             fields = dict(word.partition("=")[::2] for word in self.ask("scontrol", "-o", "show", "job", job).split())
