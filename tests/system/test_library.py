@@ -74,6 +74,7 @@ assert found()[:-1] == before[:-1]
 """
 
 INTERRUPTED = HEAD + """
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a background process of a shell's ignores it
 try:
     train(config())
 except Stopped as end:
