@@ -3,6 +3,8 @@
 import json
 import shutil
 import signal
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -149,6 +151,9 @@ def test_a_second_run_in_the_same_folder_is_refused(tmp_path):
     process = start(tmp_path)
     wait_for_step(process, tmp_path, 4)
     process.send_signal(signal.SIGSTOP)  # it is still alive, and changes nothing while we look
+    states = list(Path(f"/proc/{process.pid}/task").glob("*/stat"))
+    while any(path.read_text().rpartition(")")[2].split()[0] != "T" for path in states):
+        time.sleep(0.01)  # a thread stops once its call of the system is done
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*")}
     _, err = finish(start(tmp_path), 73)
     assert f"is in use by process {process.pid}" in err

@@ -23,6 +23,7 @@ from tensorboard.plugins.image import metadata as image_metadata
 from tensorboard.plugins.scalar.summary_v2 import scalar_pb
 from tensorboard.util.tensor_util import make_tensor_proto
 
+from trainer.data.pipeline import with_threads
 from trainer.process.tf_import import tf
 
 SPLITS = ("train", "eval")
@@ -177,7 +178,7 @@ def _have_ungrouped_tags(paths: Sequence[Path]) -> bool:
 def _tags_in(path: Path) -> Iterator[str]:
     """The tags in an event file, in order, up to where it can't be read."""
     try:
-        for record in tf.data.TFRecordDataset(str(path)).as_numpy_iterator():
+        for record in with_threads(tf.data.TFRecordDataset(str(path)), 1).as_numpy_iterator():
             yield from (value.tag for value in Event.FromString(record).summary.value)
     except (tf.errors.OpError, DecodeError):
         return  # damaged: what was written so far is kept
