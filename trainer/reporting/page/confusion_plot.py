@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import io
 from collections.abc import Mapping
 from pathlib import Path
@@ -68,9 +69,10 @@ def confusion_image(quality: Mapping[str, Any]) -> Image.Image:
 
 def font(size: int) -> FreeTypeFont:
     """The font of Matplotlib's plots, which has most alphabets."""
-    import matplotlib
-
-    return ImageFont.truetype(Path(matplotlib.get_data_path()) / "fonts/ttf/DejaVuSans.ttf", size)
+    # The package isn't imported for it: that takes a second, and reads the user's home.
+    package = importlib.util.find_spec("matplotlib")
+    assert package and package.origin
+    return ImageFont.truetype(Path(package.origin).with_name("mpl-data") / "fonts/ttf/DejaVuSans.ttf", size)
 
 
 def _draw_upright(image: Image.Image, position: tuple[int, int], text: str, font: FreeTypeFont) -> None:
