@@ -21,19 +21,31 @@ def test_images_are_made_smaller_as_by_tensorflow(height, width, side):
     np.testing.assert_allclose(compiled, expected, atol=2e-3)
 
 
-def test_a_model_for_another_size_has_the_same_weights():
-    model = models.build("resnet20", 10, (32, 32, 3))
-    (side, other), = for_sizes(model, [32, 24, 24]).items()
-    assert side == 24 and other.input_shape == (None, 24, 24, 3)
+@pytest.mark.parametrize("name, own, small", [("resnet20", 32, 24), ("keras:MobileNetV2", 64, 32)])
+def test_a_model_for_another_size_has_the_same_weights(name, own, small):
+    """Also where a model is inside the model, as keras.applications' are."""
+    model = models.build(name, 10, (own, own, 3))
+    (side, other), = for_sizes(model, [own, small, small]).items()
+    assert side == small and other.input_shape == (None, small, small, 3)
     assert all(mine is theirs for mine, theirs in zip(model.variables, other.variables, strict=True))
-    images = np.random.default_rng(0).integers(0, 256, (2, 24, 24, 3)).astype(np.float32)
-    alone = models.build("resnet20", 10, (24, 24, 3))
+    images = np.random.default_rng(0).integers(0, 256, (2, small, small, 3)).astype(np.float32)
+    alone = models.build(name, 10, (small, small, 3))
     alone.set_weights(model.get_weights())
     np.testing.assert_allclose(other(images), alone(images), atol=1e-5)
 
 
+def test_models_of_all_kinds_may_be_inside_a_model():
+    pixels, inner = keras.Input((32, 32, 3)), keras.Input((32, 32, 3))
+    functional = keras.Model(inner, keras.layers.Conv2D(4, 3)(inner))
+    sequential = keras.Sequential([keras.layers.Conv2D(4, 3), keras.layers.GlobalAveragePooling2D()])
+    model = keras.Model(pixels, keras.layers.Dense(10)(sequential(functional(pixels))))
+    (other,) = for_sizes(model, [16]).values()
+    assert [id(one) for one in other.variables] == [id(one) for one in model.variables]
+    assert other(np.zeros((2, 16, 16, 3), np.float32)).shape == (2, 10)
+
+
 @pytest.mark.parametrize("name, shape, sides, says", [
-    ("cnn3", (32, 32, 3), [24], "--train_sizes=24: the model takes images of 32 pixels only"),
+    ("cnn3", (32, 32, 3), [24], "--train_sizes=24: the model, which is for images of 32 pixels, can't take them"),
     ("resnet20", (32, 32, 3), [40], "at most the images' own size of 32; received 40"),
     ("resnet20", (32, 40, 3), [24], "takes square images; this data has 32 × 40")])
 def test_what_no_model_can_take_is_refused(name, shape, sides, says):

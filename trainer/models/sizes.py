@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Collection
+from typing import Any
 
 import keras
 
@@ -33,15 +35,29 @@ def for_sizes(model: keras.Model, sides: Collection[int]) -> dict[int, keras.Mod
             raise UsageError(f"--train_sizes must be at most the images' own size of {height}; received {side}",
                              f"--train_sizes of up to {height}, or a larger --image_size")
         try:
-            found[side] = keras.models.clone_model(model, input_tensors=keras.Input((side, side, channels)),
-                                                   clone_function=_itself)
-        except ValueError as error:
-            raise UsageError(f"--train_sizes={side}: the model takes images of {height} pixels only "
-                             f"({str(error).splitlines()[0]})",
+            found[side] = _view(model, (side, side, channels))
+        except Exception as error:  # of whatever layer: a model of one's own may have any
+            raise UsageError(f"--train_sizes={side}: the model, which is for images of {height} pixels, can't take "
+                             f"them ({type(error).__name__}: {(str(error).splitlines() or [''])[0]})",
                              "a larger size, or a model that pools over all of an image before its last layer: "
                              "resnet18, resnet20, resnet50, keras:NAME") from error
     return found
 
 
+def _view(model: keras.Model, shape: tuple[int | None, ...]) -> keras.Model:
+    """A functional model of the same layers, for images of another shape."""
+    return keras.models.clone_model(model, input_tensors=keras.Input(shape), clone_function=_itself,
+                                    call_function=_called)
+
+
 def _itself(layer: keras.Layer) -> keras.Layer:
     return layer
+
+
+def _called(layer: keras.Layer, *arguments: Any, **named: Any) -> Any:
+    """What a layer makes of its inputs. A model inside the model, which insists on its own shape, becomes a view."""
+    if isinstance(layer, keras.Sequential):
+        return functools.reduce(lambda x, inner: _called(inner, x), layer.layers, arguments[0])
+    if isinstance(layer, keras.Model) and hasattr(layer, "operations"):
+        layer = _view(layer, arguments[0].shape[1:])
+    return layer(*arguments, **named)
