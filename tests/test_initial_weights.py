@@ -8,6 +8,7 @@ import keras
 import numpy as np
 import pytest
 import runs
+import small_models
 from keras import layers
 
 from trainer import models
@@ -152,6 +153,12 @@ def test_frozen_layers_and_the_last_one():
     freeze(model, "block_1_.*|Conv1")
     names = {variable.path.split("/")[-2] for variable in model.trainable_variables}
     assert "block_2_expand" in names and not names & {"block_1_expand", "Conv1"}
+    for _ in range(2):  # Keras goes on counting: its names of the second model's layers are others
+        model = small_models.normalized(10, SHAPE)
+        freeze(model, "conv2d|conv2d_2|batch_normalization_1")
+        assert [layer.trainable for layer in model.layers if layer.weights] == [False, True, True, False, False, True,
+                                                                                True]
+    model = models.build(NAME, 10, SHAPE)
     with pytest.raises(UsageError, match="matches no layer but the last") as refused:
         freeze(model, "predictions")
     assert "Conv1" in str(refused.value)

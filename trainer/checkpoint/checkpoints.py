@@ -183,7 +183,7 @@ class Checkpoints:
             StorageError: if the checkpoint can't be opened any more.
             UsageError: if the checkpoint lacks a variable, or holds it in another shape.
         """
-        reader = self._open(manifest)
+        reader = self.reader(manifest)
         shapes = reader.get_variable_to_shape_map()
         wrong = [f"{name} {list(variable.shape)}" for name, variable in variables.items()
                  if shapes.get(name) != list(variable.shape)]
@@ -205,15 +205,22 @@ class Checkpoints:
             StorageError: as `restore`.
             UsageError: as `restore`, and if the checkpoint holds more values.
         """
-        held = set(self._open(manifest).get_variable_to_shape_map())
+        held = set(self.reader(manifest).get_variable_to_shape_map())
         if more := sorted(held - set(variables)):
             raise UsageError(f"the checkpoint of step {manifest['step']:,} is of another model or optimizer: it also "
                              f"holds {', '.join(more[:3])}" + (f" and {len(more) - 3} more" if len(more) > 3 else ""),
                              "use the model that the run began with, or start anew with another --model_dir")
         self.restore(variables, manifest)
 
-    def _open(self, manifest: Mapping[str, Any]) -> Any:
-        """TensorFlow's reader of a checkpoint's values."""
+    def reader(self, manifest: Mapping[str, Any]) -> Any:
+        """TensorFlow's reader of a verified checkpoint's values.
+
+        Args:
+            manifest: The checkpoint's manifest.
+
+        Raises:
+            StorageError: if the checkpoint can't be opened any more.
+        """
         try:
             return tf.train.load_checkpoint(str(self.path(manifest["step"]) / "state"))
         except (tf.errors.OpError, ValueError) as error:

@@ -110,17 +110,17 @@ def _of_run(path: Path, variables: Sequence[keras.Variable], classes: Sequence[s
     exports_best = config.exports_best(bool(saved["data"].get("validation_examples")))
     best = exports_best and checkpoints.best_step() is not None
     manifest = checkpoints.find(str(int(step[1])) if step else "best" if best else "latest")
-    reader = tf.train.load_checkpoint(str(checkpoints.path(manifest["step"]) / "state"))
+    reader = checkpoints.reader(manifest)
     group = "average" if config.ema_decay else "model"
     names = sorted(key for key in reader.get_variable_to_shape_map() if key.startswith(f"{group}/"))
+    if len(names) != len(variables):
+        raise _other_model(str(path), [f"{len(variables)} variables; it holds {len(names)}"])
     same_classes = list(saved["data"]["classes"]) == list(classes)
     values: list[np.ndarray | None] = []
-    for variable, key in zip(variables, names, strict=False):
+    for variable, key in zip(variables, names, strict=True):
         value = reader.get_tensor(key)
         fits = key.rpartition("/")[2] == variable.name and value.shape == tuple(variable.shape)
         values.append(value if fits and (same_classes or id(variable) not in head) else None)
-    if len(names) != len(variables):
-        raise _other_model(str(path), [f"{len(variables)} variables; it holds {len(names)}"])
     digest = manifest["files"]["state.data-00000-of-00001"]["sha256"]
     return values, {"path": str(path), "sha256": digest, "step": manifest["step"]}
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import collections
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import keras
 
@@ -24,13 +25,39 @@ def freeze(model: keras.Model, pattern: str) -> None:
     if not pattern:
         return
     layers = [layer for layer in _layers(model) if layer.weights]
-    matched = [layer for layer in layers[:-1] if re.fullmatch(pattern, layer.name)]
+    names = _names(layers)
+    matched = [layer for layer, name in zip(layers[:-1], names, strict=False) if re.fullmatch(pattern, name)]
     if not matched:
         raise UsageError(f"--freeze={pattern} matches no layer but the last, which trains in any case; the model has "
-                         f"{first_few([layer.name for layer in layers])}",
+                         f"{first_few(names)}",
                          "a regular expression for whole names, such as 'conv.*', or .* for all but the last")
     for layer in matched:
         layer.trainable = False
+
+
+def _names(layers: Sequence[keras.Layer]) -> list[str]:
+    """The layers' names; those that Keras made up are counted within the model: conv2d, conv2d_1, …
+
+    Keras counts them within the process, so the same model has other names where another was built before it.
+
+    Args:
+        layers: The layers with weights, in their order.
+    """
+    counts: collections.Counter[str] = collections.Counter()
+    names = []
+    for layer in layers:
+        kind = _snake_case(type(layer).__name__)
+        if re.fullmatch(rf"{kind}(_\d+)?", layer.name):
+            names.append(f"{kind}_{counts[kind]}" if counts[kind] else kind)
+            counts[kind] += 1
+        else:
+            names.append(layer.name)
+    return names
+
+
+def _snake_case(name: str) -> str:
+    """A class's name as Keras makes a layer's name of it: Conv2D to conv2d."""
+    return re.sub(r"([a-z])([A-Z])", r"\1_\2", re.sub(r"(.)([A-Z][a-z0-9]+)", r"\1_\2", name)).lower()
 
 
 def _layers(model: keras.Model) -> Iterator[keras.Layer]:
