@@ -20,8 +20,8 @@ from PIL import Image
 from trainer.config import EXPORTS
 from trainer.errors import Stopped, StorageError, UsageError
 from trainer.export.export_processes import ExportProcesses
-from trainer.export.exporter import export, float32_copy
-from trainer.export.folder import PATHS, write_labels
+from trainer.export.exporter import _digest, export, float32_copy
+from trainer.export.folder import PATHS, ExportFolder, write_labels
 from trainer.export.measure import Measurement
 from trainer.export.trial.trial import ExportTrial
 from trainer.storage.manifest import read_manifest
@@ -110,7 +110,8 @@ def test_each_export_is_measured_and_sealed(exported):
     assert accuracy > 0.15
     assert {name: entry["accuracy"] for name, entry in result.items()} == dict.fromkeys(EXPORTS, accuracy)
     manifest, fault = read_manifest(folder)
-    weights = {"step": 40, "temperature": None}
+    weights = manifest["exports"]["h5"]["weights"]
+    assert (weights["step"], weights["temperature"], len(weights["sha256"])) == (40, None, 64)
     assert not fault and manifest["exports"] == {name: {**entry, "weights": weights} for name, entry in result.items()}
     assert (folder / "labels.txt").read_text().splitlines() == list(made.data.classes)
     assert {"model.h5", "model.keras", "saved_model/1/saved_model.pb"} <= set(manifest["files"])
@@ -136,6 +137,12 @@ def test_exporting_again_makes_the_next_version_and_keeps_what_was_not_asked_for
     assert keras.models.load_model(copy / "model.keras", compile=False).output_shape == (None, 10)
     (copy / "model.h5").write_bytes(b"damaged")
     assert again(42, "saved_model") == {"saved_model": ("export/saved_model/3", 42), "keras": kept["keras"]}
+    other = float32_copy(made.config, 10, made.data.image_shape, made.state.model)
+    other.set_weights([value * 1.01 for value in other.get_weights()])
+    folder_of_others = ExportFolder(copy, {"step": 42, "temperature": None, "sha256": _digest(other)},
+                                    list(made.data.classes), True)
+    assert folder_of_others.paths()["saved_model"] == "saved_model/4", "other weights of the same step"
+    assert not ExportFolder(copy, {}, ["other", "classes"], True).keep(tmp_path / "new", ())
     assert again(43, "saved_model", keeps=False) == {"saved_model": ("export/saved_model/4", 43)}
 
 

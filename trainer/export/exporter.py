@@ -8,6 +8,7 @@ an export is measured, not assumed.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -103,7 +104,8 @@ def export(job: Job, model: keras.Model, measurement: Measurement, accuracy: flo
     """
     formats, data, folder = job.config.formats, job.data, Path(folder)
     model = model if temperature is None else calibrated(model, temperature)
-    earlier = ExportFolder(folder, {"step": step, "temperature": temperature}, keeps)
+    earlier = ExportFolder(folder, {"step": step, "temperature": temperature, "sha256": _digest(model)},
+                           list(data.classes), keeps)
     paths = earlier.paths()
     staged = folder.with_name(f".{folder.name}.new")
     shutil.rmtree(staged, ignore_errors=True)
@@ -203,6 +205,14 @@ def differences(measured: Mapping[str, Mapping[str, Any]], accuracy: float | Non
             wrong[name] = (f"says another class of {entry['file_differences']:,} of {entry['file_examples']:,} files "
                            "than of their pixels")
     return wrong
+
+
+def _digest(model: keras.Model) -> str:
+    """The SHA-256 of a model's weights: another run in the same folder may export the same step."""
+    digest = hashlib.sha256()
+    for value in model.get_weights():
+        digest.update(np.ascontiguousarray(value).tobytes())
+    return digest.hexdigest()
 
 
 def _remove(path: Path) -> None:

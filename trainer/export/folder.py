@@ -23,12 +23,14 @@ class ExportFolder:
     Args:
         path: The folder; it may not exist.
         weights: What tells the new export's weights from others: JSON, such as their step.
+        classes: The names of the classes; an earlier export of other classes doesn't stay.
         keeps: Whether formats that aren't exported now stay as they are.
     """
 
-    def __init__(self, path: Path, weights: Mapping[str, Any], keeps: bool) -> None:
-        self.path, self._weights, self._keeps = path, dict(weights), keeps
+    def __init__(self, path: Path, weights: Mapping[str, Any], classes: Sequence[str], keeps: bool) -> None:
+        self.path, self._weights = path, dict(weights)
         manifest, _ = peek_manifest(path)  # of an export whose files may be damaged: each is looked at by itself
+        self._keeps = keeps and (manifest or {}).get("classes") == list(classes)
         self._before: dict[str, Any] = (manifest or {}).get("exports") or {}
         self._files: dict[str, Any] = (manifest or {}).get("files") or {}
 
