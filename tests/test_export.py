@@ -146,10 +146,11 @@ def test_exporting_again_makes_the_next_version_and_keeps_what_was_not_asked_for
     assert again(43, "saved_model", keeps=False) == {"saved_model": ("export/saved_model/4", 43)}
 
 
-def test_litert_gives_the_same_logits_in_fewer_bytes(exported, tmp_path):
+def test_litert_gives_the_same_logits_in_fewer_bytes(exported, tmp_path, capfd):
     made, _, result = exported
     names = ("litert", "litert_float16", "litert_int8")
     sizes = export_measured(with_exports(made.job, *names), made.state.model, tmp_path / "export")
+    assert not capfd.readouterr().err, "the converter's words about itself"
     assert sizes["litert_int8"]["bytes"] < 0.5 * sizes["litert"]["bytes"] > 0.9 * sizes["litert_float16"]["bytes"]
     for name, largest in zip(names, (1e-4, 0.05, 1.0), strict=True):
         with pytest.warns(UserWarning, match="deprecated"):

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
+import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +19,7 @@ if TYPE_CHECKING:
     import keras
 
 CALIBRATION_IMAGES = 256
+_CHATTER = re.compile(rb"flatbuffer|fully_quantize: |InitializeLog")
 
 
 def write_litert(name: str, model: keras.Model, path: Path, images: Callable[[], np.ndarray]) -> None:
@@ -51,12 +55,15 @@ def write_litert(name: str, model: keras.Model, path: Path, images: Callable[[],
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Around the converter, whose native code tells stderr of each of its passes."""
-    saved = os.dup(2)
-    try:
-        with open(os.devnull, "wb") as nowhere:
-            os.dup2(nowhere.fileno(), 2)
-        yield
-    finally:
-        os.dup2(saved, 2)
-        os.close(saved)
+    """Around the converter: leaves out what its native code tells stderr of itself; all else comes after the block."""
+    sys.stderr.flush()
+    stderr = os.dup(2)
+    with tempfile.TemporaryFile() as file:
+        os.dup2(file.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(stderr, 2)
+            file.seek(0)
+            os.write(stderr, b"".join(line for line in file if not _CHATTER.search(line)))
+            os.close(stderr)
