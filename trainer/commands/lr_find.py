@@ -168,7 +168,7 @@ def _show(found: dict[str, Any], options: Options) -> None:
         f"least at {found['rate_of_least_loss']:.2g}" if found["least_loss"] is not None
         else "the loss was not finite at the first step")
     if found["learning_rate"] is None:
-        say("no suggestion: the loss never fell; try a lower --min_rate, or --max_rate")
+        say("no suggestion: the loss never fell; try more --num_steps, or a lower --min_rate")
         return
     if found["at_the_end"] and not found["ended_early"]:
         say("the loss still fell at the highest rates: a higher --max_rate may find a better one")
