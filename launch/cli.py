@@ -7,9 +7,10 @@ from collections.abc import Collection, Sequence
 from typing import TypeVar
 
 from trainer import flags
-from trainer.config import Config, indivisible
+from trainer.config import Config
 from trainer.errors import UsageError
 from trainer.options import Checked
+from trainer.rules.combinations import indivisible
 
 _Options = TypeVar("_Options", bound=Checked)
 

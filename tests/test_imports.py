@@ -13,11 +13,11 @@ ROOT = Path(__file__).parent.parent
 HEAVY = {"tensorflow", "keras", "matplotlib", "tensorboard"}
 
 # A module imports its own part and those before it. What stands in one line of HOUSE's is in that order, too.
-ORDER = ["errors", "options", "config", "device_kind", "flags", "plan", "storage",
+ORDER = ["errors", "options", "rules", "config", "device_kind", "flags", "plan", "storage",
          "quality", "process", "models", "data", "distributed", "checkpoint", "train", "export", "reporting", "run",
          "ending", "loop", "dry_run", "commands", "main", "library", "__main__"]
 # Parts that import nothing of TensorFlow's, so that a wrong flag is answered at once and launchers start in no time.
-LIGHT = ["errors", "options", "config", "device_kind", "flags", "plan", "storage", "quality", "process"]
+LIGHT = ["errors", "options", "rules", "config", "device_kind", "flags", "plan", "storage", "quality", "process"]
 LIGHT_MODULES = ["data/order", "data/lanes", "data/bad_examples", "data/images/crops", "data/images/folder_scan",
                  "data/images/pillow_reader", "data/records/index", "distributed/cluster", "distributed/slurm_env",
                  "distributed/rendezvous", "distributed/wire", "distributed/consistency", "distributed/devices/machine",

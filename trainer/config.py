@@ -1,7 +1,8 @@
 """Every setting of a run as one frozen value, with the checks that need no TensorFlow.
 
 The fields of `Config` are the flags of `trainer.main`: flags.py makes a flag of each, so a setting
-is declared, documented and checked here and nowhere else.
+is declared, documented and checked here and nowhere else; what several settings must keep together
+is in rules/.
 """
 
 import dataclasses
@@ -12,12 +13,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from trainer.options import Checked, names_in, option
+from trainer.rules.combinations import broken_rules
 
 OPTIMIZERS = {"sgd": "SGD", "adam": "Adam", "adamw": "AdamW", "lamb": "Lamb", "lion": "Lion", "muon": "Muon"}
 MODELS = names_in("models/zoo")
 DATASETS = names_in("data/sources")
-_NEED_DATA_DIR = {"csv": "the CSV file, or the folder with train.csv", "folder": "the folder of the images",
-                  "records": "the folder with dataset.json"}
 # Mixup comes first where both are on, as it always did: each example draws among them in this order.
 PAIR_AUGMENTATIONS = tuple(sorted(names_in("data/augment/pairs"), reverse=True))
 AUGMENTATIONS = (*names_in("data/augment/images"), *PAIR_AUGMENTATIONS)
@@ -25,7 +25,6 @@ LOSSES = ("cross_entropy", "focal", "bce")
 EXPORTS = ("h5", "keras", "saved_model")
 OTHER_EXPORTS = ("litert", "litert_float16", "litert_int8")
 LARGEST_DEFAULT_BATCH = 128
-_MOST_PROFILED = 1000  # steps; TensorBoard can't show much more
 FUNCTION = (r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", "package.module:function")
 
 
@@ -225,37 +224,8 @@ class Config(Checked):
 
     def problems(self) -> list[str]:
         """All that is wrong: what `Checked.problems` lists, and each broken rule that involves several settings."""
-        problems = super().problems() + needs_data_dir(self.dataset, self.data_dir)
-        if self.export == ():
-            problems.append("--export names no format; --export=none exports nothing")
-        if self.export and "none" in self.export and len(self.export) > 1:
-            problems.append(f"--export=none excludes the others; received {','.join(self.export)}")
-        if self.profiled and not 2 <= self.profiled[0] <= self.profiled[1] < self.profiled[0] + _MOST_PROFILED:
-            problems.append(f"--profile_steps=A-B begins with step 2 or later and has 1 to {_MOST_PROFILED:,} steps; "
-                            f"received {self.profile_steps}")
-        if self.strategy == "one_device" and (self.num_gpus > 1 or self.virtual_devices > 1):
-            problems.append(f"--strategy=one_device has one replica; received --num_gpus={self.num_gpus} "
-                            f"--virtual_devices={self.virtual_devices}")
-        if self.strategy == "multi_worker" and self.virtual_devices > 1:
-            problems.append("--strategy=multi_worker takes a CPU or whole GPUs per worker; received "
-                            f"--virtual_devices={self.virtual_devices}")
-        try:
-            re.compile(self.freeze)
-        except re.error as error:
-            problems.append(f"--freeze must be a regular expression; received {self.freeze!r}: {error}")
-        if self.sampling == self.class_weights == "balanced":
-            problems.append("--sampling=balanced shows all classes equally often, so --class_weights=balanced would "
-                            "count rare ones twice; received both")
-        if not any(line.startswith("--train_sizes ") for line in problems):
-            starts = [epoch for _, epoch in self.size_starts]
-            if starts != sorted({*starts, 0.0}) and starts:
-                problems.append("--train_sizes begins with a size from epoch 0 on, and its epochs rise; received "
-                                f"{','.join(self.train_sizes)}")
-        replicas = max(1, self.num_gpus) * max(1, self.virtual_devices)
-        batch_size = self.known_batch_size
-        if batch_size > 0 and replicas > 1 and batch_size % replicas:
-            problems.append(indivisible(batch_size, replicas))
-        return problems
+        problems = super().problems()
+        return problems + broken_rules(self, {line.split()[0] for line in problems})
 
     @property
     def formats(self) -> tuple[str, ...]:
@@ -340,20 +310,6 @@ class Config(Checked):
                 if (value := getattr(self, field.name)) != (other_value := getattr(other, field.name))]
 
 
-def needs_data_dir(dataset: str, data_dir: str) -> list[str]:
-    """The problem of a `--dataset` that is nowhere without `--data_dir`, as a list of one line; [] if there is none."""
-    place = None if data_dir else _NEED_DATA_DIR.get(dataset)
-    return [f"--dataset={dataset} needs --data_dir: {place}"] if place else []
-
-
 def mixes(augment: Collection[str]) -> bool:
     """Whether an `--augment` joins pairs of examples."""
     return bool(set(PAIR_AUGMENTATIONS) & set(augment))
-
-
-def indivisible(batch_size: int, replicas: int) -> str:
-    """The sentence for a global batch size that the replicas can't share evenly, with the nearest that they can."""
-    below, above = batch_size // replicas * replicas, -(-batch_size // replicas) * replicas
-    nearest = f"{below} or {above}" if below else f"{above}"
-    return (f"--batch_size must be divisible by the number of replicas, {replicas}; received {batch_size}; "
-            f"the nearest that are: {nearest}")

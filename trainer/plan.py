@@ -12,8 +12,9 @@ import math
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
-from trainer.config import LARGEST_DEFAULT_BATCH, indivisible, mixes
+from trainer.config import LARGEST_DEFAULT_BATCH, mixes
 from trainer.errors import DataError, UsageError, first_few
+from trainer.rules.combinations import indivisible
 
 if TYPE_CHECKING:
     from trainer.config import Config

@@ -10,13 +10,14 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from trainer.commands.common.verdict import reading_rate, verdict
-from trainer.config import LARGEST_DEFAULT_BATCH, Config, needs_data_dir
+from trainer.config import LARGEST_DEFAULT_BATCH, Config
 from trainer.distributed.cluster import Cluster
 from trainer.errors import DeviceError
 from trainer.options import Checked, option
 from trainer.process import host
 from trainer.process.exit import printable, say, tell
 from trainer.process.libraries.children import command_of
+from trainer.rules.combinations import needs_data_dir
 
 if TYPE_CHECKING:
     from trainer.distributed.runtime import Runtime

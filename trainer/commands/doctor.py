@@ -5,12 +5,13 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING
 
-from trainer.config import Config, needs_data_dir
+from trainer.config import Config
 from trainer.distributed.cluster import Cluster
 from trainer.errors import DeviceError
 from trainer.options import Checked, option
 from trainer.process.exit import say
 from trainer.process.libraries.children import command_of
+from trainer.rules.combinations import needs_data_dir
 
 if TYPE_CHECKING:
     from trainer.distributed.runtime import Runtime

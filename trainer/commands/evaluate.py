@@ -7,11 +7,12 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from trainer.commands.common.trained_run import TrainedOptions, TrainedRun
-from trainer.config import Config, needs_data_dir
+from trainer.config import Config
 from trainer.errors import UsageError
 from trainer.options import option
 from trainer.process.exit import say, tell
 from trainer.quality.figures import figures_of
+from trainer.rules.combinations import needs_data_dir
 
 if TYPE_CHECKING:
     from trainer.data.bad_examples import BadExamples

@@ -1,0 +1,1 @@
+"""Rules that involve several settings; those of one setting stand beside it, in config.py."""
