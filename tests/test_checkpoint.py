@@ -6,6 +6,7 @@ import shutil
 
 import numpy as np
 import pytest
+from cases import long
 
 from trainer.checkpoint.checkpoints import Checkpoints
 from trainer.errors import DataError, StorageError, UsageError
@@ -60,8 +61,12 @@ def every_file(saved):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["manifest.json", "state.index", "state.data-00000-of-00001"])
-@pytest.mark.parametrize("damage", ["flip", "cut", "empty", "remove"])
+@pytest.mark.parametrize("name, damage", [
+    ("manifest.json", "flip"), ("state.index", "cut"), ("state.data-00000-of-00001", "flip"),
+    ("state.data-00000-of-00001", "remove"), *(long(*each) for each in (
+        ("manifest.json", "cut"), ("manifest.json", "empty"), ("manifest.json", "remove"), ("state.index", "flip"),
+        ("state.index", "empty"), ("state.index", "remove"), ("state.data-00000-of-00001", "cut"),
+        ("state.data-00000-of-00001", "empty")))])
 def test_a_damaged_checkpoint_is_found_and_the_one_before_is_used(saved, name, damage):
     _, checkpoints, _ = saved
     assert name in every_file(saved) and len(every_file(saved)) == 3
@@ -104,7 +109,9 @@ def test_a_checkpoint_of_another_model(saved, trainable):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("text", ['{"step": 6, "files": {}}', "[]", "{}", "3", '{"content_sha256": "x"}'])
+@pytest.mark.parametrize("text", [
+    '{"step": 6, "files": {}}', "[]", *(long(each) for each in (
+        "{}", "3", '{"content_sha256": "x"}'))])
 def test_a_manifest_of_something_else_does_not_count(saved, text):
     _, checkpoints, _ = saved
     (checkpoints.path(6) / "manifest.json").write_text(text)

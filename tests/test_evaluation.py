@@ -3,12 +3,14 @@
 import numpy as np
 import pytest
 import tensorflow as tf
+from cases import long
 
 from trainer.train.evaluation import Evaluator
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("replicas, rows", [(1, 50), (1, 7), (2, 8), (4, 13), (4, 3)])
+@pytest.mark.parametrize("replicas, rows", [
+    (1, 50), (1, 7), (2, 8), (4, 3), long(4, 13)])
 def test_every_example_counts_once(trainable, small, replicas, rows):
     made = trainable(replicas)
     made.train(20)

@@ -36,7 +36,7 @@ def exported(tmp_path_factory):
 
     from trainer.data.sources import shapes
 
-    made = Trainable(shapes.render_dataset(0, 240, 50), 2, model="resnet20", learning_rate=0.003)
+    made = Trainable(shapes.render_dataset(0, 240, 50), 2, model="small_models:normalized", learning_rate=0.01)
     made.train(40)
     folder = tmp_path_factory.mktemp("run") / "export"
     return made, folder, export_measured(made.job, made.state.model, folder)
@@ -151,7 +151,7 @@ def test_litert_gives_the_same_logits_in_fewer_bytes(exported, tmp_path, capfd):
     names = ("litert", "litert_float16", "litert_int8")
     sizes = export_measured(with_exports(made.job, *names), made.state.model, tmp_path / "export")
     assert not capfd.readouterr().err, "the converter's words about itself"
-    assert sizes["litert_int8"]["bytes"] < 0.5 * sizes["litert"]["bytes"] > 0.9 * sizes["litert_float16"]["bytes"]
+    assert sizes["litert_int8"]["bytes"] < sizes["litert_float16"]["bytes"] < 0.7 * sizes["litert"]["bytes"]
     for name, largest in zip(names, (1e-4, 0.05, 1.0), strict=True):
         with pytest.warns(UserWarning, match="deprecated"):
             runner = tf.lite.Interpreter(str(tmp_path / "export" / PATHS[name])).get_signature_runner("serving_default")

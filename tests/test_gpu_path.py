@@ -7,6 +7,7 @@ import gpu_like
 import numpy as np
 import pytest
 import tensorflow as tf
+from cases import long
 from conftest import make_runtime
 
 from trainer.config import Config
@@ -45,8 +46,10 @@ def test_without_xla_the_gpu_path_equals_the_cpu_path_to_the_last_bit(trainable,
 
 
 @pytest.mark.parametrize("replicas, xla, model", [
-    (4, False, "small_models:regularized"), (4, False, "cnn3"), *((1, True, model) for model in MODELS),
-    (2, True, "small_models:regularized"), (2, True, "cnn3"), (4, True, "small_models:smooth")])
+    (4, False, "small_models:regularized"), (2, True, "small_models:smooth"), (1, True, "small_models:normalized"),
+    *(long(*each) for each in (
+        (4, False, "cnn3"), *((1, True, model) for model in MODELS if model != "small_models:normalized"),
+        (2, True, "small_models:regularized"), (2, True, "cnn3"), (4, True, "small_models:smooth")))])
 def test_the_gpu_path_has_the_ids_and_losses_of_the_cpu_path(trainable, replicas, xla, model):
     settings = {**SETTINGS, "model": model}
     # A max pool chooses otherwise where XLA rounds otherwise.
@@ -122,10 +125,11 @@ IN_PARTS = dataclasses.replace(gpu_like.KIND, fuses=False)
 
 
 @pytest.mark.parametrize("replicas, settings", [
-    (1, {"model": "cnn3"}), (1, {"model": "small_models:regularized", "clip_norm": 0.1}),
     (1, {"model": "small_models:penalized", "optimizer": "adamw", "weight_decay": 0.01, "schedule": "cosine"}),
     (2, {"model": "small_models:frozen", "optimizer": "adam", "clip_norm": 1.0}),
-    (4, {"model": "small_models:dropped"})])
+    *(long(*each) for each in (
+        (1, {"model": "cnn3"}), (1, {"model": "small_models:regularized", "clip_norm": 0.1}),
+        (4, {"model": "small_models:dropped"})))])
 def test_a_step_in_one_program_or_two_is_the_step_in_parts(trainable, replicas, settings):
     settings = {"learning_rate": 0.001, "augment": ("flip", "crop"), **settings}
     made = [trainable(replicas, kind=kind, xla=True, **settings) for kind in (IN_PARTS, gpu_like.KIND)]

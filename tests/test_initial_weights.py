@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import runs
 import small_models
+from cases import long
 from keras import layers
 
 from trainer import models
@@ -67,7 +68,8 @@ def test_what_plain_keras_saved_answers_the_same(saved, name):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["model.h5", "model.keras", "model.weights.h5"])
+@pytest.mark.parametrize("name", [
+    "model.h5", "model.weights.h5", long("model.keras")])
 def test_another_number_of_classes_gets_a_new_last_layer(saved, name):
     model = models.build(NAME, 3, SHAPE)
     found = read(saved[1] / name, model, 3)

@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 import tensorflow as tf
+from cases import long
 from conftest import Trainable
 
 from trainer.config import Config
@@ -27,7 +28,7 @@ def relative(a, b):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("replicas, settings", [
-    (2, {}), (4, {}), (4, {"clip_norm": 0.05}), (2, {"label_smoothing": 0.1, "augment": ("flip", "crop")}),
+    long(2, {}), long(4, {}), (4, {"clip_norm": 0.05}), (2, {"label_smoothing": 0.1, "augment": ("flip", "crop")}),
     (4, {"schedule": "cosine", "warmup_epochs": 1, "weight_decay": 0.01})])
 def test_any_replica_count_has_the_same_losses(trainable, replicas, settings):
     # SGD, not Adam, which hides a wrong scale.
@@ -39,7 +40,7 @@ def test_any_replica_count_has_the_same_losses(trainable, replicas, settings):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("replicas", [2, 4])
+@pytest.mark.parametrize("replicas", [2, long(4)])
 def test_any_replica_count_has_the_same_losses_on_a_reference_model(trainable, replicas):
     one, many, faster = (trainable(count, optimizer="sgd", learning_rate=rate).train(50)
                          for count, rate in ((1, 0.001), (replicas, 0.001), (1, 0.002)))
@@ -86,7 +87,7 @@ def test_how_many_steps_a_call_takes_changes_nothing_and_compiles_nothing(traina
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("replicas", [1, 2, 4])
+@pytest.mark.parametrize("replicas", [1, 2, long(4)])
 def test_the_ledger_holds_what_the_pipelines_gave(trainable, small, replicas):
     made = trainable(replicas, ledger=True, first_step=5)
     ids = np.concatenate([made.train(count).ids for count in (1, 24)])
@@ -102,8 +103,8 @@ def test_the_ledger_holds_what_the_pipelines_gave(trainable, small, replicas):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("replicas", [1, 2])
-@pytest.mark.parametrize("xla", [False, True])
+@pytest.mark.parametrize("replicas, xla", [(1, True), (2, False), *(
+    long(*each) for each in ((1, False), (2, True)))])
 def test_images_on_the_device_change_nothing(trainable, replicas, xla):
     settings = {"model": "small_models:smooth", "augment": ("flip", "crop"), "xla": xla, "first_step": 3}
     host, device = (trainable(replicas, input=where, **settings) for where in ("host", "device"))
@@ -349,7 +350,7 @@ def test_a_checksum_tells_a_replica_whose_weights_are_others(trainable, replicas
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("xla", [False, True])
+@pytest.mark.parametrize("xla", [False, long(True)])
 def test_gradients_that_travel_in_8_bits_learn_as_well(trainable, xla):
     """On one replica nothing travels; on several all have the same weights, and counts stay exact."""
     settings = {"model": "small_models:normalized", "optimizer": "sgd", "learning_rate": 0.05, "batch_size": 120,

@@ -345,6 +345,7 @@ def test_what_is_remembered_may_be_anything(tmp_path_factory, text):
     assert folder_scan.scan(root / "a", root).images["1.png"].header.width == 32
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_hundred_thousand_files(tmp_path, monkeypatch):
     (tmp_path / "train/a").mkdir(parents=True), (tmp_path / "test/a").mkdir(parents=True)

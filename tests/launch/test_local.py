@@ -13,6 +13,7 @@ import termios
 import time
 
 import pytest
+from cases import long
 from conftest import environment
 from event_files import scalars
 from launch_jobs import FLAGS, end_all, finish, launch, send, wait_for_step, workers_in
@@ -31,7 +32,7 @@ def undisturbed(tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("rank", [0, 1])
+@pytest.mark.parametrize("rank", [long(0), 1])
 def test_a_worker_that_is_killed_costs_nothing_but_time(undisturbed, tmp_path, rank):
     job = launch(tmp_path, "--num_workers=2")
     wait_for_step(tmp_path, 100)
@@ -48,7 +49,7 @@ def test_a_worker_that_is_killed_costs_nothing_but_time(undisturbed, tmp_path, r
     assert_equal_runs(tmp_path, undisturbed)
 
 
-@pytest.mark.parametrize("rank", [0, 1])
+@pytest.mark.parametrize("rank", [0, long(1)])
 def test_a_worker_that_is_stopped_is_named_and_shows_its_stacks(undisturbed, tmp_path, rank):
     job = launch(tmp_path, "--num_workers=2")
     wait_for_step(tmp_path, 100)
@@ -101,6 +102,7 @@ def test_asked_to_stop_it_saves_and_goes_on_equal(undisturbed, tmp_path):
     assert_equal_runs(tmp_path, undisturbed)
 
 
+@pytest.mark.long
 def test_on_a_terminal_the_chief_draws_its_progress(tmp_path):
     leader, follower = pty.openpty()
     fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("4H", 40, 110, 0, 0))

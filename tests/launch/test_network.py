@@ -56,6 +56,7 @@ def ends(jobs):
     return [job.returncode for job in jobs], [err for _, err in said]
 
 
+@pytest.mark.long
 def test_both_sides_of_a_cut_stop_and_only_one_writes(names, tmp_path):
     through, cut = tmp_path / "through", tmp_path / "cut"
     codes, errors = ends(start(through, names, "--max_steps=200"))

@@ -14,11 +14,13 @@ from trainer.data.sources import shapes
 
 @pytest.fixture(scope="module")
 def quickstart(tmp_path_factory):
-    """What `make run` starts, in a folder of its own: (folder, how it ended)."""
-    folder = tmp_path_factory.mktemp("quickstart")
-    done = run_module(folder, "trainer.main", f"--flagfile={ROOT}/configs/quickstart.cfg", "--model_dir=run",
-                      fresh=True, timeout=900)
-    return folder, done
+    """What `make run` starts, for a third of its epochs, in a folder of its own: (folder, how it ended)."""
+    return quickstart_in(tmp_path_factory.mktemp("quickstart"), "--epochs=2")
+
+
+def quickstart_in(folder, *more):
+    return folder, run_module(folder, "trainer.main", f"--flagfile={ROOT}/configs/quickstart.cfg", "--model_dir=run",
+                              *more, fresh=True, timeout=900)
 
 
 @pytest.fixture
@@ -34,12 +36,19 @@ def result(quickstart):
     return json.loads((quickstart[0] / "run/result.json").read_text())
 
 
-def test_the_quickstart_passes_95_percent(quickstart):
+@pytest.mark.long
+def test_the_quickstart_passes_95_percent(tmp_path):
+    whole = quickstart_in(tmp_path)
+    assert whole[1].code == 0, whole[1].out + whole[1].err
+    assert result(whole)["eval_accuracy"] > 0.95
+
+
+def test_the_quickstart_says_where_all_of_it_is(quickstart):
     _, done = quickstart
     assert done.code == 0, done.out + done.err
-    assert result(quickstart)["eval_accuracy"] > 0.95
+    assert result(quickstart)["eval_accuracy"] > 0.6
     assert not done.err
-    for part in ("test accuracy 9", "model.h5", "model.keras", "saved_model/1", "curves.png",
+    for part in ("test accuracy ", "model.h5", "model.keras", "saved_model/1", "curves.png",
                  "tensorboard --logdir=run/tensorboard", "global batch 64; 12,000 examples"):
         assert part in done.out
 
@@ -75,7 +84,7 @@ def test_predict(command, quickstart):
     rows = [json.loads(line) for line in command("predict", "--json", *names).out.splitlines()]
     assert [row["file"] for row in rows] == names
     right = np.mean([row["class"] == data.classes[label] for row, label in zip(rows, data.test.labels, strict=True)])
-    assert right > 0.9
+    assert right > 0.5
     assert all(sum(row["probabilities"].values()) == pytest.approx(1, abs=1e-5) for row in rows)
     table = list(csv.DictReader(io.StringIO(command("predict", "--csv", *names[:3]).out)))
     assert [row["class"] for row in table] == [row["class"] for row in rows[:3]]

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import runs
+from cases import long
 from conftest import environment
 from image_files import class_folders
 from runs import assert_equal_runs, finish
@@ -143,7 +144,7 @@ def failing_reads(tmp_path_factory):
     return lambda part, **more: {"LD_PRELOAD": str(library), "EIO_PATH": part, **more}
 
 
-@pytest.mark.parametrize("file", ["state.data-00000-of-00001", "manifest.json"])
+@pytest.mark.parametrize("file", ["state.data-00000-of-00001", long("manifest.json")])
 def test_a_disk_that_answers_with_an_error_damages_nothing(failing_reads, tmp_path, file):
     flags = (*FLAGS, "--export=none", "--max_steps=40")
     finish(runs.start(tmp_path, *flags), 0)
@@ -158,8 +159,10 @@ def test_a_disk_that_answers_with_an_error_damages_nothing(failing_reads, tmp_pa
 
 
 @pytest.mark.parametrize("when, times, code, says", [
-    ("a header is read", None, 74, "Input/output error"), ("an image is decoded", None, 74, "Input/output error"),
-    ("an image is decoded", "2", 74, "it failed a moment ago, and succeeds now"), ("an image is decoded", "1", 0, "")])
+    ("a header is read", None, 74, "Input/output error"),
+    long("an image is decoded", None, 74, "Input/output error"),
+    long("an image is decoded", "2", 74, "it failed a moment ago, and succeeds now"),
+    ("an image is decoded", "1", 0, "")])
 def test_an_image_that_cannot_be_read_for_a_moment_is_not_bad(failing_reads, tmp_path, when, times, code, says):
     """Also where bad images are allowed: the run ends, or reads it again, and never goes on without that image."""
     for split, count in (("train", 40), ("test", 10)):

@@ -9,6 +9,7 @@ import subprocess
 import sys
 
 import pytest
+from cases import long
 from conftest import ROOT, environment
 from gpu_like import ENVIRONMENT
 from runs import assert_equal_runs, finish, ledger, reported, start, wait_for_step
@@ -26,8 +27,9 @@ def gpu_run(folder, *more, code=0):
     return finish(start(folder, *FLAGS, *more, **ENVIRONMENT), code)
 
 
-@pytest.mark.parametrize("more", [("--precision=float16", "--clip_norm=1", *OPTIONS),
-                                  ("--virtual_devices=2", "--input=host", "--xla=off")])
+@pytest.mark.parametrize("more", [
+    long(("--precision=float16", "--clip_norm=1", *OPTIONS)),
+    ("--virtual_devices=2", "--input=host", "--xla=off")])
 def test_a_run_killed_and_resumed_equals_one_that_was_not(tmp_path, more):
     through, killed = tmp_path / "through", tmp_path / "killed"
     for folder in (through, killed):
@@ -45,7 +47,8 @@ def test_a_run_killed_and_resumed_equals_one_that_was_not(tmp_path, more):
 
 
 def test_the_commands_on_what_it_left(tmp_path, run):
-    flags = ("--model=cnn3", "--virtual_devices=2", "--precision=bfloat16", "--export=h5,keras,saved_model")
+    flags = ("--model=small_models:normalized", "--virtual_devices=2", "--precision=bfloat16",
+             "--export=h5,keras,saved_model")
     gpu_run(tmp_path, *flags)
     result = json.loads((tmp_path / "run/result.json").read_text())
     assert set(result["exports"]) == {"h5", "keras", "saved_model"}
@@ -68,6 +71,7 @@ def test_two_workers_of_one_device_equal_one_process(tmp_path, run):
         assert ours["loss"] == pytest.approx(theirs["loss"], rel=1e-4)
 
 
+@pytest.mark.long
 def test_every_check_of_make_test_gpu_works(tmp_path):
     """The program that a GPU box runs, on logical CPU devices with small models."""
     done = subprocess.run([sys.executable, ROOT / "tests/gpu/run.py", "--devices=cpu", f"--out={tmp_path / 'report'}"],

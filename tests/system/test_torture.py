@@ -39,6 +39,7 @@ def test_killed_while_saving(killer, truth, counted, tmp_path):
     assert torture.sweep(killer, tmp_path / "run", (*FLAGS, NO_EXPORT), truth, numbers, afresh=True) == (3, 3)
 
 
+@pytest.mark.long
 def test_killed_while_exporting(killer, counted, tmp_path):
     whole = shutil.copytree(counted[0], tmp_path / "whole")
     operations = killer.operations(whole, (*FLAGS, EXPORT))

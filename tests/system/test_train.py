@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import runs
+from cases import long
 from event_files import scalars, values
 from runs import assert_equal_runs, finish, ledger, reported, state, wait_for_step
 
@@ -50,7 +51,8 @@ def test_a_run_that_was_killed_ends_like_one_that_was_not(undisturbed, tmp_path)
         "training", "start", "compile", "evaluation", "checkpoint", "stopped")) > 0
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])  # SIGINT: test_image_files, test_phases
+@pytest.mark.parametrize("number", [  # SIGINT: test_image_files, test_phases
+    signal.SIGTERM, long(signal.SIGUSR1)])
 def test_a_signal_saves_and_exits_75(undisturbed, tmp_path, number):
     process = start(tmp_path)
     wait_for_step(process, tmp_path, 12)
