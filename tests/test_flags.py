@@ -40,6 +40,7 @@ def test_every_flag_reaches_the_config():
              "--export_checkpoint=best", "--resize=pad", "--dry_run", "--loss=focal", "--sampling=balanced",
              "--ema_decay=0.9", "--drop_path=0.1", "--accumulate_steps=4", "--microbatch=32",
              "--sync_batch_norm",
+             "--bias_learning_rate_scale=64", "--head_learning_rate=0.1", "--layer_decay=0.8",
              "--scale_learning_rate=sqrt", "--lookahead_steps=5", "--lookahead_alpha=0.8",
              "--calibrate_export", "--train_sizes=16,32@2", "--init_from=x.keras",
              "--freeze=conv.*"]
@@ -68,6 +69,7 @@ def test_all_that_is_wrong_is_said_at_once():
     (["--sampling=balanced", "--class_weights=balanced"], "count rare ones twice"),
     (["--strategy=one_device", "--virtual_devices=2"], "one replica"), (["--seed=-1"], "at least 0"),
     (["--max_steps=0"], "at least 1"), (["--export="], "names no format"), (["--augment=flip,flip"], "twice"),
+    (["--augment=flip,alternating_flip"], "both together are neither"),
     (["--batch_size="], "a whole number"), (["--xla"], "Missing value"),
     (["--train_sizes=16@1"], "a size from epoch 0 on"), (["--train_sizes=16,24@2,32@1"], "its epochs rise"),
     (["--freeze=("], "--freeze must be a regular expression"), (["--train_sizes=0"], "SIZE@EPOCH"),

@@ -24,7 +24,7 @@ def freeze(model: keras.Model, pattern: str) -> None:
     """
     if not pattern:
         return
-    layers = [layer for layer in _layers(model) if layer.weights]
+    layers = [layer for layer in layers_of(model) if layer.weights]
     names = _names(layers)
     matched = [layer for layer, name in zip(layers[:-1], names, strict=False) if re.fullmatch(pattern, name)]
     if not matched:
@@ -60,10 +60,10 @@ def _snake_case(name: str) -> str:
     return re.sub(r"([a-z])([A-Z])", r"\1_\2", re.sub(r"(.)([A-Z][a-z0-9]+)", r"\1_\2", name)).lower()
 
 
-def _layers(model: keras.Model) -> Iterator[keras.Layer]:
+def layers_of(model: keras.Model) -> Iterator[keras.Layer]:
     """The layers of a model and of the models inside it, in their order."""
     for layer in model.layers:
         if isinstance(layer, keras.Model):
-            yield from _layers(layer)
+            yield from layers_of(layer)
         else:
             yield layer
