@@ -68,6 +68,11 @@ def weights_of_data(name: str) -> Callable[[np.ndarray], dict[str, np.ndarray]] 
                                             None)
 
 
+def frozen_paths(name: str) -> tuple[str, ...]:
+    """The paths of a network's variables that never train, in zoo/; `name` as in `--model`."""
+    return () if ":" in name else getattr(importlib.import_module(f"trainer.models.zoo.{name}"), "FROZEN", ())
+
+
 def _of_zoo(name: str, classes: int, image_shape: tuple[int, int, int], drop_path: float) -> keras.Model:
     """A network of zoo/, for images that it can take.
 

@@ -35,6 +35,18 @@ def freeze(model: keras.Model, pattern: str) -> None:
         layer.trainable = False
 
 
+def freeze_own(model: keras.Model, paths: Sequence[str]) -> None:
+    """Makes single variables untrainable, in the model that trains alone: an .h5 file orders weights by that.
+
+    Args:
+        model: A functional model.
+        paths: The variables' paths.
+    """
+    for variable in model.variables:
+        if variable.path in paths:
+            variable.trainable = False
+
+
 def _names(layers: Sequence[keras.Layer]) -> list[str]:
     """The layers' names; those that Keras made up are counted within the model: conv2d, conv2d_1, …
 

@@ -14,6 +14,7 @@ import keras
 import numpy as np
 from keras import KerasTensor, layers
 
+FROZEN = ("whiten/kernel",)  # paths; its bias trains
 _SIDE = 2  # of the patches, in pixels
 _EPSILON = 5e-4  # beside the variances, of scaled pixels (section 3.2)
 # CIFAR-10's colours, from 0 to 1: the mean and the standard deviation of its training images.
@@ -29,8 +30,6 @@ def features(x: KerasTensor) -> KerasTensor:
     x = layers.Rescaling((1 / deviation).tolist(), (-mean / deviation).tolist(), name="standardize")(x)
     whiten = layers.Conv2D(2 * channels * _SIDE**2, _SIDE, kernel_initializer=_as_torch(), name="whiten")
     x = layers.Activation("gelu")(whiten(x))
-    frozen: Any = whiten.kernel
-    frozen.trainable = False  # the bias trains
     for filters in (64, 256, 256):
         x = layers.MaxPooling2D(2)(_convolution(x, filters))
         x = _convolution(_activated(x), filters)
