@@ -97,7 +97,8 @@ def read_data(config: Config, runtime: Runtime, *, model_dir: ModelDir, console:
 def train(run: Run) -> None:
     """Trains and evaluates until the last step, or until the run ends early."""
     if not run.is_done:
-        run.console.start(run.step, run.job.plan.total_steps)
+        run.console.start(run.step, run.job.plan.total_steps, name=run.model_dir.root.resolve().name,
+                          best=run.metrics.best, evaluated=run.job.data.evaluated_name)
     known_bad = run.job.data.bad.here  # all workers found these when they read the data
     while True:
         run.timeline.step = run.step

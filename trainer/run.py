@@ -92,7 +92,7 @@ class Run:
         self.checkpoints = CheckpointManager(
             checkpoints, self.state, self._describe, self.model_dir.require_lock, failures=self.failures, step=step,
             writes=runtime.is_chief, every_steps=job.plan.checkpoint_every,
-            every_minutes=config.checkpoint_every_minutes)
+            every_minutes=config.checkpoint_every_minutes, on_saved=self.console.saved)
         self._opened.callback(self.checkpoints.close)
         self.profile = StepProfile(config.profiled, self.model_dir.tensorboard if runtime.is_chief else None,
                                    self.console)

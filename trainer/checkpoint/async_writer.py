@@ -23,10 +23,11 @@ class AsyncWriter:
 
     Args:
         checkpoints: The checkpoints of the run.
+        on_saved: Is called with the step of each checkpoint that is on the disk, in another thread.
     """
 
-    def __init__(self, checkpoints: Checkpoints) -> None:
-        self._checkpoints = checkpoints
+    def __init__(self, checkpoints: Checkpoints, on_saved: Callable[[int], None]) -> None:
+        self._checkpoints, self._on_saved = checkpoints, on_saved
         self._thread = concurrent.futures.ThreadPoolExecutor(1, "saver", initializer=_give_way)
         self._running: list[concurrent.futures.Future[None]] = []
 
@@ -36,7 +37,7 @@ class AsyncWriter:
         Args:
             values, metadata, reports: As in `Checkpoints.save`.
         """
-        self._begin(self._checkpoints.save, values, metadata, reports)
+        self._begin(self._save, values, metadata, reports)
 
     def update_manifest(self, step: int, metadata: Mapping[str, Any], reports: Collection[Path]) -> None:
         """Begins what `Checkpoints.update_manifest` does, after the saves that are under way.
@@ -64,6 +65,10 @@ class AsyncWriter:
     def close(self) -> None:
         """Waits until all saves are finished, and ends the thread. Raises nothing."""
         self._thread.shutdown(wait=True)
+
+    def _save(self, values: Mapping[str, Any], metadata: Mapping[str, Any], reports: Collection[Path]) -> None:
+        self._checkpoints.save(values, metadata, reports)
+        self._on_saved(int(values["step"]))
 
     def _begin(self, write: Callable[..., None], *arguments: Any) -> None:
         self.check()

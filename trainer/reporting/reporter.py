@@ -40,11 +40,11 @@ _MOST_WARNINGS = 10  # per start
 
 
 class Reporter:
-    """Writes metrics.jsonl, ledger.jsonl, TensorBoard and the progress line.
+    """Writes metrics.jsonl, ledger.jsonl, TensorBoard and the progress on the terminal.
 
     Args:
         model_dir: The run's folder.
-        console: Prints the progress line, evaluations and warnings.
+        console: Prints progress, evaluations and warnings.
         valid: The sizes that `flush` returned when the checkpoint was made from which the run resumes; None for
             a new run.
         first_step: The step at which this start begins.
@@ -148,6 +148,7 @@ class Reporter:
                  f"train loss {record['train_loss']:.4f}, accuracy {record['train_accuracy']:.2%}   ")
         self._console.say(f"epoch {record['epoch']:6.2f}   {train}{self._evaluated} loss {record['loss']:.4f}, "
                           f"accuracy {record['accuracy']:.2%}{'   (best so far)' if is_best else ''}")
+        self._console.evaluated(record["step"], record["accuracy"], is_best)
 
     def predictions(self, predictions: Predictions, path: Path | None, *, is_best: bool, is_last: bool) -> None:
         """Shows and writes predictions beside the training; they are on the disk before the next checkpoint counts.
@@ -162,7 +163,7 @@ class Reporter:
         self._background.begin(self._evaluations.show, predictions, is_best, is_last)
 
     def progress(self, step: int, epoch: float, images_per_second: float | None) -> None:
-        """Updates the progress line.
+        """Shows the progress on the terminal.
 
         Args:
             step: Steps done.
