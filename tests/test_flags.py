@@ -42,7 +42,7 @@ def test_every_flag_reaches_the_config():
              "--sync_batch_norm",
              "--scale_learning_rate=sqrt", "--lookahead_steps=5", "--lookahead_alpha=0.8",
              "--calibrate_export", "--train_sizes=16,32@2", "--init_from=x.keras",
-             "--freeze=conv.*"]
+             "--freeze=conv.*", "--log_gradient_norm"]
     config = flags.parse(Config, words)
     assert flags.parse(Config, ["--class_weights=balanced"]).class_weights == "balanced"  # not beside --sampling
     others = {field.name for field in dataclasses.fields(Config)} - {"class_weights"}

@@ -203,6 +203,8 @@ class Config(Checked):
         "batch; 0: don't", least=0)
 
     # What comes out.
+    log_gradient_norm: bool = option(
+        False, "write the norm of each window's gradients, before clipping; with --clip_norm it is written anyway")
     ledger: bool = option(False, "write the example ids of each step into ledger.jsonl")
     profile_steps: str = option(
         "", "steps A-B whose profile is written into tensorboard/, such as 100-110; not the first of a start, which "
@@ -237,6 +239,11 @@ class Config(Checked):
         """The first and the last step of `--profile_steps`; None if there are none."""
         match = re.fullmatch(r"(\d+)[-,](\d+)", self.profile_steps)
         return (int(match[1]), int(match[2])) if match else None
+
+    @property
+    def knows_gradient_norm(self) -> bool:
+        """Whether a step works out the global norm of its gradients."""
+        return self.log_gradient_norm or self.clip_norm > 0
 
     @property
     def known_batch_size(self) -> int:

@@ -129,7 +129,7 @@ class Reporter:
         self._write_metrics("train", record)
         self._tensorboard.write("train", record["step"], {name: record.get(name) for name in (
             "loss", "accuracy", "learning_rate", "images_per_second", "skipped_steps", "loss_spikes", "bad_records",
-            "waiting_share", "all_reduce_share")})
+            "waiting_share", "all_reduce_share", "gradient_norm")})
         self._last = record
 
     def evaluation(self, record: Mapping[str, Any], is_best: bool, weights_norm: float) -> None:
