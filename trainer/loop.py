@@ -231,7 +231,7 @@ def _save_and_stop(run: Run) -> NoReturn:
         with collectives.all_or_none(run.job.runtime):
             run.finish_reports()
             run.checkpoints.wait()
-            if run.checkpoints.saved_at != run.step or run.checkpoints.is_empty():
+            if run.checkpoints.saved_at != run.step:
                 run.checkpoints.save(run.step)
                 run.checkpoints.wait()
         collectives.final_barrier(run.job.runtime)

@@ -90,9 +90,10 @@ class Run:
             if runtime.is_chief:
                 self._open_reports(checkpoints, resumed.report_sizes, step)
         self.checkpoints = CheckpointManager(
-            checkpoints, self.state, self._describe, self.model_dir.require_lock, failures=self.failures, step=step,
-            writes=runtime.is_chief, every_steps=job.plan.checkpoint_every,
-            every_minutes=config.checkpoint_every_minutes, on_saved=self.console.saved)
+            checkpoints, self.state, self._describe, self.model_dir.require_lock, failures=self.failures,
+            step=None if resumed.report_sizes is None else step, writes=runtime.is_chief,
+            every_steps=job.plan.checkpoint_every, every_minutes=config.checkpoint_every_minutes,
+            on_saved=self.console.saved)
         self._opened.callback(self.checkpoints.close)
         self.profile = StepProfile(config.profiled, self.model_dir.tensorboard if runtime.is_chief else None,
                                    self.console)
@@ -191,7 +192,8 @@ class Run:
     @contextlib.contextmanager
     def compiling(self) -> Iterator[None]:
         """For a block that compiles, which may take longer than a user who wants the run to stop will wait."""
-        self.save()
+        if self.step or self.checkpoints.saved_at is not None:  # a new run's first weights follow from its settings
+            self.save()
         with self.watchdog.phase("compiling"), self.timeline.phase("compiling"), self.nothing_to_save("compiling"):
             yield
 
