@@ -114,9 +114,9 @@ def test_images_on_the_device_change_nothing(trainable, replicas, xla):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("augment", [("mixup",), ("cutmix",),
-                                     ("flip", "crop", "cutout", "erasing", "jitter", "randaugment", "trivial", "mixup",
-                                      "cutmix")])
+@pytest.mark.parametrize("augment", [
+    ("mixup",), ("flip", "crop", "cutout", "erasing", "jitter", "cutmix"),
+    long(("flip", "crop", "cutout", "erasing", "jitter", "randaugment", "trivial", "mixup", "cutmix"))])
 def test_augmentation_is_the_same_on_any_replica_count(trainable, augment):
     settings = {"model": "small_models:smooth", "optimizer": "sgd", "learning_rate": 0.01, "augment": augment}
     one, two, four = (trainable(count, **settings).train(20) for count in (1, 2, 4))
