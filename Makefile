@@ -6,6 +6,7 @@
 # make test-digits  trains on real digits, which npm and pip fetch, to at least 96 % (a few minutes)
 # make test-browser the pages of a run in a real browser (Debian: apt-get install chromium chromium-driver)
 # make lint         style, imports and types
+# make docs         the pages of docs/ as a site in build/site, strictly: a dead link is an error
 # make torture      kills and resumes without end: at every write of a save and an export, and at random (an hour)
 # make package      builds sdist and wheel, and tries the wheel as a user who isn't root, in a clean environment (minutes)
 # make bench        the table of benchmarks/RESULTS.md that compares speeds (needs the data; see benchmarks/speed.py)
@@ -20,7 +21,7 @@ DEVICES ?= gpu
 NOT_HERE := --ignore=tests/gpu --ignore=tests/browser
 FOUR := --numprocesses=4 --dist=loadfile --no-loadscope-reorder
 
-.PHONY: help run test test-all test-fast test-gpu test-digits test-browser lint bench bench-input torture package clean
+.PHONY: help run test test-all test-fast test-gpu test-digits test-browser lint docs bench bench-input torture package clean
 
 help:
 	@sed -n 's/^# make/make/p' Makefile
@@ -51,6 +52,12 @@ test-browser: $(VENV)/installed-test
 lint: $(VENV)/installed-test
 	$(VENV)/bin/python -m ruff check .
 	$(VENV)/bin/python -m pyright --pythonpath $(VENV)/bin/python
+
+# Both builders: MkDocs 1.x is in wide use and no longer maintained, Zensical is young.
+docs: $(VENV)/installed
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[docs]'
+	$(VENV)/bin/mkdocs build --quiet --strict --site-dir=build/site-mkdocs
+	$(VENV)/bin/zensical build --strict --clean
 
 torture: $(VENV)/installed-test
 	$(VENV)/bin/python tests/system/torture.py

@@ -97,7 +97,7 @@ def _test(name: str, runtime: Runtime, options: Options) -> str:
     what = {"all_reduce": f"the all-reduce between {runtime.replicas} replicas",
             "compile": f"a convolution on {runtime.devices[0]}"}[name]
     fix = {"all_reduce": "try fewer devices with --num_gpus; NCCL_DEBUG=INFO says what it waits for",
-           "compile": "python -m trainer doctor names the libraries in use; see README, On a GPU box"}[name]
+           "compile": "python -m trainer doctor names the libraries in use; see docs/gpus.md"}[name]
     limit = runtime.kind.self_test_seconds
     try:
         child = subprocess.run([*command_of("trainer"), "doctor", *flags], text=True, capture_output=True,

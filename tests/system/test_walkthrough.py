@@ -1,0 +1,41 @@
+"""Commands of docs/, run as they stand there."""
+
+import json
+import re
+import shlex
+
+import pytest
+from conftest import ROOT, run_module
+
+from trainer.__main__ import COMMANDS
+
+
+def blocks(page, language=""):
+    """The blocks of code of a page, in order."""
+    return re.findall(rf"^```{language}\n(.*?)^```", (ROOT / "docs" / page).read_text(), re.S | re.M)
+
+
+def run_all(folder, text):
+    """Runs each command of a text that starts this program; returns how many."""
+    count = 0
+    for line in text.splitlines():
+        words = shlex.split(line, comments=True)
+        if words[:1] == ["lockstep"] and words[1] in COMMANDS:
+            done = run_module(folder, "trainer", *words[1:], timeout=900)
+            assert done.code == 0, f"{line}\n{done.out}{done.err}"
+            count += 1
+    return count
+
+
+@pytest.mark.long
+def test_from_nothing_to_a_model(tmp_path):
+    assert run_all(tmp_path, "".join(blocks("index.md"))) == 4
+    assert json.loads((tmp_path / "runs/first/result.json").read_text())["eval_accuracy"] > 0.95
+
+
+def test_a_model_that_moves_over_from_keras(tmp_path):
+    (code,), (command, *_) = blocks("coming_from.md", "python"), blocks("coming_from.md")
+    assert code.startswith("# mine.py")
+    (tmp_path / "mine.py").write_text(code)
+    assert run_all(tmp_path, command) == 1
+    assert (tmp_path / "runs/moved/export/model.keras").exists()
