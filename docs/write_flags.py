@@ -45,7 +45,8 @@ def section(name, options, title, fields=None):
 def row(field):
     """A line of the table."""
     rule = field.metadata
-    values = f" One of {', '.join(f'`{choice}`' for choice in rule['choices'] if choice)}." if rule["choices"] else ""
+    choices = [f"`{choice}`" for choice in rule["choices"] if choice]
+    values = f" One of {', '.join(choices)}." if choices else ""
     if rule["pattern"]:
         values += f" Or {cell(rule['pattern'][1])}."
     bounds = [f"{word} {value:g}" for word, value in (

@@ -42,7 +42,7 @@ def test_every_flag_reaches_the_config():
              "--sync_batch_norm",
              "--scale_learning_rate=sqrt", "--lookahead_steps=5", "--lookahead_alpha=0.8",
              "--calibrate_export", "--train_sizes=16,32@2", "--init_from=x.keras",
-             "--freeze=conv.*", "--log_gradient_norm"]
+             "--freeze=conv.*", "--log_gradient_norm", "--metrics=m:f"]
     config = flags.parse(Config, words)
     assert flags.parse(Config, ["--class_weights=balanced"]).class_weights == "balanced"  # not beside --sampling
     others = {field.name for field in dataclasses.fields(Config)} - {"class_weights"}
@@ -86,7 +86,7 @@ def test_commands_on_data_need_its_folder_too(command):
     assert not command.Options(dataset="folder", data_dir="d").problems() and not command.Options().problems()
 
 
-@pytest.mark.parametrize("name, value", [("out", "a.html"), ("json", True), ("images", 3), ("model_dir", "run")])
+@pytest.mark.parametrize("name, value", [("out", "a.html"), ("json", True), ("images", 3)])
 def test_flags_of_a_look_at_data_need_it(name, value):
     assert doctor.Options(**{name: value}).problems() == [f"--{name} needs --data"]
     assert not doctor.Options(data=True, **{name: value}).problems()

@@ -119,8 +119,8 @@ class Config(Checked):
         "in no order, for which a disk must be fast", choices=("natural", "balanced"), another_run=True)
     augment: tuple[str, ...] = option(
         (), "comma list of augmentations: flip, crop (images of up to 64 pixels: pad by 4; larger ones: 8 to 100 % of"
-        " the area), cutout, erasing, jitter, randaugment, trivial, mixup, cutmix", choices=AUGMENTATIONS,
-        another_run=True)
+        " the area), cutout, erasing, jitter, randaugment, trivial, mixup, cutmix, and functions of yours, which get "
+        "(images, seeds)", choices=AUGMENTATIONS, pattern=FUNCTION, another_run=True)
 
     train_sizes: tuple[str, ...] = option(
         (), "comma list of SIZE@EPOCH, such as 128,160@6,192@12: side in pixels to which training makes its images "
@@ -154,8 +154,8 @@ class Config(Checked):
                                   another_run=True)
     loss: str = option(
         "cross_entropy", "loss of training; focal: examples that are right already count less; bce: each class's "
-        "sigmoid by itself. With all of them eval_loss is cross-entropy, and exports give softmax's probabilities",
-        choices=LOSSES, another_run=True)
+        "sigmoid by itself; or a function of yours, which gets (labels, logits). With all of them eval_loss is "
+        "cross-entropy, and exports give softmax's probabilities", choices=LOSSES, pattern=FUNCTION, another_run=True)
     class_weights: str = option("none", "weights of the classes in the loss; balanced: inverse to their frequency",
                                 choices=("none", "balanced"), another_run=True)
     label_smoothing: float = option(0.0, "fraction of the target that is spread over all classes", least=0, most=0.99,
@@ -205,6 +205,9 @@ class Config(Checked):
     # What comes out.
     log_gradient_norm: bool = option(
         False, "write the norm of each window's gradients, before clipping; with --clip_norm it is written anyway")
+    metrics: tuple[str, ...] = option(
+        (), "comma list of functions of yours that get what the model said of the evaluated split, and return a number",
+        choices=("",), pattern=FUNCTION)
     ledger: bool = option(False, "write the example ids of each step into ledger.jsonl")
     profile_steps: str = option(
         "", "steps A-B whose profile is written into tensorboard/, such as 100-110; not the first of a start, which "

@@ -16,6 +16,7 @@ from trainer.errors import DataError, FirstFailure
 from trainer.export.trial.trial import ExportTrial
 from trainer.process.tf_import import tf
 from trainer.quality.predictions import Predictions
+from trainer.reporting.board.own_metrics import OwnMetrics
 from trainer.reporting.board.profile import StepProfile
 from trainer.reporting.board.speed import Speedometer
 from trainer.reporting.reporter import Reporter
@@ -50,6 +51,7 @@ class Run:
         state: What a checkpoint holds.
         metrics: The metrics of the run so far.
         reporter: Writes the reports; None on workers that aren't the chief.
+        own_metrics: Figures of the user's own; None on workers that aren't the chief.
         checkpoints: Saves the state.
         inner_loop: Trains.
         profile: Profiles some of its steps.
@@ -68,6 +70,7 @@ class Run:
         self._computed_on: Mapping[str, Any] | None = None
         self._autotune = AutotuneFile(model_dir.autotune)
         self.reporter: Reporter | None = None
+        self.own_metrics: OwnMetrics | None = None
         self.export_trial: ExportTrial | None = None
         self._opened = contextlib.ExitStack()  # closes what `_open` opened, the last first
         timeline.enter("building")
@@ -104,6 +107,7 @@ class Run:
 
     def _open_reports(self, checkpoints: Checkpoints, sizes: Mapping[str, Any] | None, step: int) -> None:
         """Prepares the folder for this start: removes what later steps left, and checks the room for a checkpoint."""
+        self.own_metrics = OwnMetrics(self.job.config.metrics, self.console.warn)
         self.model_dir.require_lock()
         checkpoints.clear_leftovers()
         checkpoints.forget_after(step)
@@ -113,7 +117,7 @@ class Run:
         self.reporter = Reporter(self.model_dir, self.console, valid=sizes, first_step=step,
                                  total_steps=self.job.plan.total_steps, ledger=self.job.config.ledger,
                                  evaluated=self.job.data.evaluated, evaluated_name=self.job.data.evaluated_name,
-                                 speed=Speedometer(self.job, self.state.model))
+                                 speed=Speedometer(self.job, self.state.model), metrics=self.own_metrics)
         self._opened.callback(self._close_reports, self.reporter)
         if step < self.job.plan.total_steps:
             self.model_dir.result.unlink(missing_ok=True)

@@ -12,7 +12,8 @@ from trainer.__main__ import COMMANDS
 
 def blocks(page, language=""):
     """The blocks of code of a page, in order."""
-    return re.findall(rf"^```{language}\n(.*?)^```", (ROOT / "docs" / page).read_text(), re.S | re.M)
+    found = re.findall(r"^```([a-z]*)\n(.*?)^```$", (ROOT / "docs" / page).read_text(), re.S | re.M)
+    return [text for kind, text in found if kind == language]
 
 
 def run_all(folder, text):
@@ -39,3 +40,14 @@ def test_a_model_that_moves_over_from_keras(tmp_path):
     (tmp_path / "mine.py").write_text(code)
     assert run_all(tmp_path, command) == 1
     assert (tmp_path / "runs/moved/export/model.keras").exists()
+
+
+def test_own_code_of_each_kind(tmp_path):
+    (code,), (commands, *_) = blocks("own_code.md", "python"), blocks("own_code.md")
+    assert code.startswith("# mine.py")
+    (tmp_path / "mine.py").write_text(code)
+    assert run_all(tmp_path, commands) == 2
+    quality = json.loads((tmp_path / "runs/mine/result.json").read_text())["quality"]
+    error = quality["metrics"]["mine:balanced_error"]
+    assert error < 0.2 and error == pytest.approx(1 - quality["accuracy"]), "both classes have as many examples"
+    assert "mine:balanced_error" in (tmp_path / "runs/mine/report/report.html").read_text()

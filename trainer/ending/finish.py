@@ -70,13 +70,14 @@ def _finish(run: Run) -> dict[str, Any]:
             exports = exporter.export(job, selection.model, measurement, accuracy, folder=run.model_dir.export,
                                       step=selection.step,
                                       temperature=temperature if config.calibrate_export else None)
+    own = {"metrics": run.own_metrics.of(predictions)} if run.own_metrics and config.metrics else {}
     outcome = Outcome(step=run.step, exported_step=selection.step, selected_on=selected_on(job),
                       test_accuracy=None if job.data.test is None else accuracy,
                       skipped_steps=int(run.state.skipped.numpy()), wall_seconds=run.wall_seconds,
                       exports=exports.results, export_failures=exports.failures,
                       goodput=goodput(starts_of(run.timeline.lines())),
                       initialized_from=run.initialized_from,
-                      quality={**figures_of(predictions, temperature), "temperature": temperature})
+                      quality={**figures_of(predictions, temperature), "temperature": temperature, **own})
     result = make_result(job, run.metrics, outcome)
     durable.write_durably(run.model_dir.result, json.dumps(result, indent=2))
     run.timeline.enter("reporting")

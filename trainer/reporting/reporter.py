@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from trainer.data.augment.preview import Samples
     from trainer.data.split import Split
     from trainer.quality.predictions import Predictions
+    from trainer.reporting.board.own_metrics import OwnMetrics
     from trainer.reporting.board.speed import Speedometer
     from trainer.reporting.console import Console
     from trainer.reporting.page.pictures import Picture
@@ -54,11 +55,12 @@ class Reporter:
         evaluated: The evaluated split.
         evaluated_name: Its name.
         speed: Knows how fast the devices could be.
+        metrics: Figures of the user's own.
     """
 
     def __init__(self, model_dir: ModelDir, console: Console, *, valid: Mapping[str, Any] | None, first_step: int,
                  total_steps: int, ledger: bool, evaluated: Split, evaluated_name: str,
-                 speed: Speedometer) -> None:
+                 speed: Speedometer, metrics: OwnMetrics | None = None) -> None:
         valid = valid or {"metrics": 0, "tensorboard": {}, "ledger": 0}
         self._metrics = LinesFile(model_dir.metrics, valid["metrics"])
         has_ledger = ledger or model_dir.ledger.exists()
@@ -66,7 +68,7 @@ class Reporter:
         self._writes_ledger = ledger
         self._tensorboard = TensorBoardWriter(model_dir.tensorboard, valid["tensorboard"])
         self._speed = speed
-        self._evaluations = EvaluationBoard(self._tensorboard, evaluated, console)
+        self._evaluations = EvaluationBoard(self._tensorboard, evaluated, console, metrics)
         self._model_dir, self._console, self._evaluated = model_dir, console, evaluated_name
         self._first_step, self._total_steps = first_step, total_steps
         self._began = time.monotonic()
