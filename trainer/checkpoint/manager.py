@@ -35,6 +35,7 @@ class CheckpointManager:
         writes: Whether this worker writes.
         every_steps: Steps from one checkpoint to the next; 0 for none by steps.
         every_minutes: Minutes from one checkpoint to the next; 0 for none by time.
+        saved: As `AsyncWriter` takes it.
 
     Attributes:
         saved_at: The step whose state is saved, or is being saved.
@@ -42,11 +43,12 @@ class CheckpointManager:
 
     def __init__(self, checkpoints: Checkpoints, state: TrainState,
                  describe: Callable[[int], tuple[Mapping[str, Any], Collection[Path]]], require_lock: _RequireLock, *,
-                 failures: FirstFailure, step: int, writes: bool, every_steps: int, every_minutes: float) -> None:
+                 failures: FirstFailure, step: int, writes: bool, every_steps: int, every_minutes: float,
+                 saved: Callable[[int, Mapping[str, Any]], object] | None = None) -> None:
         self._checkpoints, self._state, self._describe = checkpoints, state, describe
         self._require_lock, self._writes = require_lock, writes
         self._every_steps, self._every_minutes = every_steps, every_minutes
-        self._writer, self._failures = AsyncWriter(checkpoints), failures
+        self._writer, self._failures = AsyncWriter(checkpoints, saved), failures
         self.saved_at, self._saved_time = step, time.monotonic()
 
     def is_due(self, step: int) -> bool:
