@@ -20,6 +20,7 @@ from trainer.reporting.board.profile import StepProfile
 from trainer.reporting.board.speed import Speedometer
 from trainer.reporting.reporter import Reporter
 from trainer.reporting.run_record import checkpoint_metadata, resolved_settings
+from trainer.reporting.trackers.trackers import Trackers
 from trainer.train.evaluation import Evaluator
 from trainer.train.inner_loop import InnerLoop
 from trainer.train.resume import resume
@@ -58,6 +59,7 @@ class Run:
             left.
         initialized_from: The source of the weights that the run began with; None for random ones.
         failures: The first failure of the reports and the saves, which run beside the training.
+        trackers: Are told what checkpoints cover, on the chief; to be entered around the training.
     """
 
     def __init__(self, job: Job, *, model_dir: ModelDir, console: Console, stop: StopRequest,
@@ -89,10 +91,11 @@ class Run:
         with collectives.all_or_none(runtime):
             if runtime.is_chief:
                 self._open_reports(checkpoints, resumed.report_sizes, step)
+        self._open_trackers(resumed.report_sizes, step)
         self.checkpoints = CheckpointManager(
             checkpoints, self.state, self._describe, self.model_dir.require_lock, failures=self.failures, step=step,
             writes=runtime.is_chief, every_steps=job.plan.checkpoint_every,
-            every_minutes=config.checkpoint_every_minutes)
+            every_minutes=config.checkpoint_every_minutes, saved=self.trackers.covered)
         self._opened.callback(self.checkpoints.close)
         self.profile = StepProfile(config.profiled, self.model_dir.tensorboard if runtime.is_chief else None,
                                    self.console)
@@ -118,6 +121,13 @@ class Run:
             self.model_dir.result.unlink(missing_ok=True)
             self.export_trial = ExportTrial(self.job)
             self._opened.callback(self.export_trial.close)
+
+    def _open_trackers(self, sizes: Mapping[str, Any] | None, step: int) -> None:
+        """Starts the trackers' processes, on the chief; a dry run is no run that anybody tracks."""
+        names = self.job.config.trackers if self.job.runtime.is_chief and not self.job.config.dry_run else ()
+        evaluated = self.metrics.evaluation and self.metrics.evaluation["step"] == step
+        self.trackers = Trackers(names, self.model_dir, self.console, stop=self.stop, watchdog=self.watchdog,
+                                 size=sizes["metrics"] if sizes else None, through=step if evaluated else step - 1)
 
     def _forget_predictions_after(self, step: int) -> None:
         """Removes predictions of later steps: these steps come again, and may come otherwise."""
