@@ -128,6 +128,7 @@ class Run:
         evaluated = self.metrics.evaluation and self.metrics.evaluation["step"] == step
         self.trackers = Trackers(names, self.model_dir, self.console, stop=self.stop, watchdog=self.watchdog,
                                  size=sizes["metrics"] if sizes else None, through=step if evaluated else step - 1)
+        self._opened.callback(self.trackers.close)
 
     def _forget_predictions_after(self, step: int) -> None:
         """Removes predictions of later steps: these steps come again, and may come otherwise."""

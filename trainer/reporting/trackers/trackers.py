@@ -89,6 +89,11 @@ class Trackers:
         for companion in self._companions.values():
             companion.tell(size=size, through=step, result=True)
 
+    def close(self) -> None:
+        """Ends what is left of the processes' input; waits for nothing."""
+        for companion in self._companions.values():
+            companion.finish(0.0)
+
     def __enter__(self) -> Trackers:
         return self
 
