@@ -37,8 +37,8 @@ def server(tmp_path_factory):
 
 
 @pytest.fixture
-def place(tmp_path, server):
-    return Place(tmp_path, {"MLFLOW_TRACKING_URI": server, "WANDB_MODE": "offline", "WANDB_DIR": str(tmp_path),
+def place(tmp_path):
+    return Place(tmp_path, {"WANDB_MODE": "offline", "WANDB_DIR": str(tmp_path),
                             "TRACKIO_DIR": str(tmp_path / "trackio")})
 
 
@@ -84,6 +84,7 @@ def wait_for_status(server, place, status):
 def test_a_run_that_is_killed_goes_on_in_the_same_runs_and_has_each_step_once(place, server):
     flags = ("--trackers=mlflow,wandb,trackio", "--log_every_steps=2", "--checkpoint_every_steps=40", "--max_steps=400",
              "--seed=5")
+    place.variables["MLFLOW_TRACKING_URI"] = server
     process = place.start(*flags)
     saved, last = kill_between_checkpoints(process, place.folder, 100)
     assert saved < last < 400

@@ -13,6 +13,7 @@ from trainer.reporting.trackers.tracker import Point, TrackedRun
 
 HINT = "`wandb login` or WANDB_API_KEY gives it a key; WANDB_MODE=offline needs neither key nor network"
 _PROJECT = "lockstep"
+_INIT_SECONDS = 30.0
 
 
 def connect(run: TrackedRun) -> WandbRun:
@@ -23,11 +24,12 @@ def connect(run: TrackedRun) -> WandbRun:
             wandb's own.
     """
     wandb: Any = importlib.import_module("wandb")  # an extra
+    patience = {} if "WANDB_INIT_TIMEOUT" in os.environ else {"init_timeout": _INIT_SECONDS}
     return WandbRun(wandb.init(
         project=os.environ.get("WANDB_PROJECT") or _PROJECT, name=os.environ.get("WANDB_NAME") or run.name,
         id=run.tracker_id or os.environ.get("WANDB_RUN_ID") or secrets.token_hex(4), resume="allow",
         # What the process prints is not the run's, and nothing is asked on the terminal.
-        settings=wandb.Settings(console="off", silent=True, init_timeout=60)), run)
+        settings=wandb.Settings(console="off", silent=True, **patience)), run)
 
 
 class WandbRun:
