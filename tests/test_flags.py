@@ -42,7 +42,8 @@ def test_every_flag_reaches_the_config():
              "--sync_batch_norm",
              "--scale_learning_rate=sqrt", "--lookahead_steps=5", "--lookahead_alpha=0.8",
              "--calibrate_export", "--train_sizes=16,32@2", "--init_from=x.keras",
-             "--freeze=conv.*", "--log_gradient_norm", "--metrics=m:f"]
+             "--freeze=conv.*", "--log_gradient_norm", "--metrics=m:f", "--trackers=mlflow,wandb",
+             "--notify=https://example.com/hook"]
     config = flags.parse(Config, words)
     assert flags.parse(Config, ["--class_weights=balanced"]).class_weights == "balanced"  # not beside --sampling
     others = {field.name for field in dataclasses.fields(Config)} - {"class_weights"}
@@ -148,7 +149,8 @@ def test_no_flag_of_any_command_or_launcher_takes_a_url(url, way):
     for options, positional in every_options():
         hints = typing.get_type_hints(options)
         for field in dataclasses.fields(options):
-            if field.metadata["choices"] or flags._kind(hints[field.name]) not in (str, tuple):
+            is_text = flags._kind(hints[field.name]) in (str, tuple)
+            if field.metadata["choices"] or field.metadata["secret"] or not is_text:
                 continue
             words = [url] if field.name == positional else [f"--{field.name}={url}"]
             name = field.name.upper() if field.name == positional else f"--{field.name}"

@@ -12,7 +12,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from trainer.options import Checked, names_in, option
+from trainer.options import Checked, kept_values, names_in, option
 from trainer.rules.combinations import broken_rules
 
 OPTIMIZERS = {"sgd": "SGD", "adam": "Adam", "adamw": "AdamW", "lamb": "Lamb", "lion": "Lion", "muon": "Muon"}
@@ -21,6 +21,7 @@ DATASETS = names_in("data/sources")
 # Mixup comes first where both are on, as it always did: each example draws among them in this order.
 PAIR_AUGMENTATIONS = tuple(sorted(names_in("data/augment/pairs"), reverse=True))
 AUGMENTATIONS = (*names_in("data/augment/images"), *PAIR_AUGMENTATIONS)
+TRACKERS = names_in("reporting/trackers/clients")
 LOSSES = ("cross_entropy", "focal", "bce")
 EXPORTS = ("h5", "keras", "saved_model")
 OTHER_EXPORTS = ("litert", "litert_float16", "litert_int8")
@@ -209,6 +210,12 @@ class Config(Checked):
         (), "comma list of functions of yours that get what the model said of the evaluated split, and return a number",
         choices=("",), pattern=FUNCTION)
     ledger: bool = option(False, "write the example ids of each step into ledger.jsonl")
+    trackers: tuple[str, ...] = option(
+        (), "comma list of trackers that get settings, metrics and results, each by its own client (the extra of that "
+        "name) and with that client's own variables; they get a step once a checkpoint covers it", choices=TRACKERS)
+    notify: str = option(
+        "", "whom to tell when the run ends, fails or stops: a URL, http(s) for a webhook that gets JSON, any other "
+        "for Apprise (extra notify); or a program with arguments, which gets the message on stdin", secret=True)
     profile_steps: str = option(
         "", "steps A-B whose profile is written into tensorboard/, such as 100-110; not the first of a start, which "
         "compiles", choices=("",), pattern=(r"\d{1,9}[-,]\d{1,9}", "A-B"))
@@ -274,8 +281,8 @@ class Config(Checked):
             self.export_checkpoint == "auto" and (has_validation or self.patience > 0))
 
     def to_json(self) -> str:
-        """The settings as the text of a JSON object, for config.json."""
-        return json.dumps(dataclasses.asdict(self), indent=2)
+        """The settings as the text of a JSON object, for config.json; a secret isn't in it."""
+        return json.dumps(kept_values(self), indent=2)
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any]) -> "Config":
@@ -315,9 +322,10 @@ class Config(Checked):
         # A schedule that falls follows from where the run ends.
         length = set() if self.schedule == "constant" else {"epochs", "max_steps"}
         same = {"export"} if self.formats == other.formats else set()
+        values, other_values = kept_values(self), kept_values(other)
         return [SettingChange(field.name, value, other_value, field.metadata["another_run"] or field.name in length)
                 for field in dataclasses.fields(self) if field.name not in same
-                if (value := getattr(self, field.name)) != (other_value := getattr(other, field.name))]
+                if (value := values[field.name]) != (other_value := other_values[field.name])]
 
 
 def mixes(augment: Collection[str]) -> bool:

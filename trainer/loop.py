@@ -63,7 +63,7 @@ def train_and_evaluate(config: Config, runtime: Runtime, *, model_dir: ModelDir,
         timeline.enter("reading data")
         job = read_data(config, runtime, model_dir=model_dir, console=console, watchdog=watchdog)
         run = Run(job, model_dir=model_dir, console=console, stop=stop, watchdog=watchdog, timeline=timeline)
-    with contextlib.closing(run):
+    with contextlib.closing(run), run.trackers:
         train(run)
         return finish_together(run)
 

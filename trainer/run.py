@@ -21,6 +21,7 @@ from trainer.reporting.board.profile import StepProfile
 from trainer.reporting.board.speed import Speedometer
 from trainer.reporting.reporter import Reporter
 from trainer.reporting.run_record import checkpoint_metadata, resolved_settings
+from trainer.reporting.trackers.trackers import Trackers
 from trainer.train.evaluation import Evaluator
 from trainer.train.inner_loop import InnerLoop
 from trainer.train.resume import resume
@@ -60,6 +61,7 @@ class Run:
             left.
         initialized_from: The source of the weights that the run began with; None for random ones.
         failures: The first failure of the reports and the saves, which run beside the training.
+        trackers: Are told what checkpoints cover, on the chief; to be entered around the training.
     """
 
     def __init__(self, job: Job, *, model_dir: ModelDir, console: Console, stop: StopRequest,
@@ -92,11 +94,11 @@ class Run:
         with collectives.all_or_none(runtime):
             if runtime.is_chief:
                 self._open_reports(checkpoints, resumed.report_sizes, step)
+        self._open_trackers(resumed.report_sizes, step)
         self.checkpoints = CheckpointManager(
             checkpoints, self.state, self._describe, self.model_dir.require_lock, failures=self.failures,
             step=None if resumed.report_sizes is None else step, writes=runtime.is_chief,
-            every_steps=job.plan.checkpoint_every, every_minutes=config.checkpoint_every_minutes,
-            on_saved=self.console.saved)
+            every_steps=job.plan.checkpoint_every, every_minutes=config.checkpoint_every_minutes, saved=self._saved)
         self._opened.callback(self.checkpoints.close)
         self.profile = StepProfile(config.profiled, self.model_dir.tensorboard if runtime.is_chief else None,
                                    self.console)
@@ -124,6 +126,14 @@ class Run:
             self.export_trial = ExportTrial(self.job)
             self._opened.callback(self.export_trial.close)
 
+    def _open_trackers(self, sizes: Mapping[str, Any] | None, step: int) -> None:
+        """Starts the trackers' processes, on the chief; a dry run is no run that anybody tracks."""
+        names = self.job.config.trackers if self.job.runtime.is_chief and not self.job.config.dry_run else ()
+        evaluated = self.metrics.evaluation and self.metrics.evaluation["step"] == step
+        self.trackers = Trackers(names, self.model_dir, self.console, stop=self.stop, watchdog=self.watchdog,
+                                 size=sizes["metrics"] if sizes else None, through=step if evaluated else step - 1)
+        self._opened.callback(self.trackers.close)
+
     def _forget_predictions_after(self, step: int) -> None:
         """Removes predictions of later steps: these steps come again, and may come otherwise."""
         for path in (self.model_dir.predictions, self.model_dir.validation_predictions):
@@ -133,6 +143,11 @@ class Run:
                 later = True
             if later:
                 path.unlink()
+
+    def _saved(self, step: int, metadata: Mapping[str, Any]) -> None:
+        """Tells who waits for it that a manifest is on the disk; in the thread that saves."""
+        self.console.saved(step)
+        self.trackers.covered(step, metadata)
 
     def _describe(self, step: int) -> tuple[dict[str, Any], list[Path]]:
         """(a checkpoint's metadata, the reports that must be durable before the checkpoint counts)."""

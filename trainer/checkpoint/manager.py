@@ -22,10 +22,6 @@ class _RequireLock(Protocol):
     def __call__(self, closely: bool = True) -> None: ...
 
 
-def _nothing(step: int) -> None:
-    """For those who don't ask when a checkpoint is on the disk."""
-
-
 class CheckpointManager:
     """Saves a run's state beside the training. Only the chief writes; every worker knows what is saved.
 
@@ -39,7 +35,7 @@ class CheckpointManager:
         writes: Whether this worker writes.
         every_steps: Steps from one checkpoint to the next; 0 for none by steps.
         every_minutes: Minutes from one checkpoint to the next; 0 for none by time.
-        on_saved: Is called with the step of each checkpoint that is on the disk, in another thread.
+        saved: As `AsyncWriter` takes it.
 
     Attributes:
         saved_at: The step whose state is saved, or is being saved; None before the first.
@@ -48,11 +44,11 @@ class CheckpointManager:
     def __init__(self, checkpoints: Checkpoints, state: TrainState,
                  describe: Callable[[int], tuple[Mapping[str, Any], Collection[Path]]], require_lock: _RequireLock, *,
                  failures: FirstFailure, step: int | None, writes: bool, every_steps: int, every_minutes: float,
-                 on_saved: Callable[[int], None] = _nothing) -> None:
+                 saved: Callable[[int, Mapping[str, Any]], object] | None = None) -> None:
         self._checkpoints, self._state, self._describe = checkpoints, state, describe
         self._require_lock, self._writes = require_lock, writes
         self._every_steps, self._every_minutes = every_steps, every_minutes
-        self._writer, self._failures = AsyncWriter(checkpoints, on_saved), failures
+        self._writer, self._failures = AsyncWriter(checkpoints, saved), failures
         self.saved_at, self._saved_time = step, time.monotonic()
 
     def is_due(self, step: int) -> bool:

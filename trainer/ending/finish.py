@@ -83,6 +83,7 @@ def _finish(run: Run) -> dict[str, Any]:
     run.timeline.enter("reporting")
     with run.nothing_to_save("drawing the report"):
         run.reporter.draw(take_samples(job), result, starts_of(run.timeline.lines()), _mistakes(job, predictions))
+    run.trackers.result(run.step, run.reporter.flush()[0]["metrics"])
     if not config.dry_run:
         run.console.say(summary(run.model_dir, result))
     exports.require_all()

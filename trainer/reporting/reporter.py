@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from trainer.errors import first_few
+from trainer.options import kept_values
 from trainer.reporting import jsonl, plots
 from trainer.reporting.background import Background
 from trainer.reporting.board.evaluations import EvaluationBoard
@@ -105,7 +105,7 @@ class Reporter:
 
     def introduce(self, config: Config, samples: Samples, model: keras.Model) -> None:
         """Shows settings, layers and first examples, as they are and as training sees them, in TensorBoard."""
-        settings = dataclasses.asdict(config)
+        settings = kept_values(config)
         self._tensorboard.write_settings(settings)
         self._tensorboard.write_text("train", 0, {"settings": settings_table(settings)})
         with contextlib.suppress(Exception):  # a model of the user's own may not tell its layers
