@@ -3,6 +3,7 @@
 import dataclasses
 import errno
 import io
+import os
 import re
 import shutil
 import subprocess
@@ -158,6 +159,36 @@ def test_litert_gives_the_same_logits_in_fewer_bytes(exported, tmp_path, capfd):
         answer = runner(pixels=made.data.test.images.astype(np.float32))["logits"]
         assert 0 <= np.abs(answer - logits(made)).max() < largest
     assert abs(sizes["litert"]["accuracy"] - result["keras"]["accuracy"]) < 1e-9
+
+
+def test_onnx_and_openvino_give_the_same_logits_in_any_batch(exported, tmp_path, capfd):
+    """In their own runtimes; input and output have names."""
+    made, _, result = exported
+    folder, images = tmp_path / "export", made.data.test.images.astype(np.float32)
+    results = export_measured(with_exports(made.job, "onnx", "openvino"), made.state.model, folder)
+    import onnxruntime
+    import openvino  # imported before this, it would tell Intel of it
+
+    assert not capfd.readouterr().err, "the converters' words about themselves"
+    session = onnxruntime.InferenceSession(folder / "model.onnx", providers=["CPUExecutionProvider"])
+    compiled = openvino.Core().compile_model(folder / "openvino/model.xml", "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    for some in (images, images[:1]):
+        for answer in (session.run(["logits"], {"pixels": some})[0], compiled({"pixels": some})["logits"]):
+            np.testing.assert_allclose(answer, logits(made)[:len(some)], atol=1e-4)
+    assert {entry["accuracy"] for entry in results.values()} == {result["keras"]["accuracy"]}
+    manifest, fault = read_manifest(folder)
+    assert not fault and {"model.onnx", "openvino/model.xml", "openvino/model.bin"} < set(manifest["files"])
+
+
+def test_every_export_has_its_latency(exported):
+    """Measured, and with all that it depends on; what it was is the machine's affair."""
+    _, folder, result = exported
+    for entry in result.values():
+        timed = entry["latency"]
+        assert (timed["device"], timed["threads"]) == ("CPU", len(os.sched_getaffinity(0)))
+        for batch in ("batch_1", "batch_32"):
+            assert timed[batch]["ms"] > 0 and 3 <= timed[batch]["calls"] <= 50
+    assert read_manifest(folder)[0]["exports"]["keras"]["latency"] == result["keras"]["latency"]
 
 
 def test_the_saved_model_converts_to_litert_as_everybody_calls_it(exported):

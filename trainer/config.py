@@ -23,7 +23,7 @@ PAIR_AUGMENTATIONS = tuple(sorted(names_in("data/augment/pairs"), reverse=True))
 AUGMENTATIONS = (*names_in("data/augment/images"), *PAIR_AUGMENTATIONS)
 LOSSES = ("cross_entropy", "focal", "bce")
 EXPORTS = ("h5", "keras", "saved_model")
-OTHER_EXPORTS = ("litert", "litert_float16", "litert_int8")
+OTHER_EXPORTS = ("litert", "litert_float16", "litert_int8", "onnx", "openvino")
 LARGEST_DEFAULT_BATCH = 128
 FUNCTION = (r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", "package.module:function")
 

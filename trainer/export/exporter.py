@@ -19,11 +19,12 @@ import keras
 import numpy as np
 
 from trainer import models
-from trainer.config import OTHER_EXPORTS
 from trainer.data.augment.preview import take_images
 from trainer.errors import StorageError, translate
 from trainer.export.folder import ExportFolder, write_labels
 from trainer.export.formats.litert import CALIBRATION_IMAGES, write_litert
+from trainer.export.formats.onnx import write_onnx
+from trainer.export.formats.openvino import write_openvino
 from trainer.export.measure import Measurement
 from trainer.export.serving import Serving
 from trainer.process.tf_import import tf
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 TOLERANCE = 0.001  # a tenth of a point, or of a probability
 # Format to what its accuracy and its probabilities may differ by, where that is more: rounded weights, or all rounded.
 _TOLERANCES = {"litert_float16": (TOLERANCE, 0.02), "litert_int8": (0.01, 0.3)}
+_OTHER_WRITERS = {"onnx": write_onnx, "openvino": write_openvino}
 _OVERHEAD_BYTES = 2**19  # about what an export holds in addition to its weights
 
 
@@ -167,8 +169,10 @@ def write(name: str, model: keras.Model, path: Path, classes: Sequence[str], res
         if name == "saved_model":
             serving = Serving(model, classes, resize)
             tf.saved_model.save(serving, str(path), signatures=serving.signatures())
-        elif name in OTHER_EXPORTS:
+        elif name.startswith("litert"):
             write_litert(name, model, path, images)
+        elif name in _OTHER_WRITERS:
+            _OTHER_WRITERS[name](model, path)
         else:
             model.save(path)
     except Exception as error:
