@@ -21,6 +21,7 @@ import numpy as np
 from trainer import models
 from trainer.data.augment.preview import take_images
 from trainer.errors import StorageError, translate
+from trainer.export.card.model_card import ModelCard
 from trainer.export.folder import ExportFolder, write_labels
 from trainer.export.formats.litert import CALIBRATION_IMAGES, write_litert
 from trainer.export.formats.onnx import write_onnx
@@ -86,7 +87,8 @@ def calibrated(model: keras.Model, temperature: float) -> keras.Model:
 
 
 def export(job: Job, model: keras.Model, measurement: Measurement, accuracy: float | None, *,
-           folder: Path | str, step: int, temperature: float | None = None, keeps: bool = False) -> Exports:
+           folder: Path | str, step: int, temperature: float | None = None, keeps: bool = False,
+           card: ModelCard | None = None) -> Exports:
     """Exports a model in the formats of `--export`.
 
     Args:
@@ -99,6 +101,7 @@ def export(job: Job, model: keras.Model, measurement: Measurement, accuracy: flo
         step: The step of the weights.
         temperature: What the exported logits are divided by; None for the model's own logits.
         keeps: Whether formats that aren't exported now stay as they are.
+        card: What MODEL_CARD.md says beside the formats; None for no such file.
 
     Returns:
         The formats' results and failures: a format fails if it can't be written or loaded, or if its accuracy or its
@@ -136,6 +139,8 @@ def export(job: Job, model: keras.Model, measurement: Measurement, accuracy: flo
             entries = {name: earlier.entry(result) for name, result in results.items()}
             entries |= earlier.keep(staged, formats)
             write_labels(staged, data.classes)
+            if card:
+                card.write(staged, entries, temperature)
             seal(staged, {"classes": list(data.classes), "image_shape": list(data.image_shape), "exports": entries,
                           "temperature": temperature})
             durable.replace_folder(staged, folder)
