@@ -18,11 +18,13 @@ import small_models
 import tensorflow as tf
 from PIL import Image
 
+import trainer.main
 from trainer.config import EXPORTS
 from trainer.errors import Stopped, StorageError, UsageError
 from trainer.export.export_processes import ExportProcesses
 from trainer.export.exporter import _digest, export, float32_copy
 from trainer.export.folder import PATHS, ExportFolder, write_labels
+from trainer.export.formats import libraries
 from trainer.export.measure import Measurement
 from trainer.export.trial.trial import ExportTrial
 from trainer.storage.manifest import read_manifest
@@ -178,6 +180,17 @@ def test_onnx_and_openvino_give_the_same_logits_in_any_batch(exported, tmp_path,
     assert {entry["accuracy"] for entry in results.values()} == {result["keras"]["accuracy"]}
     manifest, fault = read_manifest(folder)
     assert not fault and {"model.onnx", "openvino/model.xml", "openvino/model.bin"} < set(manifest["files"])
+
+
+def test_a_format_whose_library_is_missing_is_refused_before_anything_begins(tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(libraries._MODULES, "onnx", ("tf2onnx", "not_installed_here"))
+    libraries.require_libraries(["h5", "openvino"])
+    with pytest.raises(UsageError, match="--export=onnx needs not_installed_here, which is not installed"):
+        libraries.require_libraries(["h5", "onnx"])
+    monkeypatch.chdir(tmp_path)
+    assert trainer.main.main(["--dataset=shapes", "--export=keras,onnx", "--model_dir=run"]) == 64
+    assert "fix: pip install 'lockstep-trainer[onnx]'" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
 
 
 def test_every_export_has_its_latency(exported):
