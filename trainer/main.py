@@ -11,6 +11,7 @@ from trainer.config import Config
 from trainer.distributed.cluster import Cluster, read_cluster
 from trainer.distributed.initialize import initialize
 from trainer.errors import LockstepError, UsageError, catching
+from trainer.export.formats.libraries import require_libraries
 from trainer.options import shown_value
 from trainer.process.exit import run_as_process, run_to_exit_code, tell
 from trainer.process.imports import collector_paused
@@ -77,7 +78,8 @@ def _claim_and_run(model_dir: ModelDir, config: Config, cluster: Cluster, stop: 
     changed: list[tuple[str, Any, Any]] = []
     with stop.nothing_to_save("starting"), catching() as caught:
         config = model_dir.inherit(config)
-        if cluster.worker == 0:
+        if cluster.worker == 0:  # which exports, tracks and tells
+            require_libraries(config.formats)
             require_installed(config.trackers)
             if config.notify:
                 channels.require(config.notify)

@@ -100,6 +100,14 @@ def test_predict_what_is_no_image(command, quickstart):
 
 def test_verify_and_export(command, quickstart):
     assert command("verify").code == 0
+    card = quickstart[0] / "run/export/MODEL_CARD.md"
+    accuracy = json.loads((quickstart[0] / "run/result.json").read_text())["quality"]["accuracy"]
+    assert f"**{accuracy:.2%}** of the" in card.read_text() and "| star |" in card.read_text()
+    written = card.read_text()
+    card.write_text(written.replace("%", "!", 1))
+    done = command("verify")
+    assert done.code == 74 and "MODEL_CARD.md is not what was written" in done.out
+    card.write_text(written)
     path = quickstart[0] / "run/export/model.h5"
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
@@ -110,6 +118,7 @@ def test_verify_and_export(command, quickstart):
     assert done.code == 0, done.err
     assert command("verify").code == 0
     assert (quickstart[0] / "run/export/saved_model/1/saved_model.pb").exists(), "what wasn't asked for stays"
+    assert f"**{accuracy:.2%}** of the" in card.read_text() and "`saved_model/1`" in card.read_text()
 
 
 def test_bench(run):
