@@ -6,6 +6,7 @@ import shlex
 
 import pytest
 from conftest import ROOT, run_module
+from image_files import class_folders
 
 from trainer.__main__ import COMMANDS
 
@@ -26,6 +27,21 @@ def run_all(folder, text):
             assert done.code == 0, f"{line}\n{done.out}{done.err}"
             count += 1
     return count
+
+
+@pytest.mark.long
+def test_from_a_folder_of_photographs_to_exports(tmp_path):
+    """With a file of weights in place of those of ImageNet, which are fetched, and fewer epochs."""
+    import keras
+
+    class_folders(tmp_path / "photographs", 100, "jpg", "JPEG", side=64)
+    network = keras.applications.MobileNetV2(weights=None, include_top=False, input_shape=(64, 64, 3))
+    network.save_weights(tmp_path / "network.weights.h5")
+    commands = blocks("fine_tuning.md")[0].replace("--epochs=20", "--max_steps=6")
+    assert run_all(tmp_path, commands.replace("=imagenet", "=network.weights.h5")) == 6
+    tuned = json.loads((tmp_path / "runs/tuned/result.json").read_text())
+    assert tuned["initialized_from"]["path"].endswith("runs/probe")
+    assert (tmp_path / "runs/tuned/export/model.tflite").exists()
 
 
 @pytest.mark.long
