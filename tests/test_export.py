@@ -3,6 +3,7 @@
 import dataclasses
 import errno
 import io
+import os
 import re
 import shutil
 import subprocess
@@ -17,11 +18,13 @@ import small_models
 import tensorflow as tf
 from PIL import Image
 
+import trainer.main
 from trainer.config import EXPORTS
 from trainer.errors import Stopped, StorageError, UsageError
 from trainer.export.export_processes import ExportProcesses
 from trainer.export.exporter import _digest, export, float32_copy
 from trainer.export.folder import PATHS, ExportFolder, write_labels
+from trainer.export.formats import libraries
 from trainer.export.measure import Measurement
 from trainer.export.trial.trial import ExportTrial
 from trainer.storage.manifest import read_manifest
@@ -160,10 +163,63 @@ def test_litert_gives_the_same_logits_in_fewer_bytes(exported, tmp_path, capfd):
     assert abs(sizes["litert"]["accuracy"] - result["keras"]["accuracy"]) < 1e-9
 
 
-def test_the_saved_model_converts_to_litert_by_its_signature(exported):
-    converter = tf.lite.TFLiteConverter.from_saved_model(str(exported[1] / PATHS["saved_model"]),
-                                                         signature_keys=["serving_default"])
-    assert converter.convert()
+def test_onnx_and_openvino_give_the_same_logits_in_any_batch(exported, tmp_path, capfd):
+    """In their own runtimes; input and output have names."""
+    made, _, result = exported
+    folder, images = tmp_path / "export", made.data.test.images.astype(np.float32)
+    results = export_measured(with_exports(made.job, "onnx", "openvino"), made.state.model, folder)
+    import onnxruntime
+    import openvino  # imported before this, it would tell Intel of it
+
+    assert not capfd.readouterr().err, "the converters' words about themselves"
+    session = onnxruntime.InferenceSession(folder / "model.onnx", providers=["CPUExecutionProvider"])
+    compiled = openvino.Core().compile_model(folder / "openvino/model.xml", "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    for some in (images, images[:1]):
+        for answer in (session.run(["logits"], {"pixels": some})[0], compiled({"pixels": some})["logits"]):
+            np.testing.assert_allclose(answer, logits(made)[:len(some)], atol=1e-4)
+    assert {entry["accuracy"] for entry in results.values()} == {result["keras"]["accuracy"]}
+    manifest, fault = read_manifest(folder)
+    assert not fault and {"model.onnx", "openvino/model.xml", "openvino/model.bin"} < set(manifest["files"])
+
+
+def test_a_format_whose_library_is_missing_is_refused_before_anything_begins(tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(libraries._MODULES, "onnx", ("tf2onnx", "not_installed_here"))
+    libraries.require_libraries(["h5", "openvino"])
+    with pytest.raises(UsageError, match="--export=onnx needs not_installed_here, which is not installed"):
+        libraries.require_libraries(["h5", "onnx"])
+    monkeypatch.chdir(tmp_path)
+    assert trainer.main.main(["--dataset=shapes", "--export=keras,onnx", "--model_dir=run"]) == 64
+    assert "fix: pip install 'lockstep-trainer[onnx]'" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_every_export_has_its_latency(exported):
+    """Measured, and with all that it depends on; what it was is the machine's affair."""
+    _, folder, result = exported
+    for entry in result.values():
+        timed = entry["latency"]
+        assert (timed["device"], timed["threads"]) == ("CPU", len(os.sched_getaffinity(0)))
+        for batch in ("batch_1", "batch_32"):
+            assert timed[batch]["ms"] > 0 and 3 <= timed[batch]["calls"] <= 50
+    assert read_manifest(folder)[0]["exports"]["keras"]["latency"] == result["keras"]["latency"]
+
+
+def test_the_saved_model_converts_to_litert_as_everybody_calls_it(exported):
+    """tensorflow#41255: LiteRT has no operations for what serve_bytes does."""
+    made, folder, _ = exported
+    content = tf.lite.TFLiteConverter.from_saved_model(str(folder / PATHS["saved_model"])).convert()
+    with pytest.warns(UserWarning, match="deprecated"):
+        interpreter = tf.lite.Interpreter(model_content=content)
+    assert list(interpreter.get_signature_list()) == ["serving_default"]
+    answer = interpreter.get_signature_runner("serving_default")(images=made.data.test.images)
+    np.testing.assert_allclose(answer["probabilities"], tf.nn.softmax(logits(made)), atol=1e-5)
+
+
+def test_the_saved_model_is_a_layer_of_keras(exported):
+    made, folder, _ = exported
+    layer = keras.layers.TFSMLayer(str(folder / PATHS["saved_model"]))
+    np.testing.assert_allclose(layer(tf.constant(made.data.test.images))["probabilities"],
+                               tf.nn.softmax(logits(made)), atol=1e-6)
 
 
 def test_labels_are_a_class_a_line(tmp_path):

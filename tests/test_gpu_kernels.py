@@ -95,7 +95,7 @@ def test_the_step_with_every_augmentation(small):
 
 
 def test_the_step_of_several_workers(small):
-    outside, _ = require_kernels(traced(small, workers=2, ledger=True).loop.trace())
+    outside, _ = require_kernels(traced(small, workers=2, ledger=True, log_gradient_norm=True).loop.trace())
     assert any(node.op == "Timestamp" for node in outside)
 
 

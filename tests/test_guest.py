@@ -114,7 +114,7 @@ def test_a_notebook_gets_plain_lines(monkeypatch):
     stream = Notebook(io.BytesIO(), encoding="ascii")
     monkeypatch.setattr(sys, "stdout", stream)
     console = Console(owns_stdout=False)
-    console.start(0, 10)
+    console.start(0, 10, name="run", best=None, evaluated="test")
     console.say("2 × 3")
     console.progress(1, 10, epoch=1.0, images_per_second=None, loss=None, accuracy=None, seconds_left=None)
     console.close()

@@ -56,7 +56,7 @@ def assigned(model, found):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["model.h5", "model.keras", "model.weights.h5"])
+@pytest.mark.parametrize("name", ["model.h5", long("model.keras"), "model.weights.h5"])
 def test_what_plain_keras_saved_answers_the_same(saved, name):
     network, folder = saved
     found = read(folder / name, models.build(NAME, 10, SHAPE))

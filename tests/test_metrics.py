@@ -45,6 +45,15 @@ def test_a_step_without_a_finite_loss_is_counted_and_left_out_of_the_mean():
     assert window["loss"] == np.mean([np.float32(1 / step) for step in (6, 8, 9, 10)], dtype=np.float64)
 
 
+def test_the_norm_is_the_mean_of_the_steps_that_were_applied():
+    plan, found = make_plan(Config(batch_size=10, epochs=1, log_every_steps=10), 100, 1), RunMetrics()
+    monitor = LossMonitor(Config(), "float32", lambda step: [step])
+    norms = np.where(np.arange(1, 11) == 7, np.inf, np.arange(1, 11)).astype(np.float32)  # the loss of step 7 is NaN
+    (line,) = found.update(records(0, 10)._replace(gradient_norm=norms), 0, plan, monitor)
+    assert line["gradient_norm"] == (55 - 7) / 9
+    assert "gradient_norm" not in lines(())[0]
+
+
 def test_best_and_patience():
     plan, progress = make_plan(Config(), 1000, 1), RunMetrics()
     config = Config(patience=2, target_accuracy=0.9)

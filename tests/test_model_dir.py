@@ -29,13 +29,15 @@ OTHER = {"seed": 1, "num_gpus": 0, "virtual_devices": 2, "strategy": "mirrored",
          "bias_learning_rate_scale": 64.0, "head_learning_rate": 0.1, "layer_decay": 0.8, "lookahead_alpha": 0.8,
          "calibrate_export": True, "train_sizes": ("16",), "init_from": "x.keras", "freeze": "conv.*",
          "image_size": 64, "validation_fraction": 0.2, "max_bad_records": 3, "class_weights": "balanced", "lanes": 32,
-         "input": "host", "dry_run": True, "loss": "focal", "sampling": "balanced"}
+         "input": "host", "dry_run": True, "loss": "focal", "sampling": "balanced", "log_gradient_norm": True,
+         "metrics": ("m:f",), "trackers": ("wandb",), "notify": "true"}
 # What decides no bit of the state after a step: devices, lengths, and what is told, how often.
 MAY_CHANGE = {"num_gpus", "virtual_devices", "strategy", "precision", "xla", "data_dir", "epochs", "max_steps",
               "max_hours", "tf32", "deterministic", "all_reduce", "start_timeout", "hang_timeout",
               "patience", "target_accuracy", "checkpoint_every_steps", "checkpoint_every_minutes", "keep_checkpoints",
               "max_bad_steps", "spike_factor", "eval_every_epochs", "log_every_steps", "ledger", "export",
-              "export_checkpoint", "calibrate_export", "profile_steps", "max_bad_records", "input", "dry_run"}
+              "export_checkpoint", "calibrate_export", "profile_steps", "max_bad_records", "input", "dry_run",
+              "log_gradient_norm", "metrics", "trackers", "notify"}
 
 
 @pytest.fixture

@@ -54,7 +54,7 @@ from trainer.process.signals import StopRequest
 from trainer.reporting.console import Console
 with StopRequest() as stop:
     console = Console(sys.argv[1])
-    console.start(0, 10**6)
+    console.start(0, 10**6, name="run", best=None, evaluated="test")
     console.say("ready")
     while not stop.signal:
         time.sleep(0.05)

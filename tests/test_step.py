@@ -114,9 +114,9 @@ def test_images_on_the_device_change_nothing(trainable, replicas, xla):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("augment", [("mixup",), ("cutmix",),
-                                     ("flip", "crop", "cutout", "erasing", "jitter", "randaugment", "trivial", "mixup",
-                                      "cutmix")])
+@pytest.mark.parametrize("augment", [
+    ("mixup",), ("flip", "crop", "cutout", "erasing", "jitter", "cutmix"),
+    long(("flip", "crop", "cutout", "erasing", "jitter", "randaugment", "trivial", "mixup", "cutmix"))])
 def test_augmentation_is_the_same_on_any_replica_count(trainable, augment):
     settings = {"model": "small_models:smooth", "optimizer": "sgd", "learning_rate": 0.01, "augment": augment}
     one, two, four = (trainable(count, **settings).train(20) for count in (1, 2, 4))
@@ -366,3 +366,21 @@ def test_gradients_that_travel_in_8_bits_learn_as_well(trainable, xla):
             np.testing.assert_array_equal(first, other)
     one, same = (trainable(1, all_reduce=each, **settings).train(5) for each in ("float32", "bfloat16"))
     np.testing.assert_array_equal(one.loss, same.loss)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("replicas, more", [(2, {"clip_norm": 0.05}), (1, {"precision": "float16"})])
+def test_the_norm_of_the_gradients_is_that_before_clipping(trainable, replicas, more):
+    """Against the update of SGD without momentum, whose length is rate times norm; asked for, it changes nothing."""
+    settings = {"model": "small_models:smooth", "optimizer": "sgd", "learning_rate": 0.1, "momentum": 0}
+    plain, asked = (trainable(replicas, log_gradient_norm=log, **{**settings, **more, "clip_norm": 0.0})
+                    for log in (False, True))
+    before = asked.weights()
+    first, same = asked.train(1), plain.train(1)
+    assert same.gradient_norm is None
+    np.testing.assert_allclose(first.loss, same.loss, rtol=1e-6)
+    length = np.sqrt(sum(np.sum((a - b) ** 2.0) for a, b in zip(before, asked.weights(), strict=True)))
+    assert first.gradient_norm[0] == pytest.approx(length / 0.1, rel=1e-3)
+    clipped = trainable(replicas, **{**settings, "clip_norm": 0.05}).train(1)
+    if "precision" not in more:
+        assert clipped.gradient_norm[0] == pytest.approx(first.gradient_norm[0], rel=1e-5)

@@ -12,7 +12,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from trainer.options import Checked, names_in, option
+from trainer.options import Checked, kept_values, names_in, option
 from trainer.rules.combinations import broken_rules
 
 OPTIMIZERS = {"sgd": "SGD", "adam": "Adam", "adamw": "AdamW", "lamb": "Lamb", "lion": "Lion", "muon": "Muon"}
@@ -21,9 +21,10 @@ DATASETS = names_in("data/sources")
 # Mixup comes first where both are on, as it always did: each example draws among them in this order.
 PAIR_AUGMENTATIONS = tuple(sorted(names_in("data/augment/pairs"), reverse=True))
 AUGMENTATIONS = (*names_in("data/augment/images"), *PAIR_AUGMENTATIONS)
+TRACKERS = names_in("reporting/trackers/clients")
 LOSSES = ("cross_entropy", "focal", "bce")
 EXPORTS = ("h5", "keras", "saved_model")
-OTHER_EXPORTS = ("litert", "litert_float16", "litert_int8")
+OTHER_EXPORTS = ("litert", "litert_float16", "litert_int8", "onnx", "openvino")
 LARGEST_DEFAULT_BATCH = 128
 FUNCTION = (r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", "package.module:function")
 
@@ -120,8 +121,8 @@ class Config(Checked):
     augment: tuple[str, ...] = option(
         (), "comma list of augmentations: flip, alternating_flip (in each epoch those that weren't flipped in the one "
         "before), crop (images of up to 64 pixels: pad by 4; larger ones: 8 to 100 % of the area), translate (by up to "
-        "2 pixels, onto a mirrored border), cutout, erasing, jitter, randaugment, trivial, mixup, cutmix",
-        choices=AUGMENTATIONS, another_run=True)
+        "2 pixels, onto a mirrored border), cutout, erasing, jitter, randaugment, trivial, mixup, cutmix, and "
+        "functions of yours, which get (images, seeds)", choices=AUGMENTATIONS, pattern=FUNCTION, another_run=True)
 
     train_sizes: tuple[str, ...] = option(
         (), "comma list of SIZE@EPOCH, such as 128,160@6,192@12: side in pixels to which training makes its images "
@@ -164,8 +165,8 @@ class Config(Checked):
                                   another_run=True)
     loss: str = option(
         "cross_entropy", "loss of training; focal: examples that are right already count less; bce: each class's "
-        "sigmoid by itself. With all of them eval_loss is cross-entropy, and exports give softmax's probabilities",
-        choices=LOSSES, another_run=True)
+        "sigmoid by itself; or a function of yours, which gets (labels, logits). With all of them eval_loss is "
+        "cross-entropy, and exports give softmax's probabilities", choices=LOSSES, pattern=FUNCTION, another_run=True)
     class_weights: str = option("none", "weights of the classes in the loss; balanced: inverse to their frequency",
                                 choices=("none", "balanced"), another_run=True)
     label_smoothing: float = option(0.0, "fraction of the target that is spread over all classes", least=0, most=0.99,
@@ -213,7 +214,18 @@ class Config(Checked):
         "batch; 0: don't", least=0)
 
     # What comes out.
+    log_gradient_norm: bool = option(
+        False, "write the norm of each window's gradients, before clipping; with --clip_norm it is written anyway")
+    metrics: tuple[str, ...] = option(
+        (), "comma list of functions of yours that get what the model said of the evaluated split, and return a number",
+        choices=("",), pattern=FUNCTION)
     ledger: bool = option(False, "write the example ids of each step into ledger.jsonl")
+    trackers: tuple[str, ...] = option(
+        (), "comma list of trackers that get settings, metrics and results, each by its own client (the extra of that "
+        "name) and with that client's own variables; they get a step once a checkpoint covers it", choices=TRACKERS)
+    notify: str = option(
+        "", "whom to tell when the run ends, fails or stops: a URL, http(s) for a webhook that gets JSON, any other "
+        "for Apprise (extra notify); or a program with arguments, which gets the message on stdin", secret=True)
     profile_steps: str = option(
         "", "steps A-B whose profile is written into tensorboard/, such as 100-110; not the first of a start, which "
         "compiles", choices=("",), pattern=(r"\d{1,9}[-,]\d{1,9}", "A-B"))
@@ -249,6 +261,11 @@ class Config(Checked):
         return (int(match[1]), int(match[2])) if match else None
 
     @property
+    def knows_gradient_norm(self) -> bool:
+        """Whether a step works out the global norm of its gradients."""
+        return self.log_gradient_norm or self.clip_norm > 0
+
+    @property
     def known_batch_size(self) -> int:
         """`--batch_size`; where it isn't given, and the data hasn't decided it yet, the largest that it may be."""
         return self.batch_size or LARGEST_DEFAULT_BATCH
@@ -274,8 +291,8 @@ class Config(Checked):
             self.export_checkpoint == "auto" and (has_validation or self.patience > 0))
 
     def to_json(self) -> str:
-        """The settings as the text of a JSON object, for config.json."""
-        return json.dumps(dataclasses.asdict(self), indent=2)
+        """The settings as the text of a JSON object, for config.json; a secret isn't in it."""
+        return json.dumps(kept_values(self), indent=2)
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any]) -> "Config":
@@ -315,9 +332,10 @@ class Config(Checked):
         # A schedule that falls follows from where the run ends.
         length = set() if self.schedule == "constant" else {"epochs", "max_steps"}
         same = {"export"} if self.formats == other.formats else set()
+        values, other_values = kept_values(self), kept_values(other)
         return [SettingChange(field.name, value, other_value, field.metadata["another_run"] or field.name in length)
                 for field in dataclasses.fields(self) if field.name not in same
-                if (value := getattr(self, field.name)) != (other_value := getattr(other, field.name))]
+                if (value := values[field.name]) != (other_value := other_values[field.name])]
 
 
 def mixes(augment: Collection[str]) -> bool:

@@ -63,7 +63,7 @@ def train_and_evaluate(config: Config, runtime: Runtime, *, model_dir: ModelDir,
         timeline.enter("reading data")
         job = read_data(config, runtime, model_dir=model_dir, console=console, watchdog=watchdog)
         run = Run(job, model_dir=model_dir, console=console, stop=stop, watchdog=watchdog, timeline=timeline)
-    with contextlib.closing(run):
+    with contextlib.closing(run), run.trackers:
         train(run)
         return finish_together(run)
 
@@ -97,7 +97,8 @@ def read_data(config: Config, runtime: Runtime, *, model_dir: ModelDir, console:
 def train(run: Run) -> None:
     """Trains and evaluates until the last step, or until the run ends early."""
     if not run.is_done:
-        run.console.start(run.step, run.job.plan.total_steps)
+        run.console.start(run.step, run.job.plan.total_steps, name=run.model_dir.root.resolve().name,
+                          best=run.metrics.best, evaluated=run.job.data.evaluated_name)
     known_bad = run.job.data.bad.here  # all workers found these when they read the data
     while True:
         run.timeline.step = run.step
@@ -230,7 +231,7 @@ def _save_and_stop(run: Run) -> NoReturn:
         with collectives.all_or_none(run.job.runtime):
             run.finish_reports()
             run.checkpoints.wait()
-            if run.checkpoints.saved_at != run.step or run.checkpoints.is_empty():
+            if run.checkpoints.saved_at != run.step:
                 run.checkpoints.save(run.step)
                 run.checkpoints.wait()
         collectives.final_barrier(run.job.runtime)

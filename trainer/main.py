@@ -10,7 +10,8 @@ from trainer import flags
 from trainer.config import Config
 from trainer.distributed.cluster import Cluster, read_cluster
 from trainer.distributed.initialize import initialize
-from trainer.errors import LockstepError, catching
+from trainer.errors import LockstepError, UsageError, catching
+from trainer.export.formats.libraries import require_libraries
 from trainer.options import shown_value
 from trainer.process.exit import run_as_process, run_to_exit_code, tell
 from trainer.process.imports import collector_paused
@@ -18,7 +19,10 @@ from trainer.process.libraries import versions
 from trainer.process.signals import StopRequest
 from trainer.process.watchdog import Watchdog
 from trainer.reporting.console import Console
+from trainer.reporting.notifications import channels
+from trainer.reporting.notifications.notifier import Notifier
 from trainer.reporting.timeline.record import Timeline
+from trainer.reporting.trackers.trackers import require_installed
 from trainer.storage.model_dir import ModelDir, ScratchDir
 
 
@@ -74,11 +78,19 @@ def _claim_and_run(model_dir: ModelDir, config: Config, cluster: Cluster, stop: 
     changed: list[tuple[str, Any, Any]] = []
     with stop.nothing_to_save("starting"), catching() as caught:
         config = model_dir.inherit(config)
-        if cluster.worker == 0:
+        if cluster.worker == 0:  # which exports, tracks and tells
+            require_libraries(config.formats)
+            require_installed(config.trackers)
+            if config.notify:
+                channels.require(config.notify)
             changed = model_dir.claim(config)
     writes = cluster.worker == 0 and not caught.error  # else the folder isn't ours
-    with Timeline(model_dir.timeline if writes else None, began) as timeline:
-        return _start(config, cluster, model_dir, stop, watchdog, timeline, changed, caught.error)
+    # Who starts a run with a wrong flag is there to read it.
+    tells = cluster.worker == 0 and not config.dry_run and not isinstance(caught.error, UsageError)
+    with Notifier(config, tells) as notifier, Timeline(model_dir.timeline if writes else None, began) as timeline:
+        result = _start(config, cluster, model_dir, stop, watchdog, timeline, changed, caught.error)
+        notifier.note_result(result)
+        return result
 
 
 def _start(config: Config, cluster: Cluster, model_dir: ModelDir, stop: StopRequest, watchdog: Watchdog,

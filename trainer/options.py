@@ -36,7 +36,7 @@ def names_in(folder: str) -> tuple[str, ...]:
 
 def option(default: Any, help: str, *, choices: Sequence[str] = (), pattern: tuple[str, str] | None = None,
            least: float = -math.inf, above: float = -math.inf, most: float = math.inf,
-           another_run: bool = False, repeats: bool = False) -> Any:
+           another_run: bool = False, repeats: bool = False, secret: bool = False) -> Any:
     """A field that is a flag.
 
     Args:
@@ -47,13 +47,15 @@ def option(default: Any, help: str, *, choices: Sequence[str] = (), pattern: tup
         least, above, most: Bounds of a number: inclusive, exclusive, inclusive.
         another_run: Whether a stopped run that went on with another value would be another run.
         repeats: Whether a tuple may name something twice.
+        secret: Whether a text may be a URL or a command that holds a password or a key; what is printed and kept of it
+            is `without_secrets`.
 
     Returns:
         A dataclass field.
     """
-    return dataclasses.field(default=default, metadata={
+    return dataclasses.field(default=default, repr=not secret, metadata={
         "help": help, "choices": choices, "pattern": pattern, "least": least, "above": above, "most": most,
-        "another_run": another_run, "repeats": repeats})
+        "another_run": another_run, "repeats": repeats, "secret": secret})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,7 +75,7 @@ class Checked:
 def _problem(field: dataclasses.Field[Any], value: Any) -> str | None:
     """What is wrong with the value of a field, or None."""
     rule, name = field.metadata, field.name
-    if value is None:
+    if value is None or rule["secret"]:
         return None
     members = value if isinstance(value, tuple) else (value,)
     if not rule["choices"]:
@@ -126,6 +128,38 @@ def url_problem(name: str, value: str) -> str | None:
     else:
         way = _WAYS.get(scheme, "copy what is there to this machine first, or mount it")
     return f"--{name} takes no URLs, only what this machine has; received {value!r}; {way}"
+
+
+def without_secrets(text: str) -> str:
+    """What may be printed and kept of a URL or a command: https://host/…, a scheme://…, a program and no arguments.
+
+    Args:
+        text: A URL, a command, or what this function made of one.
+
+    Returns:
+        The text without user, password, path and query; of all schemes but http and https also without the host, which
+        is a key in some.
+    """
+    scheme, is_url, rest = text.partition("://")
+    if is_url and re.fullmatch(r"[A-Za-z][A-Za-z0-9+.-]*", scheme):
+        if scheme.lower() not in ("http", "https"):
+            return f"{scheme}://…"
+        return f"{scheme}://{re.split('[/?#]', rest)[0].rpartition('@')[2]}/…"
+    program, *arguments = text.split(maxsplit=1) or [""]
+    return f"{'…' if '=' in program else program}{' …' if arguments else ''}"
+
+
+def kept_values(settings: Any) -> dict[str, Any]:
+    """Settings as files and pages have them.
+
+    Args:
+        settings: An instance of a dataclass of `option`s.
+
+    Returns:
+        Name to value, `without_secrets`.
+    """
+    return {field.name: without_secrets(value) if field.metadata.get("secret") else value
+            for field in dataclasses.fields(settings) for value in [getattr(settings, field.name)]}
 
 
 def shown_value(value: Any) -> str:

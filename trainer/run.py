@@ -16,10 +16,12 @@ from trainer.errors import DataError, FirstFailure
 from trainer.export.trial.trial import ExportTrial
 from trainer.process.tf_import import tf
 from trainer.quality.predictions import Predictions
+from trainer.reporting.board.own_metrics import OwnMetrics
 from trainer.reporting.board.profile import StepProfile
 from trainer.reporting.board.speed import Speedometer
 from trainer.reporting.reporter import Reporter
 from trainer.reporting.run_record import checkpoint_metadata, resolved_settings
+from trainer.reporting.trackers.trackers import Trackers
 from trainer.train.evaluation import Evaluator
 from trainer.train.inner_loop import InnerLoop
 from trainer.train.resume import resume
@@ -50,6 +52,7 @@ class Run:
         state: What a checkpoint holds.
         metrics: The metrics of the run so far.
         reporter: Writes the reports; None on workers that aren't the chief.
+        own_metrics: Figures of the user's own; None on workers that aren't the chief.
         checkpoints: Saves the state.
         inner_loop: Trains.
         profile: Profiles some of its steps.
@@ -58,6 +61,7 @@ class Run:
             left.
         initialized_from: The source of the weights that the run began with; None for random ones.
         failures: The first failure of the reports and the saves, which run beside the training.
+        trackers: Are told what checkpoints cover, on the chief; to be entered around the training.
     """
 
     def __init__(self, job: Job, *, model_dir: ModelDir, console: Console, stop: StopRequest,
@@ -68,6 +72,7 @@ class Run:
         self._computed_on: Mapping[str, Any] | None = None
         self._autotune = AutotuneFile(model_dir.autotune)
         self.reporter: Reporter | None = None
+        self.own_metrics: OwnMetrics | None = None
         self.export_trial: ExportTrial | None = None
         self._opened = contextlib.ExitStack()  # closes what `_open` opened, the last first
         timeline.enter("building")
@@ -89,10 +94,11 @@ class Run:
         with collectives.all_or_none(runtime):
             if runtime.is_chief:
                 self._open_reports(checkpoints, resumed.report_sizes, step)
+        self._open_trackers(resumed.report_sizes, step)
         self.checkpoints = CheckpointManager(
-            checkpoints, self.state, self._describe, self.model_dir.require_lock, failures=self.failures, step=step,
-            writes=runtime.is_chief, every_steps=job.plan.checkpoint_every,
-            every_minutes=config.checkpoint_every_minutes)
+            checkpoints, self.state, self._describe, self.model_dir.require_lock, failures=self.failures,
+            step=None if resumed.report_sizes is None else step, writes=runtime.is_chief,
+            every_steps=job.plan.checkpoint_every, every_minutes=config.checkpoint_every_minutes, saved=self._saved)
         self._opened.callback(self.checkpoints.close)
         self.profile = StepProfile(config.profiled, self.model_dir.tensorboard if runtime.is_chief else None,
                                    self.console)
@@ -103,6 +109,7 @@ class Run:
 
     def _open_reports(self, checkpoints: Checkpoints, sizes: Mapping[str, Any] | None, step: int) -> None:
         """Prepares the folder for this start: removes what later steps left, and checks the room for a checkpoint."""
+        self.own_metrics = OwnMetrics(self.job.config.metrics, self.console.warn)
         self.model_dir.require_lock()
         checkpoints.clear_leftovers()
         checkpoints.forget_after(step)
@@ -112,12 +119,20 @@ class Run:
         self.reporter = Reporter(self.model_dir, self.console, valid=sizes, first_step=step,
                                  total_steps=self.job.plan.total_steps, ledger=self.job.config.ledger,
                                  evaluated=self.job.data.evaluated, evaluated_name=self.job.data.evaluated_name,
-                                 speed=Speedometer(self.job, self.state.model))
+                                 speed=Speedometer(self.job, self.state.model), metrics=self.own_metrics)
         self._opened.callback(self._close_reports, self.reporter)
         if step < self.job.plan.total_steps:
             self.model_dir.result.unlink(missing_ok=True)
             self.export_trial = ExportTrial(self.job)
             self._opened.callback(self.export_trial.close)
+
+    def _open_trackers(self, sizes: Mapping[str, Any] | None, step: int) -> None:
+        """Starts the trackers' processes, on the chief; a dry run is no run that anybody tracks."""
+        names = self.job.config.trackers if self.job.runtime.is_chief and not self.job.config.dry_run else ()
+        evaluated = self.metrics.evaluation and self.metrics.evaluation["step"] == step
+        self.trackers = Trackers(names, self.model_dir, self.console, stop=self.stop, watchdog=self.watchdog,
+                                 size=sizes["metrics"] if sizes else None, through=step if evaluated else step - 1)
+        self._opened.callback(self.trackers.close)
 
     def _forget_predictions_after(self, step: int) -> None:
         """Removes predictions of later steps: these steps come again, and may come otherwise."""
@@ -128,6 +143,11 @@ class Run:
                 later = True
             if later:
                 path.unlink()
+
+    def _saved(self, step: int, metadata: Mapping[str, Any]) -> None:
+        """Tells who waits for it that a manifest is on the disk; in the thread that saves."""
+        self.console.saved(step)
+        self.trackers.covered(step, metadata)
 
     def _describe(self, step: int) -> tuple[dict[str, Any], list[Path]]:
         """(a checkpoint's metadata, the reports that must be durable before the checkpoint counts)."""
@@ -191,7 +211,8 @@ class Run:
     @contextlib.contextmanager
     def compiling(self) -> Iterator[None]:
         """For a block that compiles, which may take longer than a user who wants the run to stop will wait."""
-        self.save()
+        if self.step or self.checkpoints.saved_at is not None:  # a new run's first weights follow from its settings
+            self.save()
         with self.watchdog.phase("compiling"), self.timeline.phase("compiling"), self.nothing_to_save("compiling"):
             yield
 

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -186,6 +187,15 @@ def test_exports_without_the_training_data_are_compared_with_the_model(root, mon
             assert "accuracy" not in entry and entry["largest_difference"] < 1e-4 and entry["inputs"] == 64
         assert manifest["exports"]["saved_model"]["file_examples"] == 64
         assert on_run("verify").code == 0
+        done = on_run("export", "--table", "--json")
+        assert done.code == 0 and json.loads(done.out) == manifest["exports"]
+        shown = on_run("export", "--table").out
+        assert "latency: from uint8 images to probabilities, medians, on the CPU with" in shown
+        assert {"h5", "keras", "saved_model", "-"} <= set(re.findall(r"[\w./-]+", shown))
+        step = manifest["exports"]["h5"]["weights"]["step"]
+        figures = json.loads((root / "run/result.json").read_text())["quality"]
+        assert figures["step"] == step  # so these are the weights' figures, though nothing can be measured now
+        assert f"**{figures['accuracy']:.2%}** of the 15 images" in (root / "run/export/MODEL_CARD.md").read_text()
 
         def save_another(name, model, path, *_):
             import keras
@@ -200,6 +210,11 @@ def test_exports_without_the_training_data_are_compared_with_the_model(root, mon
         assert read_manifest(root / "run/export") == (manifest, None)
     finally:
         (root / "away").rename(root / "d")
+
+
+def test_a_table_of_no_exports_is_refused(tmp_path):
+    done = command("export", f"--model_dir={tmp_path}", "--table")
+    assert done.code == 65 and "holds no exports" in done.err and "trainer export" in done.err
 
 
 def test_names_go_in_and_answers_come_out_one_by_one_until_ctrl_c(root):

@@ -153,7 +153,7 @@ def test_evaluation_and_serving_see_the_same(folder, size, resize):
         np.testing.assert_array_equal(serving(tf.constant(content)).numpy(), seen[name], err_msg=name)
 
 
-@pytest.mark.parametrize("resize", ["crop", "pad"])
+@pytest.mark.parametrize("resize", ["crop", long("pad")])
 def test_training_sees_what_evaluation_sees(folder, resize):
     data = open_data(folder, "folder", image_size=72, resize=resize, max_bad_records=99)
     seen = pixels_in_evaluation(data.train)

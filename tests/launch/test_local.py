@@ -49,7 +49,8 @@ def test_a_worker_that_is_killed_costs_nothing_but_time(undisturbed, tmp_path, r
     assert_equal_runs(tmp_path, undisturbed)
 
 
-@pytest.mark.parametrize("rank", [0, long(1)])
+@pytest.mark.long
+@pytest.mark.parametrize("rank", [0, 1])
 def test_a_worker_that_is_stopped_is_named_and_shows_its_stacks(undisturbed, tmp_path, rank):
     job = launch(tmp_path, "--num_workers=2")
     wait_for_step(tmp_path, 100)
@@ -92,6 +93,7 @@ def test_a_slow_worker_is_named_with_its_share(tmp_path):
         assert 150 in scalars(tmp_path / "run/tensorboard", "train", tag)
 
 
+@pytest.mark.long
 def test_asked_to_stop_it_saves_and_goes_on_equal(undisturbed, tmp_path):
     job = launch(tmp_path, "--num_workers=2")
     wait_for_step(tmp_path, 100)

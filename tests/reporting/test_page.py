@@ -50,7 +50,7 @@ def test_the_page_stands_alone_and_names_are_text(tmp_path):
     assert all(address.startswith("data:image/png;base64,") for address in found.addresses)
     assert found.tags.count("img") == 15 + 4 and found.tags.count("svg") == 3
     for part in ("75.00%", "62.8 – 84.2%", "macro F1", "cat → <b>dog</b>", "export/model.h5", "steps that count",
-                 "augment", "flip", "sha256:0", "lockstep", "1,234"):
+                 "augment", "flip", "sha256:0", "lockstep", "1,234", "1.23", "12.3", "CPU, 2 threads"):
         assert part in words, part
     low, high = result["quality"]["accuracy_interval"]
     assert (round(low, 3), round(high, 3)) == (0.628, 0.842)

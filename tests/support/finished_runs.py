@@ -49,7 +49,11 @@ def write_run(folder, said, **settings):
     result = {"eval_accuracy": said.accuracy, "eval_loss": 0.5, "eval_split": "test", "selected_on": None,
               "test_accuracy": said.accuracy, "step": 60, "exported_step": 60, "epoch": 1.0,
               "images_per_second": 1234.5, "replicas": 1, "wall_seconds": 10.0, "ended_early": None,
-              "exports": {"h5": {"path": "export/model.h5", "accuracy": said.accuracy, "examples": 60, "bytes": 10**6}},
+              "exports": {"h5": {"path": "export/model.h5", "accuracy": said.accuracy, "examples": 60, "bytes": 10**6,
+                                 "latency": {"device": "CPU", "threads": 2, "batch_1": {"ms": 1.2345, "calls": 50},
+                                             "batch_32": {"ms": 12.345, "calls": 9}}},
+                          "keras": {"path": "export/model.keras", "accuracy": said.accuracy, "examples": 60,
+                                    "bytes": 10**6}},
               "goodput": goodput(starts_of(TIMELINE)), "quality": {**figures_of(said), "temperature": None}}
     (folder / "result.json").write_text(json.dumps(result))
     (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in (

@@ -14,8 +14,8 @@ from trainer.data.sources import shapes
 
 @pytest.fixture(scope="module")
 def quickstart(tmp_path_factory):
-    """What `make run` starts, for a third of its epochs, in a folder of its own: (folder, how it ended)."""
-    return quickstart_in(tmp_path_factory.mktemp("quickstart"), "--epochs=2")
+    """What `make run` starts, for one of its epochs, in a folder of its own: (folder, how it ended)."""
+    return quickstart_in(tmp_path_factory.mktemp("quickstart"), "--epochs=1")
 
 
 def quickstart_in(folder, *more):
@@ -46,7 +46,7 @@ def test_the_quickstart_passes_95_percent(tmp_path):
 def test_the_quickstart_says_where_all_of_it_is(quickstart):
     _, done = quickstart
     assert done.code == 0, done.out + done.err
-    assert result(quickstart)["eval_accuracy"] > 0.6
+    assert result(quickstart)["eval_accuracy"] > 0.2
     assert not done.err
     for part in ("test accuracy ", "model.h5", "model.keras", "saved_model/1", "curves.png",
                  "tensorboard --logdir=run/tensorboard", "global batch 64; 12,000 examples"):
@@ -84,7 +84,7 @@ def test_predict(command, quickstart):
     rows = [json.loads(line) for line in command("predict", "--json", *names).out.splitlines()]
     assert [row["file"] for row in rows] == names
     right = np.mean([row["class"] == data.classes[label] for row, label in zip(rows, data.test.labels, strict=True)])
-    assert right > 0.5
+    assert right > result(quickstart)["eval_accuracy"] - 0.3 > -0.1
     assert all(sum(row["probabilities"].values()) == pytest.approx(1, abs=1e-5) for row in rows)
     table = list(csv.DictReader(io.StringIO(command("predict", "--csv", *names[:3]).out)))
     assert [row["class"] for row in table] == [row["class"] for row in rows[:3]]
@@ -100,6 +100,14 @@ def test_predict_what_is_no_image(command, quickstart):
 
 def test_verify_and_export(command, quickstart):
     assert command("verify").code == 0
+    card = quickstart[0] / "run/export/MODEL_CARD.md"
+    accuracy = json.loads((quickstart[0] / "run/result.json").read_text())["quality"]["accuracy"]
+    assert f"**{accuracy:.2%}** of the" in card.read_text() and "| star |" in card.read_text()
+    written = card.read_text()
+    card.write_text(written.replace("%", "!", 1))
+    done = command("verify")
+    assert done.code == 74 and "MODEL_CARD.md is not what was written" in done.out
+    card.write_text(written)
     path = quickstart[0] / "run/export/model.h5"
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
@@ -110,6 +118,7 @@ def test_verify_and_export(command, quickstart):
     assert done.code == 0, done.err
     assert command("verify").code == 0
     assert (quickstart[0] / "run/export/saved_model/1/saved_model.pb").exists(), "what wasn't asked for stays"
+    assert f"**{accuracy:.2%}** of the" in card.read_text() and "`saved_model/1`" in card.read_text()
 
 
 def test_bench(run):
@@ -122,10 +131,10 @@ def test_bench(run):
 
 
 def test_real_images(run, cifar10, tmp_path):
-    done = run("trainer.main", f"--data_dir={cifar10}", "--epochs=0.5", "--export=h5")
+    done = run("trainer.main", f"--data_dir={cifar10}", "--epochs=0.1", "--export=h5")
     assert done.code == 0, done.err
     measured = json.loads((tmp_path / "runs/cifar10-cnn3/result.json").read_text())
-    assert measured["eval_accuracy"] > 0.3 and measured["step"] == 196
+    assert measured["eval_accuracy"] > 0.15 and measured["step"] == 40
     assert measured["exports"]["h5"]["examples"] == 10_000
 
 

@@ -3,12 +3,11 @@
 import os
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
+import forks
 import pytest
-from conftest import environment
 from launch_jobs import FLAGS, finish, launch, wait_for_step, workers_in
 
 # A data set's function is called at the start, in the main thread: here it locks a mutex twice, through ctypes.PyDLL,
@@ -41,9 +40,9 @@ def wait():
 
 def start(folder, *flags):
     (folder / "users.py").write_text(STUCK)
-    process = subprocess.Popen([sys.executable, "-m", "trainer.main", "--dataset=users:forever", "--num_gpus=0",
-                                "--model_dir=run", *flags], cwd=folder, text=True, stdout=subprocess.PIPE,
-                               stderr=subprocess.PIPE, env=environment())
+    # A fork, which has imported TensorFlow: on a busy machine that takes longer than a short --hang_timeout allows.
+    process = forks.start("trainer.main", "--dataset=users:forever", "--num_gpus=0", "--model_dir=run", *flags,
+                          cwd=folder, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     while not (folder / "stuck").exists():
         assert process.poll() is None, process.communicate()
         time.sleep(0.05)

@@ -96,6 +96,7 @@ def command(tmp_path_factory):
     return folder
 
 
+@pytest.mark.long
 def test_two_runs_in_a_process_are_the_commands_and_leave_nothing(command, tmp_path):
     out, _ = finish(start(tmp_path, TWO_RUNS, fresh=True), 0)
     for folder in (tmp_path, tmp_path / "second"):

@@ -132,3 +132,14 @@ def test_a_run_ends_when_its_hours_are_over_and_goes_on_with_more(tmp_path):
     assert name == other_name
     for variable, value in variables.items():
         np.testing.assert_array_equal(value, others[variable], err_msg=variable)
+
+
+def test_hours_that_are_over_before_the_first_step_leave_a_run_that_goes_on(tmp_path):
+    """Nothing is trained: the first weights are evaluated, saved and exported."""
+    flags = [flag for flag in FLAGS if not flag.startswith(("--max_steps", "--export"))]
+    finish(runs.start(tmp_path, *flags, "--max_hours=1e-9", "--export=h5"), 0)
+    ended = result(tmp_path)
+    assert ended["step"] == 0 and ended["eval_accuracy"] == ended["exports"]["h5"]["accuracy"]
+    assert [path.name for path in (tmp_path / "run/checkpoints").iterdir()] == ["step-00000000"]
+    finish(runs.start(tmp_path, *flags, "--max_hours=1", "--max_steps=3", "--export=none"), 0)
+    assert result(tmp_path)["step"] == 3

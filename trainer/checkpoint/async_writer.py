@@ -23,10 +23,12 @@ class AsyncWriter:
 
     Args:
         checkpoints: The checkpoints of the run.
+        saved: Called in the thread with the step and the metadata of each manifest that is on the disk; raises nothing.
     """
 
-    def __init__(self, checkpoints: Checkpoints) -> None:
-        self._checkpoints = checkpoints
+    def __init__(self, checkpoints: Checkpoints,
+                 saved: Callable[[int, Mapping[str, Any]], object] | None = None) -> None:
+        self._checkpoints, self._saved = checkpoints, saved
         self._thread = concurrent.futures.ThreadPoolExecutor(1, "saver", initializer=_give_way)
         self._running: list[concurrent.futures.Future[None]] = []
 
@@ -36,7 +38,7 @@ class AsyncWriter:
         Args:
             values, metadata, reports: As in `Checkpoints.save`.
         """
-        self._begin(self._checkpoints.save, values, metadata, reports)
+        self._begin(int(values["step"]), metadata, self._checkpoints.save, values, metadata, reports)
 
     def update_manifest(self, step: int, metadata: Mapping[str, Any], reports: Collection[Path]) -> None:
         """Begins what `Checkpoints.update_manifest` does, after the saves that are under way.
@@ -44,7 +46,7 @@ class AsyncWriter:
         Args:
             step, metadata, reports: As in `Checkpoints.update_manifest`.
         """
-        self._begin(self._checkpoints.update_manifest, step, metadata, reports)
+        self._begin(step, metadata, self._checkpoints.update_manifest, step, metadata, reports)
 
     def check(self) -> None:
         """Raises the error of a finished save, if there is one."""
@@ -65,9 +67,14 @@ class AsyncWriter:
         """Waits until all saves are finished, and ends the thread. Raises nothing."""
         self._thread.shutdown(wait=True)
 
-    def _begin(self, write: Callable[..., None], *arguments: Any) -> None:
+    def _begin(self, step: int, metadata: Mapping[str, Any], write: Callable[..., None], *arguments: Any) -> None:
         self.check()
-        self._running.append(self._thread.submit(write, *arguments))
+        self._running.append(self._thread.submit(self._write, step, metadata, write, *arguments))
+
+    def _write(self, step: int, metadata: Mapping[str, Any], write: Callable[..., None], *arguments: Any) -> None:
+        write(*arguments)
+        if self._saved:
+            self._saved(step, metadata)
 
 
 def _give_way() -> None:

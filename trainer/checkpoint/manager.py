@@ -31,27 +31,29 @@ class CheckpointManager:
         describe: A function of a step to (the metadata of its manifest, the files that must be durable before it).
         require_lock: Raises if the folder belongs to another run by now; closely=False for a check that costs nothing.
         failures: Takes the error of a save that can't begin.
-        step: The step whose state is saved already, or 0.
+        step: The step whose state is saved already; None for a run without a checkpoint.
         writes: Whether this worker writes.
         every_steps: Steps from one checkpoint to the next; 0 for none by steps.
         every_minutes: Minutes from one checkpoint to the next; 0 for none by time.
+        saved: As `AsyncWriter` takes it.
 
     Attributes:
-        saved_at: The step whose state is saved, or is being saved.
+        saved_at: The step whose state is saved, or is being saved; None before the first.
     """
 
     def __init__(self, checkpoints: Checkpoints, state: TrainState,
                  describe: Callable[[int], tuple[Mapping[str, Any], Collection[Path]]], require_lock: _RequireLock, *,
-                 failures: FirstFailure, step: int, writes: bool, every_steps: int, every_minutes: float) -> None:
+                 failures: FirstFailure, step: int | None, writes: bool, every_steps: int, every_minutes: float,
+                 saved: Callable[[int, Mapping[str, Any]], object] | None = None) -> None:
         self._checkpoints, self._state, self._describe = checkpoints, state, describe
         self._require_lock, self._writes = require_lock, writes
         self._every_steps, self._every_minutes = every_steps, every_minutes
-        self._writer, self._failures = AsyncWriter(checkpoints), failures
+        self._writer, self._failures = AsyncWriter(checkpoints, saved), failures
         self.saved_at, self._saved_time = step, time.monotonic()
 
     def is_due(self, step: int) -> bool:
         """Whether a checkpoint is due at a step, by steps or by time."""
-        if self.saved_at == step:
+        if self.saved_at == step or not step:
             return False
         by_steps = self._every_steps and step % self._every_steps == 0
         by_time = self._every_minutes and time.monotonic() - self._saved_time > 60 * self._every_minutes
@@ -112,10 +114,6 @@ class CheckpointManager:
         manifest = self._checkpoints.find("best")
         self._checkpoints.restore(variables, manifest)
         return manifest
-
-    def is_empty(self) -> bool:
-        """Whether the run has no checkpoint yet."""
-        return not self._checkpoints.steps()
 
     def close(self) -> None:
         """Waits until all saves are finished. Raises nothing."""

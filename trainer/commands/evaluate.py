@@ -71,6 +71,7 @@ def run(options: Options) -> None:
         UsageError: if the data has no such split, or can't be the model's.
     """
     trained = TrainedRun(options, virtual_devices=options.virtual_devices)
+    from trainer.reporting.board.own_metrics import OwnMetrics
     from trainer.train.evaluation import Evaluator
 
     if options.max_bad_records is not None:
@@ -86,7 +87,8 @@ def run(options: Options) -> None:
     for line in data.bad.news():
         tell(f"lockstep: warning: left out: {line}")
     said = evaluator.predictions(split=data.name, step=trained.manifest["step"], classes=trained.classes)
-    _print(options, trained, data, result, figures_of(said))
+    own = OwnMetrics(trained.config.metrics, lambda sentence: tell(f"lockstep: warning: {sentence}")).of(said)
+    _print(options, trained, data, result, {**figures_of(said), "metrics": own})
 
 
 def _own_data(options: Options, trained: TrainedRun) -> _Data:
@@ -138,6 +140,7 @@ def _print(options: Options, trained: TrainedRun, data: _Data, result: "Evaluati
                         "own_data": not data.of, "tta": options.tta, "eval_accuracy": result.accuracy,
                         "eval_loss": result.loss, "examples": result.examples, "bad_records": data.bad.count,
                         "accuracy_interval": [low, high], "macro_f1": figures["macro_f1"],
+                        **({"metrics": figures["metrics"]} if figures["metrics"] else {}),
                         "class_accuracy": dict(zip(classes, result.class_accuracy, strict=True))}))
         return
     split = "" if data.name == "all" else f"{data.name} "
@@ -148,6 +151,8 @@ def _print(options: Options, trained: TrainedRun, data: _Data, result: "Evaluati
         f"({trained.runtime.sentence()})")
     say(f"95 % interval {low:.2%} to {high:.2%}; macro F1 "
         + ("without meaning" if figures["macro_f1"] is None else f"{figures['macro_f1']:.4f}"))
+    for name, value in figures["metrics"].items():
+        say(f"{name} {'without meaning' if value is None else f'{value:.6g}'}")
     ranked = sorted((accuracy, name) for accuracy, name in zip(result.class_accuracy, classes, strict=True)
                     if accuracy is not None)
     shown = ranked if len(ranked) <= _LISTED else ranked[:_LISTED]

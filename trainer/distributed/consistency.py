@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import hashlib
 import importlib.metadata
 import importlib.util
@@ -37,7 +36,7 @@ def fingerprint_of(config: Config, devices: Devices | None = None) -> dict[str, 
     """
     fingerprint: dict[str, Any] = {"Lockstep's code": _hash(_PACKAGE)}
     fingerprint |= {package: _version(package) for package in _PACKAGES}
-    settings = json.loads(json.dumps(dataclasses.asdict(config)))
+    settings = json.loads(config.to_json())
     fingerprint |= {f"--{name}": value for name, value in settings.items() if name not in _LOCATION_FLAGS}
     for name in (config.model, config.dataset):
         if ":" in name and not name.startswith(("tfds:", "keras:")):

@@ -12,6 +12,7 @@ from trainer.data.augment.preview import take_images, take_samples
 from trainer.distributed import collectives
 from trainer.errors import Stopped
 from trainer.export import exporter
+from trainer.export.card.model_card import ModelCard
 from trainer.export.measure import Measurement
 from trainer.export.selection import Selection, accuracy_of, predictions_of, select, selected_on, temperature_of
 from trainer.quality.figures import figures_of
@@ -63,25 +64,30 @@ def _finish(run: Run) -> dict[str, Any]:
         predictions = predictions_of(selection, job, measurement, run.model_dir.predictions, measurement.split_name)
         accuracy = accuracy_of(selection, job, predictions)
         temperature = _temperature(run, selection, measurement)
+        quality = {**figures_of(predictions, temperature), "temperature": temperature}
+        if run.own_metrics and config.metrics:
+            quality["metrics"] = run.own_metrics.of(predictions)
         if config.formats:
             which = f" of step {selection.step:,}, the best" if selection.step != run.step else ""
             run.console.say(f"exporting {', '.join(config.formats)}{which}, and measuring what was exported")
             run.model_dir.require_lock()
             exports = exporter.export(job, selection.model, measurement, accuracy, folder=run.model_dir.export,
                                       step=selection.step,
-                                      temperature=temperature if config.calibrate_export else None)
+                                      temperature=temperature if config.calibrate_export else None,
+                                      card=ModelCard(run.model_dir.read_config(), selection.step, quality,
+                                                     selected_on(job), run.initialized_from))
     outcome = Outcome(step=run.step, exported_step=selection.step, selected_on=selected_on(job),
                       test_accuracy=None if job.data.test is None else accuracy,
                       skipped_steps=int(run.state.skipped.numpy()), wall_seconds=run.wall_seconds,
                       exports=exports.results, export_failures=exports.failures,
                       goodput=goodput(starts_of(run.timeline.lines())),
-                      initialized_from=run.initialized_from,
-                      quality={**figures_of(predictions, temperature), "temperature": temperature})
+                      initialized_from=run.initialized_from, quality=quality)
     result = make_result(job, run.metrics, outcome)
     durable.write_durably(run.model_dir.result, json.dumps(result, indent=2))
     run.timeline.enter("reporting")
     with run.nothing_to_save("drawing the report"):
         run.reporter.draw(take_samples(job), result, starts_of(run.timeline.lines()), _mistakes(job, predictions))
+    run.trackers.result(run.step, run.reporter.flush()[0]["metrics"])
     if not config.dry_run:
         run.console.say(summary(run.model_dir, result))
     exports.require_all()

@@ -26,8 +26,9 @@ class Measured(NamedTuple):
     """What was found of exports.
 
     Args:
-        answers: Format to a dict of accuracy and examples; of the SavedModel also file_examples and file_differences:
-            how many files `serve_bytes` was given, and of how many it said another class than of their pixels.
+        answers: Format to a dict of accuracy and examples, and latency as measure_script.py describes it; of the
+            SavedModel also file_examples and file_differences: how many files `serve_bytes` was given, and of how many
+            it said another class than of their pixels.
         failures: Format to why there is no such answer, in words that go on after the format's name.
     """
 
@@ -44,12 +45,14 @@ class ExportProcesses:
     Args:
         names: The formats.
         on_gpu: Whether they may use the GPU; otherwise they see none.
+        timed: Whether their latency is measured, too: after all have answered for all images, one after the other.
 
     Attributes:
         pipes: For each format, where its images are written to.
     """
 
-    def __init__(self, names: Sequence[str], on_gpu: bool = False) -> None:
+    def __init__(self, names: Sequence[str], on_gpu: bool = False, timed: bool = True) -> None:
+        self._timed = timed
         self._scratch = tempfile.TemporaryDirectory(prefix="lockstep-")
         # A copy that is started in its own folder: the package isn't on that process's path.
         script = shutil.copy(Path(__file__).with_name("measure_script.py"), self._scratch.name)
@@ -89,7 +92,7 @@ class ExportProcesses:
         """
         for name in self.pipes.keys() - paths.keys():
             self.pipes.pop(name).close()
-        tasks = {name: [str(path.resolve()), self._readers[name]] for name, path in paths.items()}
+        tasks = {name: [str(path.resolve()), self._readers[name], self._timed] for name, path in paths.items()}
         with contextlib.suppress(BrokenPipeError):  # `answers` says why
             assert self._process.stdin is not None  # a pipe
             self._process.stdin.write(json.dumps(tasks).encode())

@@ -19,11 +19,13 @@ import keras
 import numpy as np
 
 from trainer import models
-from trainer.config import OTHER_EXPORTS
 from trainer.data.augment.preview import take_images
 from trainer.errors import StorageError, translate
+from trainer.export.card.model_card import ModelCard
 from trainer.export.folder import ExportFolder, write_labels
 from trainer.export.formats.litert import CALIBRATION_IMAGES, write_litert
+from trainer.export.formats.onnx import write_onnx
+from trainer.export.formats.openvino import write_openvino
 from trainer.export.measure import Measurement
 from trainer.export.serving import Serving
 from trainer.process.tf_import import tf
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
 TOLERANCE = 0.001  # a tenth of a point, or of a probability
 # Format to what its accuracy and its probabilities may differ by, where that is more: rounded weights, or all rounded.
 _TOLERANCES = {"litert_float16": (TOLERANCE, 0.02), "litert_int8": (0.01, 0.3)}
+_OTHER_WRITERS = {"onnx": write_onnx, "openvino": write_openvino}
 _OVERHEAD_BYTES = 2**19  # about what an export holds in addition to its weights
 
 
@@ -84,7 +87,8 @@ def calibrated(model: keras.Model, temperature: float) -> keras.Model:
 
 
 def export(job: Job, model: keras.Model, measurement: Measurement, accuracy: float | None, *,
-           folder: Path | str, step: int, temperature: float | None = None, keeps: bool = False) -> Exports:
+           folder: Path | str, step: int, temperature: float | None = None, keeps: bool = False,
+           card: ModelCard | None = None) -> Exports:
     """Exports a model in the formats of `--export`.
 
     Args:
@@ -97,6 +101,7 @@ def export(job: Job, model: keras.Model, measurement: Measurement, accuracy: flo
         step: The step of the weights.
         temperature: What the exported logits are divided by; None for the model's own logits.
         keeps: Whether formats that aren't exported now stay as they are.
+        card: What MODEL_CARD.md says beside the formats; None for no such file.
 
     Returns:
         The formats' results and failures: a format fails if it can't be written or loaded, or if its accuracy or its
@@ -134,6 +139,8 @@ def export(job: Job, model: keras.Model, measurement: Measurement, accuracy: flo
             entries = {name: earlier.entry(result) for name, result in results.items()}
             entries |= earlier.keep(staged, formats)
             write_labels(staged, data.classes)
+            if card:
+                card.write(staged, entries, temperature)
             seal(staged, {"classes": list(data.classes), "image_shape": list(data.image_shape), "exports": entries,
                           "temperature": temperature})
             durable.replace_folder(staged, folder)
@@ -167,8 +174,10 @@ def write(name: str, model: keras.Model, path: Path, classes: Sequence[str], res
         if name == "saved_model":
             serving = Serving(model, classes, resize)
             tf.saved_model.save(serving, str(path), signatures=serving.signatures())
-        elif name in OTHER_EXPORTS:
+        elif name.startswith("litert"):
             write_litert(name, model, path, images)
+        elif name in _OTHER_WRITERS:
+            _OTHER_WRITERS[name](model, path)
         else:
             model.save(path)
     except Exception as error:

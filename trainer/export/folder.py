@@ -13,7 +13,8 @@ from trainer.storage.durable import sha256
 from trainer.storage.manifest import peek_manifest
 
 PATHS = {"h5": "model.h5", "keras": "model.keras", "saved_model": "saved_model/1", "litert": "model.tflite",
-         "litert_float16": "model_float16.tflite", "litert_int8": "model_int8.tflite"}
+         "litert_float16": "model_float16.tflite", "litert_int8": "model_int8.tflite", "onnx": "model.onnx",
+         "openvino": "openvino"}
 LABELS = "labels.txt"
 
 

@@ -20,6 +20,11 @@ class Serving(tf.Module):
         model: A float32 model from pixels to logits.
         classes: Names, in the order of the logits.
         resize: `--resize`: how files become the model's images.
+
+    Attributes:
+        serve: The function of pixels, uint8 [n, height, width, channels], under the name that Keras's `model.export`
+            gives it. `keras.layers.TFSMLayer` looks for it, and LiteRT's converter: where it is there, the converter
+            takes serving_default alone of several signatures. serve_bytes has operations that LiteRT hasn't.
     """
 
     def __init__(self, model: keras.Model, classes: Sequence[str], resize: str) -> None:
@@ -30,6 +35,8 @@ class Serving(tf.Module):
         self._variables = [variable.value for variable in model.variables]
         self._call = tf.function(lambda images: model(tf.cast(images, tf.float32), training=False), autograph=False)
         self._names = tf.constant(classes)
+        images = tf.TensorSpec([None, *self._shape], tf.uint8, name="images")
+        self.serve = tf.function(self._classify, input_signature=[images], autograph=False)
 
     def signatures(self) -> dict[str, Any]:
         """The signatures, by name.
@@ -46,8 +53,7 @@ class Serving(tf.Module):
 
     def of_pixels(self) -> Any:
         """The signature that takes uint8 images [n, height, width, channels]."""
-        images = tf.TensorSpec([None, *self._shape], tf.uint8, name="images")
-        return tf.function(self._classify, autograph=False).get_concrete_function(images)
+        return self.serve.get_concrete_function()
 
     def _classify(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
         probabilities = tf.nn.softmax(self._call(images))

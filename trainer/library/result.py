@@ -26,7 +26,7 @@ class Result(TypedDict):
         bad_records: Images that couldn't be read and were left out.
         class_accuracy: Class to accuracy, of the last evaluation.
         ended_early: Why the run ended before its last step, in a few words; None if it didn't.
-        exports: Format to path (below model_dir), accuracy, examples and bytes of what was exported and measured.
+        exports: Format to path (below model_dir), accuracy, examples, bytes and latency of what was exported.
         export_failures: Format to why it isn't there.
         initialized_from: The source of the weights that the run began with; None for random ones.
         goodput: The share of the time in steps that count, and the seconds by cause.

@@ -11,16 +11,15 @@ from pathlib import Path
 from typing import IO, Any, cast
 
 from rich.console import Console as RichConsole
-from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
-from rich.text import Text
 
 from trainer.process.exit import printable, tell
+from trainer.reporting.panel import TrainingPanel
 
 _PLAIN_EVERY_SECONDS = 5.0
 
 
 class Console:
-    """A progress line while a run trains, and sentences above it. Plain lines where there is no terminal.
+    """A panel while a run trains, and sentences above it. Plain lines where there is no terminal.
 
     Args:
         log: Path of log.txt; None on workers that aren't the chief, which write none.
@@ -37,7 +36,7 @@ class Console:
         self._rich = _Terminal(file=stdout, highlight=False, emoji=False, quiet=quiet, soft_wrap=True,
                                force_jupyter=False, force_terminal=False if is_replaced else None)
         self._rich.owns_stdout = owns_stdout
-        self._bar: Progress | None = None
+        self._panel: TrainingPanel | None = None
         self._last_plain = 0.0
 
     def say(self, sentence: str) -> None:
@@ -48,24 +47,26 @@ class Console:
     def warn(self, sentence: str) -> None:
         """Prints a line on stderr, marked as a warning, and logs it with the time."""
         tell(f"lockstep: warning: {sentence}")
+        if self._panel:
+            self._panel.warned(sentence)
         self._write(f"warning: {sentence}")
 
-    def start(self, step: int, total: int) -> None:
-        """Starts the progress line.
+    def start(self, step: int, total: int, *, name: str, best: dict[str, Any] | None, evaluated: str) -> None:
+        """Starts the panel, on a terminal.
 
         Args:
             step, total: Steps done and in all.
+            name: The run's name.
+            best: The best evaluation so far: step, accuracy; None before the first.
+            evaluated: The name of the evaluated split.
         """
         if self._rich.is_terminal and not self._rich.quiet:
-            columns = (TextColumn("{task.description}"), BarColumn(bar_width=16),
-                       TextColumn("{task.percentage:>4.0f}%"), TextColumn("{task.fields[figures]}"), _Remaining())
-            self._bar = Progress(*columns, console=self._rich, refresh_per_second=4, transient=True)
-            self._task = self._bar.add_task("step", total=total, completed=step, figures="compiling …")
-            self._bar.start()
+            self._panel = TrainingPanel(self._rich, name, step, total, best, evaluated)
+            self._panel.start()
 
     def progress(self, step: int, total: int, *, epoch: float, images_per_second: float | None, loss: float | None,
                  accuracy: float | None, seconds_left: float | None) -> None:
-        """Updates the progress line.
+        """Shows what was trained; without a terminal every five seconds.
 
         Args:
             step, total: Steps done and in all.
@@ -78,19 +79,28 @@ class Console:
         figures += [f"loss {loss:.4f}"] if loss is not None else []
         figures += [f"accuracy {accuracy:.1%}"] if accuracy is not None else []
         figures += [f"{images_per_second:,.0f} images/s"] if images_per_second else []
-        if self._bar:
-            self._bar.update(self._task, completed=step, description=f"step {step:,}/{total:,}",
-                             figures="  ".join(figures), seconds_left=seconds_left)
+        if self._panel:
+            self._panel.progress(step, "  ".join(figures), "" if seconds_left is None else _clock(seconds_left))
         elif time.monotonic() - self._last_plain > _PLAIN_EVERY_SECONDS:
             self._last_plain = time.monotonic()
             left = f"  {_clock(seconds_left)} left" if seconds_left is not None else ""
             self.say(f"step {step:,}/{total:,}  {'  '.join(figures)}{left}")
 
+    def evaluated(self, step: int, accuracy: float, is_best: bool) -> None:
+        """Shows an evaluation in the panel, as `TrainingPanel.evaluated` does."""
+        if self._panel:
+            self._panel.evaluated(step, accuracy, is_best)
+
+    def saved(self, step: int) -> None:
+        """Shows in the panel that the state of a step is on the disk."""
+        if self._panel:
+            self._panel.saved(step)
+
     def stop(self) -> None:
-        """Removes the progress line."""
-        if self._bar:
-            self._bar.stop()
-            self._bar = None
+        """Removes the panel."""
+        if self._panel:
+            self._panel.stop()
+            self._panel = None
 
     def close(self) -> None:
         """Ends all output."""
@@ -147,14 +157,6 @@ class _Terminal(RichConsole):
         self.quiet = True
         if self.owns_stdout:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-class _Remaining(ProgressColumn):
-    """Time left of the whole run, as the reporter estimates it; rich's own column sees only the last steps."""
-
-    def render(self, task: Task) -> Text:
-        left = task.fields.get("seconds_left")
-        return Text("" if left is None else f"{_clock(left)} left", style="progress.remaining")
 
 
 def _clock(seconds: float) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from trainer.errors import first_few
+from trainer.options import kept_values
 from trainer.reporting import jsonl, plots
 from trainer.reporting.background import Background
 from trainer.reporting.board.evaluations import EvaluationBoard
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from trainer.data.augment.preview import Samples
     from trainer.data.split import Split
     from trainer.quality.predictions import Predictions
+    from trainer.reporting.board.own_metrics import OwnMetrics
     from trainer.reporting.board.speed import Speedometer
     from trainer.reporting.console import Console
     from trainer.reporting.page.pictures import Picture
@@ -40,11 +41,11 @@ _MOST_WARNINGS = 10  # per start
 
 
 class Reporter:
-    """Writes metrics.jsonl, ledger.jsonl, TensorBoard and the progress line.
+    """Writes metrics.jsonl, ledger.jsonl, TensorBoard and the progress on the terminal.
 
     Args:
         model_dir: The run's folder.
-        console: Prints the progress line, evaluations and warnings.
+        console: Prints progress, evaluations and warnings.
         valid: The sizes that `flush` returned when the checkpoint was made from which the run resumes; None for
             a new run.
         first_step: The step at which this start begins.
@@ -54,11 +55,12 @@ class Reporter:
         evaluated: The evaluated split.
         evaluated_name: Its name.
         speed: Knows how fast the devices could be.
+        metrics: Figures of the user's own.
     """
 
     def __init__(self, model_dir: ModelDir, console: Console, *, valid: Mapping[str, Any] | None, first_step: int,
                  total_steps: int, ledger: bool, evaluated: Split, evaluated_name: str,
-                 speed: Speedometer) -> None:
+                 speed: Speedometer, metrics: OwnMetrics | None = None) -> None:
         valid = valid or {"metrics": 0, "tensorboard": {}, "ledger": 0}
         self._metrics = LinesFile(model_dir.metrics, valid["metrics"])
         has_ledger = ledger or model_dir.ledger.exists()
@@ -66,7 +68,7 @@ class Reporter:
         self._writes_ledger = ledger
         self._tensorboard = TensorBoardWriter(model_dir.tensorboard, valid["tensorboard"])
         self._speed = speed
-        self._evaluations = EvaluationBoard(self._tensorboard, evaluated, console)
+        self._evaluations = EvaluationBoard(self._tensorboard, evaluated, console, metrics)
         self._model_dir, self._console, self._evaluated = model_dir, console, evaluated_name
         self._first_step, self._total_steps = first_step, total_steps
         self._began = time.monotonic()
@@ -103,7 +105,7 @@ class Reporter:
 
     def introduce(self, config: Config, samples: Samples, model: keras.Model) -> None:
         """Shows settings, layers and first examples, as they are and as training sees them, in TensorBoard."""
-        settings = dataclasses.asdict(config)
+        settings = kept_values(config)
         self._tensorboard.write_settings(settings)
         self._tensorboard.write_text("train", 0, {"settings": settings_table(settings)})
         with contextlib.suppress(Exception):  # a model of the user's own may not tell its layers
@@ -129,7 +131,7 @@ class Reporter:
         self._write_metrics("train", record)
         self._tensorboard.write("train", record["step"], {name: record.get(name) for name in (
             "loss", "accuracy", "learning_rate", "images_per_second", "skipped_steps", "loss_spikes", "bad_records",
-            "waiting_share", "all_reduce_share")})
+            "waiting_share", "all_reduce_share", "gradient_norm")})
         self._last = record
 
     def evaluation(self, record: Mapping[str, Any], is_best: bool, weights_norm: float) -> None:
@@ -148,6 +150,7 @@ class Reporter:
                  f"train loss {record['train_loss']:.4f}, accuracy {record['train_accuracy']:.2%}   ")
         self._console.say(f"epoch {record['epoch']:6.2f}   {train}{self._evaluated} loss {record['loss']:.4f}, "
                           f"accuracy {record['accuracy']:.2%}{'   (best so far)' if is_best else ''}")
+        self._console.evaluated(record["step"], record["accuracy"], is_best)
 
     def predictions(self, predictions: Predictions, path: Path | None, *, is_best: bool, is_last: bool) -> None:
         """Shows and writes predictions beside the training; they are on the disk before the next checkpoint counts.
@@ -162,7 +165,7 @@ class Reporter:
         self._background.begin(self._evaluations.show, predictions, is_best, is_last)
 
     def progress(self, step: int, epoch: float, images_per_second: float | None) -> None:
-        """Updates the progress line.
+        """Shows the progress on the terminal.
 
         Args:
             step: Steps done.

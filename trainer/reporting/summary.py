@@ -40,7 +40,7 @@ def summary(model_dir: ModelDir, result: Mapping[str, Any]) -> str:
         lines.append(f"{result['bad_records']:,} images or files could not be used; they had no weight")
     for export in result["exports"].values():
         lines.append(f"  {str(root / export['path']):<50} accuracy {export['accuracy']:.2%}, "
-                     f"{export['bytes'] / 1e6:.2f} MB")
+                     f"{export['bytes'] / 1e6:.2f} MB{_latency(export)}")
     lines += [f"  the {name} export {why}" for name, why in result["export_failures"].items()]
     lines += [f"  {model_dir.report / 'report.html'!s:<50} all of this, and what it gets wrong, on one page",
               f"  {model_dir.report / 'curves.png'!s:<50} loss and accuracy, of training and evaluation",
@@ -48,6 +48,14 @@ def summary(model_dir: ModelDir, result: Mapping[str, Any]) -> str:
               f"  {model_dir.result!s:<50} all of this, for programs", "",
               f"  {shlex.join([_tensorboard(), f'--logdir={model_dir.tensorboard}'])}", ""]
     return "\n".join(lines)
+
+
+def _latency(export: Mapping[str, Any]) -> str:
+    """How long a call of an export takes, where that was measured."""
+    if "latency" not in export:
+        return ""
+    one, many = (export["latency"][batch]["ms"] for batch in ("batch_1", "batch_32"))
+    return f", {one:.3g} ms for an image, {many:.3g} ms for 32"
 
 
 def _quality(quality: Mapping[str, Any]) -> str:

@@ -29,7 +29,7 @@ from trainer.process.tf_import import tf
 SPLITS = ("train", "eval")
 _GROUPS = {"quality": ("loss", "accuracy", "learning_rate"),
            "speed": ("images_per_second", "waiting_share", "all_reduce_share"),
-           "health": ("skipped_steps", "loss_spikes"), "data": ("bad_records",)}
+           "health": ("skipped_steps", "loss_spikes", "gradient_norm"), "data": ("bad_records",)}
 # A name in metrics.jsonl, which was the tag before there were groups, to its tag.
 TAGS = {name: f"{group}/{name}" for group, names in _GROUPS.items() for name in names}
 _HPARAMS_SPLIT = "eval"

@@ -42,6 +42,9 @@ def broken_rules(config: Config, known: Collection[str]) -> list[str]:
         re.compile(config.freeze)
     except re.error as error:
         problems.append(f"--freeze must be a regular expression; received {config.freeze!r}: {error}")
+    if ":" in config.loss and config.label_smoothing:
+        problems.append(f"--label_smoothing is for the losses of this program; received --loss={config.loss}, which "
+                        "may smooth by itself")
     if config.sampling == config.class_weights == "balanced":
         problems.append("--sampling=balanced shows all classes equally often, so --class_weights=balanced would "
                         "count rare ones twice; received both")

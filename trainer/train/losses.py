@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from trainer.process.tf_import import tf
+from trainer.process.user_code import called_by_flag, function_of
 
 if TYPE_CHECKING:
     from trainer.data.augment.apply import Target
+
+# A function of labels (int32 [n]), logits (float32 [n, classes]) and smoothing (0 to 1) to float32 [n].
+LossOfLabels = Callable[["tf.Tensor", "tf.Tensor", float], "tf.Tensor"]
 
 _SHOWN = 0.2  # the share of a mixed image from which on it shows a class
 
@@ -73,8 +78,35 @@ def binary_cross_entropy(target: Target, logits: tf.Tensor, smoothing: float = 0
     return tf.reduce_mean(tf.nn.sigmoid_cross_entropy_with_logits(targets, logits), -1)
 
 
+def loss_function(name: str) -> LossOfLabels:
+    """The loss of examples that have one label each.
+
+    Args:
+        name: `--loss` but bce.
+
+    Returns:
+        A function as `cross_entropy`.
+
+    Raises:
+        UsageError: if it is a function of the user's that can't be imported, or takes something else.
+    """
+    if ":" not in name:
+        return focal if name == "focal" else cross_entropy
+    function = function_of("loss", name, ("labels", "logits"))
+
+    def own(labels: tf.Tensor, logits: tf.Tensor, smoothing: float) -> tf.Tensor:
+        with called_by_flag("loss", name):
+            losses = tf.convert_to_tensor(function(labels, logits))
+            if losses.dtype != tf.float32 or losses.shape != labels.shape:
+                raise TypeError(f"it returned {losses.dtype.name} {losses.shape.as_list()}; a loss for each example is "
+                                f"needed, float32 {labels.shape.as_list()}")
+            return losses
+
+    return own
+
+
 def example_losses(target: Target, logits: tf.Tensor, smoothing: float = 0.0,
-                   class_weights: np.ndarray | None = None, loss: str = "cross_entropy") -> tf.Tensor:
+                   class_weights: np.ndarray | None = None, loss: LossOfLabels | str = "cross_entropy") -> tf.Tensor:
     """The loss of each example; for mixed examples the mean over both labels, weighted as the images were mixed.
 
     Args:
@@ -82,17 +114,19 @@ def example_losses(target: Target, logits: tf.Tensor, smoothing: float = 0.0,
         logits: float32 [n, classes].
         smoothing: As in `cross_entropy`.
         class_weights: float32 [classes], by which losses are multiplied, or None.
-        loss: `--loss`. That of bce is one for both labels, times the mean of their weights.
+        loss: `--loss`, or what `loss_function` made of it. That of bce is one for both labels, times the mean of their
+            weights.
 
     Returns:
         float32 [n], in nats.
     """
+    of_both = binary_cross_entropy(target, logits, smoothing) if loss == "bce" else None
+    of_labels = loss_function(loss) if isinstance(loss, str) and of_both is None else loss
+
     def weighted(labels: tf.Tensor) -> tf.Tensor:
-        losses = both if both is not None else (
-            focal if loss == "focal" else cross_entropy)(labels, logits, smoothing)
+        losses: Any = of_labels(labels, logits, smoothing) if callable(of_labels) else of_both
         return losses if class_weights is None else losses * tf.gather(class_weights, labels)
 
-    both = binary_cross_entropy(target, logits, smoothing) if loss == "bce" else None
     if target.labels_b is target.labels:
         return weighted(target.labels)
     return target.lam * weighted(target.labels) + (1 - target.lam) * weighted(target.labels_b)

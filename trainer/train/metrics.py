@@ -36,6 +36,8 @@ class MetricSums:
         examples: Number of examples.
         bad_records: Number of examples that could not be read.
         spikes: Number of losses that were far over the running median.
+        normed: Number of steps that were applied and whose gradients' norm is known; the next sum is over these steps.
+        gradient_norm: Sum of the norms.
         events: The first 20 events (spikes and skipped steps), as `LossMonitor.check` returns them.
     """
 
@@ -46,9 +48,12 @@ class MetricSums:
     examples: int = 0
     bad_records: int = 0
     spikes: int = 0
+    normed: int = 0
+    gradient_norm: float = 0.0
     events: list[dict[str, Any]] = dataclasses.field(default_factory=list)
 
-    def add(self, loss: float, correct: float, applied: bool, examples: int, batch_size: int) -> None:
+    def add(self, loss: float, correct: float, applied: bool, examples: int, batch_size: int,
+            gradient_norm: float | None) -> None:
         """Adds a step.
 
         Args:
@@ -57,6 +62,7 @@ class MetricSums:
             applied: Whether its update was applied.
             examples: Number of its examples that could be read.
             batch_size: Number of its examples.
+            gradient_norm: The norm of its gradients before clipping; None if it isn't known.
         """
         self.skipped += not applied
         self.bad_records += batch_size - examples
@@ -65,6 +71,9 @@ class MetricSums:
             self.loss += loss
             self.correct += correct
             self.examples += examples
+        if applied and gradient_norm is not None:
+            self.normed += 1
+            self.gradient_norm += gradient_norm
 
     def note(self, event: dict[str, Any]) -> None:
         """Counts an event, and keeps it if it is one of the first 20."""
@@ -143,12 +152,14 @@ class RunMetrics:
 
         Yields:
             For each window that ends in the call a dict with step, epoch, loss, accuracy, learning_rate,
-            skipped_steps, loss_spikes, bad_records and, if there were any, events.
+            skipped_steps, loss_spikes, bad_records and, if they are known, gradient_norm, the mean of the steps that
+            were applied, and if there were any, events.
         """
-        for step, (loss, correct, rate, applied, examples, scale) in enumerate(zip(*records[:6], strict=True),
-                                                                               first_step + 1):
+        norms = [None] * len(records.loss) if records.gradient_norm is None else records.gradient_norm.tolist()
+        for step, (loss, correct, rate, applied, examples, scale, norm) in enumerate(
+                zip(*records[:6], norms, strict=True), first_step + 1):
             for sums in (self.window, self.period):
-                sums.add(float(loss), float(correct), bool(applied), int(examples), plan.batch_size)
+                sums.add(float(loss), float(correct), bool(applied), int(examples), plan.batch_size, norm)
             self.skipped_in_a_row = 0 if applied else self.skipped_in_a_row + 1
             self.excused_in_a_row = 0 if applied else self.excused_in_a_row + int(scale > 1 and math.isfinite(loss))
             if event := monitor.check(step, float(loss), self.skipped_in_a_row, self.excused_in_a_row):
@@ -163,6 +174,7 @@ class RunMetrics:
         window = self.window
         return {"step": step, "epoch": plan.epoch(step), **window.means(), "learning_rate": learning_rate,
                 "skipped_steps": window.skipped, "loss_spikes": window.spikes, "bad_records": window.bad_records,
+                **({"gradient_norm": window.gradient_norm / window.normed} if window.normed else {}),
                 **({"events": window.events} if window.events else {})}
 
     def note_evaluation(self, step: int, evaluation: Evaluation, plan: Plan) -> tuple[dict[str, Any], bool]:

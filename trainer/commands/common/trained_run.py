@@ -77,7 +77,7 @@ class TrainedRun:
         self.config = dataclasses.replace(config, model_dir=options.model_dir, num_gpus=num_gpus,
                                           data_dir=options.data_dir or config.data_dir,
                                           **{"virtual_devices": 0, "strategy": "auto", "microbatch": "0", **devices})
-        for name in (config.model, config.dataset):
+        for name in (config.model, config.dataset, *config.metrics):
             if origin := origin_of(name):
                 tell(f"lockstep: {self.model_dir.root} names code, which may be imported: {origin}")
         self.trained_replicas = saved.get("replicas", 1)

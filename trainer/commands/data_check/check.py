@@ -50,7 +50,7 @@ def check_data(options: Options) -> None:
     warnings = [] if data.bad.count else [_unused_range(data) or _darkness(scanned.table)]
     for warning in filter(None, [*warnings, *findings.sentences()]):
         out(f"warning: {warning}")
-    _write(options, findings)
+    _write(options, findings, model_dir)
     if data.bad.count:
         raise DataError("\n  ".join([f"{data.bad.count:,} images or files can't be used:", *data.bad.names()]),
                         f"repair or remove them, or train without them: --max_bad_records={data.bad.count}")
@@ -102,14 +102,15 @@ def _suspects(model_dir: ModelDir, data: Dataset) -> list[Suspects]:
     return found
 
 
-def _write(options: Options, findings: Findings) -> None:
-    """Writes the page and prints the object, where they are asked for."""
-    if options.out:
+def _write(options: Options, findings: Findings, model_dir: ModelDir | None) -> None:
+    """Writes the page, where it is asked for or beside the report of a run; prints the object, if it is asked for."""
+    path = options.out or (str(model_dir.report / "data.html") if model_dir and model_dir.report.is_dir() else "")
+    if path:
         from trainer.reporting.page.data import data_page
         from trainer.storage.durable import write_durably
 
-        write_durably(options.out, data_page(findings))
-        tell(f"lockstep: written: {options.out}") if options.json else say(f"written: {options.out}")
+        write_durably(path, data_page(findings))
+        tell(f"lockstep: written: {path}") if options.json else say(f"written: {path}")
     if options.json:
         say(json.dumps({**findings.as_json(), "unusable": findings.data.bad.names()}))
 

@@ -55,7 +55,7 @@ def _try_exports(task: Mapping[str, Any], folder: Path) -> dict[str, str]:
     probabilities = keras.ops.softmax(model(images.astype(np.float32), training=False))
     files = [np.frombuffer(file, np.uint8) for example in range(split.size) if (file := split.served_file(example))]
     failures: dict[str, str] = {}
-    with ExportProcesses(task["formats"]) as processes:
+    with ExportProcesses(task["formats"], timed=False) as processes:
         for name in task["formats"]:
             if failure := exporter.write(name, model, folder / PATHS[name], classes, task["resize"], lambda: images):
                 failures[name] = failure

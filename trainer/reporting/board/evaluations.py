@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from trainer.data.split import Split
     from trainer.quality.predictions import Predictions
+    from trainer.reporting.board.own_metrics import OwnMetrics
     from trainer.reporting.console import Console
     from trainer.reporting.tensorboard import TensorBoardWriter
 
@@ -38,10 +39,12 @@ class EvaluationBoard:
         events: Where it is written.
         split: The evaluated split.
         console: Takes the warning.
+        metrics: Figures of the user's own, or None.
     """
 
-    def __init__(self, events: TensorBoardWriter, split: Split, console: Console) -> None:
-        self._events, self._split, self._console = events, split, console
+    def __init__(self, events: TensorBoardWriter, split: Split, console: Console,
+                 metrics: OwnMetrics | None = None) -> None:
+        self._events, self._split, self._console, self._metrics = events, split, console, metrics
         self._seconds, self._before = _FIRST_GUESS, time.monotonic()
         self._best: Predictions | None = None  # of the best evaluation, as long as it isn't drawn
         self._warned = False
@@ -55,6 +58,9 @@ class EvaluationBoard:
             is_last: Whether the run ends with it.
         """
         scalars, table = self._guarded(_figures, predictions) or ({}, "")
+        if self._metrics:
+            scalars |= {f"quality/{name.rpartition(':')[2]}": value
+                        for name, value in self._metrics.of(predictions).items()}
         self._events.write("eval", predictions.step, scalars)
         self._events.write_text("eval", predictions.step, {"quality/classes": table})
         before, self._before = self._before, time.monotonic()

@@ -14,7 +14,7 @@ from trainer.data.augment.shrink import shrink
 from trainer.data.positions import batch_at
 from trainer.data.split import Batch
 from trainer.process.tf_import import tf
-from trainer.train.losses import example_losses
+from trainer.train.losses import example_losses, loss_function
 from trainer.train.step.example_draws import drawn_by_example
 
 if TYPE_CHECKING:
@@ -63,6 +63,7 @@ class Gradients:
         self._model = state.sized[self._side] if self._side else state.model
         self.statistics: list[keras.Variable] = []
         self._written: list[bool] = []  # of each of the state's buffers
+        self._loss = "bce" if job.config.loss == "bce" else loss_function(job.config.loss)
         # Where the model can't be part of an XLA program, this still is one: only XLA gathers uint8 on a GPU.
         self._seen = (tf.function(self._augmented, jit_compile=True, autograph=False)
                       if state.crosses_replicas and job.runtime.xla else self._augmented)
@@ -124,7 +125,7 @@ class Gradients:
             # Known once the model has been traced; a frozen layer's weights are only read, and needn't travel.
             graph = tf.compat.v1.get_default_graph()
             self._written = [_may_write(graph, variable) for variable in self._state.buffers]
-            losses = example_losses(target, logits, config.label_smoothing, self._feed.class_weights, config.loss)
+            losses = example_losses(target, logits, config.label_smoothing, self._feed.class_weights, self._loss)
             if batch.mask is not None:
                 losses *= batch.mask
             loss = tf.reduce_sum(losses) / plan.batch_size

@@ -44,6 +44,7 @@ class StepRecords(NamedTuple):
         ids: int64 [n, batch], the examples in the order of the global batch; None without --ledger.
         times: float64 [n, 2], when this worker's own part of each step was done and when the all-reduce was, in
             seconds since 1970; None for one worker.
+        gradient_norm: float32 [n], the global norm of the gradients before clipping; None where it isn't worked out.
     """
 
     loss: _Array
@@ -54,10 +55,11 @@ class StepRecords(NamedTuple):
     loss_scale: _Array
     ids: _Array | None
     times: _Array | None
+    gradient_norm: _Array | None = None
 
 
 # A function of a batch as `Gradients.compute` takes it, resident (images, labels) or None, and the replica's number to
-# (float32 [6] for `StepRecords`, time stamps, empty for one worker).
+# (float32 [6 or 7] for `StepRecords`, time stamps, empty for one worker).
 _Compute = Callable[["Batch | tf.Tensor", tuple[tf.Tensor, tf.Tensor] | None, int],
                     tuple[tf.Tensor, list[tf.Tensor]]]
 
@@ -85,7 +87,7 @@ class TrainLoop:
         @tf.function(input_signature=self._specs, autograph=False)
         def train(steps: tf.Tensor, positions: list[tf.Tensor]) -> StepRecords:
             # An array of records for each of `StepRecords`' sources that this run has.
-            arrays = [tf.TensorArray(tf.float32, steps, element_shape=[6])]
+            arrays = [tf.TensorArray(tf.float32, steps, element_shape=[7 if job.config.knows_gradient_norm else 6])]
             arrays += [tf.TensorArray(tf.int64, steps, element_shape=[job.plan.batch_size])] if ledger else []
             arrays += [tf.TensorArray(tf.float64, steps, element_shape=[2])] if several_workers else []
 
@@ -97,9 +99,10 @@ class TrainLoop:
 
             _, *arrays = tf.while_loop(lambda index, *_: index < steps, step, (tf.constant(0), *arrays))
             rows, *others = [array.stack() for array in arrays]
-            loss, correct, learning_rate, finite, examples, scale = tf.unstack(rows, axis=1)
+            loss, correct, learning_rate, finite, examples, scale, *norm = tf.unstack(rows, axis=1)
             return StepRecords(loss, correct, learning_rate, finite > 0, examples, scale,
-                               others.pop(0) if ledger else None, others.pop(0) if several_workers else None)
+                               others.pop(0) if ledger else None, others.pop(0) if several_workers else None,
+                               norm[0] if norm else None)
 
         self.function = train
 
@@ -115,7 +118,7 @@ class TrainLoop:
 def _make_replica_step(job: Job, state: TrainState, feed: Feed,
                        gradients: Gradients) -> Callable[..., tuple[tf.Tensor, ...]]:
     """Makes a step on a replica: a function of the step's number in the call, and of what `DevicePositions` gave, to
-    (float32 [6] for `StepRecords`, with --ledger the ids, on several workers the time stamps)."""
+    (float32 [6 or 7] for `StepRecords`, with --ledger the ids, on several workers the time stamps)."""
     runtime = job.runtime
     fuses = runtime.xla and runtime.kind.fuses
     compute = (_in_two_programs if fuses and job.plan.replicas > 1 else _in_one_program if fuses else _in_parts)(

@@ -51,13 +51,13 @@ class Update:
             before: The statistics before the step.
 
         Returns:
-            float32 [6], a row of `StepRecords`.
+            float32 [6 or 7], a row of `StepRecords`.
         """
         state, optimizer = self._state, self._state.optimizer
         finite = tf.reduce_all([tf.reduce_all(tf.math.is_finite(tensor)) for tensor in (
             *summed.gradients, *summed.statistics, summed.sums)])
         loss_scale, learning_rate = tf.identity(state.loss_scale), tf.identity(optimizer.learning_rate)
-        gradients = self._unscaled_and_clipped(summed.gradients, loss_scale)
+        gradients, norm = self._unscaled_and_clipped(summed.gradients, loss_scale)
         weights = state.model.trainable_variables
         changed = [variable.value for variable in (*weights, *optimizer.variables)
                    if variable is not optimizer.iterations]
@@ -65,7 +65,7 @@ class Update:
         optimizer.update(gradients, weights)
         for variable, old in zip(changed, old_values, strict=True):
             variable.assign(tf.where(finite, tf.convert_to_tensor(variable), old))
-        return self._count(summed, finite, before, loss_scale, learning_rate)
+        return self._count(summed, finite, before, loss_scale, learning_rate, norm)
 
     def apply(self, summed: Summands, finite: tf.Tensor, before: Sequence[tf.Tensor],
               loss_scale: tf.Tensor) -> tf.Tensor:
@@ -78,26 +78,31 @@ class Update:
             loss_scale: The factor of the loss in the backward pass.
 
         Returns:
-            float32 [6], a row of `StepRecords`.
+            float32 [6 or 7], a row of `StepRecords`.
         """
         optimizer = self._state.optimizer
-        gradients = self._unscaled_and_clipped(summed.gradients, loss_scale)
+        gradients, norm = self._unscaled_and_clipped(summed.gradients, loss_scale)
         learning_rate = tf.identity(optimizer.learning_rate)
         # Nothing in this branch crosses replicas.
         tf.cond(finite, lambda: self._compiled(gradients), lambda: None)
-        row = self._count(summed, finite, before, loss_scale, learning_rate)
+        row = self._count(summed, finite, before, loss_scale, learning_rate, norm)
         optimizer.iterations.assign_add(tf.cast(finite, optimizer.iterations.dtype))
         return row
 
-    def _unscaled_and_clipped(self, gradients: Sequence[tf.Tensor], loss_scale: tf.Tensor) -> list[tf.Tensor]:
+    def _unscaled_and_clipped(self, gradients: Sequence[tf.Tensor],
+                              loss_scale: tf.Tensor) -> tuple[list[tf.Tensor], list[tf.Tensor]]:
+        """(the gradients of the update, their global norm before clipping as a list of one, or [] if nobody asks)."""
         if self._job.runtime.precision == "float16":  # elsewhere the scale is 1
             gradients = [tensor / loss_scale for tensor in gradients]
+        norm = []
         if self._job.config.clip_norm:
-            gradients, _ = tf.clip_by_global_norm(gradients, self._job.config.clip_norm)
-        return list(gradients)
+            gradients, *norm = tf.clip_by_global_norm(gradients, self._job.config.clip_norm)
+        elif self._job.config.log_gradient_norm:
+            norm = [tf.linalg.global_norm(gradients)]
+        return list(gradients), norm
 
     def _count(self, summed: Summands, finite: tf.Tensor, before: Sequence[tf.Tensor], loss_scale: tf.Tensor,
-               learning_rate: tf.Tensor) -> tf.Tensor:
+               learning_rate: tf.Tensor, norm: list[tf.Tensor]) -> tf.Tensor:
         """Keeps the statistics, moves the averages, counts all but `iterations`; returns the row of `StepRecords`."""
         job, state = self._job, self._state
         for statistic, old, new in zip(self._gradients.statistics, before, summed.statistics, strict=True):
@@ -109,7 +114,7 @@ class Update:
             _update_loss_scale(state, finite)
         loss, correct, examples = tf.unstack(summed.sums)
         loss *= job.plan.batch_size / examples  # the mean over the examples that could be read
-        return tf.stack([loss, correct, learning_rate, tf.cast(finite, tf.float32), examples, loss_scale])
+        return tf.stack([loss, correct, learning_rate, tf.cast(finite, tf.float32), examples, loss_scale, *norm])
 
 
 def _advance_counters(state: TrainState, finite: tf.Tensor) -> None:

@@ -1,0 +1,1 @@
+"""`--notify`: who is told when a run ends."""
