@@ -70,7 +70,14 @@ def test_the_network_is_the_papers():
     assert [weight.name for weight in model.get_layer("logits").weights] == ["kernel"]
 
 
+@pytest.fixture
+def narrow(monkeypatch):
+    """A network of 4, 16 and 16 filters."""
+    monkeypatch.setattr(airbench, "WIDTH", 4)
+
+
 @pytest.mark.slow
+@pytest.mark.usefixtures("narrow")
 def test_first_weights_follow_from_the_data_on_any_number_of_replicas(trainable, small):
     expected = airbench.weights_of_data(small.train.images)["whiten/kernel"]
     for replicas in (1, 2):
@@ -81,11 +88,12 @@ def test_first_weights_follow_from_the_data_on_any_number_of_replicas(trainable,
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("narrow")
 @pytest.mark.parametrize("replicas, xla, kind", [(2, False, None), (2, True, gpu_like.KIND)])
 def test_losses_are_those_of_one_replica(trainable, replicas, xla, kind):
     """With moments over all rows, and in few steps: a max pool chooses otherwise where sums are rounded otherwise."""
     def losses(replicas, **how):
-        made = trainable(replicas, batch_size=16, sync_batch_norm=True, **how, **SETTINGS)
+        made = trainable(replicas, batch_size=8, sync_batch_norm=True, **how, **SETTINGS)
         initialize_weights(made.job, made.state, print)
         return made.train(3).loss
 
@@ -94,9 +102,10 @@ def test_losses_are_those_of_one_replica(trainable, replicas, xla, kind):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_stopped_run_goes_on_as_one_that_was_not_and_is_exported(run, tmp_path):
     whole, parted = tmp_path / "whole", tmp_path / "parted"
-    for folder, lengths in ((whole, (6,)), (parted, (3, 6))):
+    for folder, lengths in ((whole, (4,)), (parted, (2, 4))):
         folder.mkdir()
         for steps in lengths:
             export = "h5,keras,saved_model" if folder == whole else "none"

@@ -15,6 +15,7 @@ import numpy as np
 from keras import KerasTensor, layers
 
 FROZEN = ("whiten/kernel",)  # paths; its bias trains
+WIDTH = 64  # filters of the first block; the others have four times as many
 _SIDE = 2  # of the patches, in pixels
 _EPSILON = 5e-4  # beside the variances, of scaled pixels (section 3.2)
 # CIFAR-10's colours, from 0 to 1: the mean and the standard deviation of its training images.
@@ -30,7 +31,7 @@ def features(x: KerasTensor) -> KerasTensor:
     x = layers.Rescaling((1 / deviation).tolist(), (-mean / deviation).tolist(), name="standardize")(x)
     whiten = layers.Conv2D(2 * channels * _SIDE**2, _SIDE, kernel_initializer=_as_torch(), name="whiten")
     x = layers.Activation("gelu")(whiten(x))
-    for filters in (64, 256, 256):
+    for filters in (WIDTH, 4 * WIDTH, 4 * WIDTH):
         x = layers.MaxPooling2D(2)(_convolution(x, filters))
         x = _convolution(_activated(x), filters)
         x = _activated(x)
