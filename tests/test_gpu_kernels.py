@@ -86,8 +86,8 @@ def test_the_step_in_every_precision_and_with_every_loss(small, precision, loss,
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_the_update_of_every_optimizer(small, optimizer):
-    require_kernels(traced(small, optimizer=optimizer, weight_decay=0.1, warmup_epochs=1,
-                           model="small_models:smooth").loop.trace())
+    require_kernels(traced(small, optimizer=optimizer, weight_decay=0.1, warmup_epochs=1, head_learning_rate=0.1,
+                           layer_decay=0.5, model="small_models:smooth").loop.trace())
 
 
 def test_the_step_with_every_augmentation(small):
