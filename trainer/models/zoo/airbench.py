@@ -94,7 +94,7 @@ def _convolution(x: KerasTensor, filters: int) -> KerasTensor:
     y = convolution(x)
     # Set here: an initializer of one's own would be named in the exports, which load without this package.
     variable: Any = convolution.kernel
-    kernel = keras.ops.convert_to_numpy(variable).copy()
+    kernel = np.array(keras.ops.convert_to_numpy(variable))
     passed = min(kernel.shape[2:])
     kernel[..., :passed] = 0
     kernel[1, 1, np.arange(passed), np.arange(passed)] = 1
