@@ -1,6 +1,7 @@
 """The training step: the same on any number of replicas, held against plain Keras; skips, scales, random layers."""
 
 import dataclasses
+import time
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from conftest import Trainable
 
 from trainer.config import Config
 from trainer.data import order
+from trainer.data.array_split import ArraySplit
 from trainer.data.dataset import in_memory
 from trainer.data.pipeline import open_feed
 from trainer.distributed import collectives
@@ -384,3 +386,32 @@ def test_the_norm_of_the_gradients_is_that_before_clipping(trainable, replicas, 
     clipped = trainable(replicas, **{**settings, "clip_norm": 0.05}).train(1)
     if "precision" not in more:
         assert clipped.gradient_norm[0] == pytest.approx(first.gradient_norm[0], rel=1e-5)
+
+
+class SlowSplit(ArraySplit):
+    """Images in memory whose pipeline takes 50 ms for each batch."""
+
+    def read(self, *arguments, **options):
+        def wait(batch):
+            with tf.control_dependencies([tf.numpy_function(lambda: time.sleep(0.05), [], [])]):
+                return batch._replace(ids=tf.identity(batch.ids))
+
+        return super().read(*arguments, **options).map(tf.autograph.experimental.do_not_convert(wait))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("replicas", [1, 2])
+def test_steps_know_how_long_they_waited_for_their_batches(small, replicas):
+    train = SlowSplit(small.train.images, small.train.labels)
+    settings = {"model": "small_models:smooth", "optimizer": "sgd", "learning_rate": 0.05}
+    slow, usual = (Trainable(data, replicas, **settings) for data in (
+        dataclasses.replace(small, train=train), small))
+    for made in (slow, usual):
+        made.train(1)  # the first call traces
+    began = time.perf_counter()
+    waited, theirs = slow.train(20), usual.train(20)
+    assert 0.3 < waited.input_wait.sum() < time.perf_counter() - began
+    assert waited.input_wait.shape == (20,) and (waited.input_wait >= 0).all()
+    np.testing.assert_array_equal(waited.loss, theirs.loss)
+    resident = Trainable(small, replicas, input="device", **settings)
+    assert resident.train(1).input_wait is None

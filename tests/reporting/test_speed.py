@@ -50,6 +50,16 @@ def test_the_parts_of_a_call_are_its_time():
     assert seconds == Seconds(device=pytest.approx(1.3), all_reduce=0.5, waiting=0.2, host=0.5, saving=0.5, steps=20)
     assert seconds.total == pytest.approx(3.0)
     assert times.add(20, 2.5, 2.0, {}) == Seconds(device=2.0, host=0.5, steps=20)  # a save counts once
+    assert times.add(20, 2.5, 2.0, {}, 1.5) == Seconds(device=0.5, input=1.5, host=0.5, steps=20)
+
+
+def test_an_epoch_that_waited_for_images_is_told_with_what_to_try():
+    for dataset, advice in (("folder", "trainer prepare"), ("shapes", "more cores")):
+        times = StepTimes()
+        times.add(100, 20.0, 19.0, {}, 8.0)
+        said = times.end_epoch(3, Config(dataset=dataset, data_dir="x"))
+        assert said.startswith("epoch 3: 40% of a step, 80 of 200 ms, went to waiting for images; try ")
+        assert advice in said
 
 
 def test_saves_are_timed_and_those_before_an_evaluation_are_no_part_of_the_next_call():
@@ -124,6 +134,12 @@ def test_the_share_of_the_peak(model):
         assert "speed/mfu" not in Speedometer(other, model).figures(call(seconds))
     strange = types.SimpleNamespace(layers=[types.SimpleNamespace()])
     assert "speed/mfu" not in Speedometer(job((a100,)), strange).figures(call(seconds))
+
+
+def test_on_cpus_the_share_of_input_is_known(model):
+    seconds = Seconds(device=0.6, input=0.3, host=0.1, steps=10)
+    figures = Speedometer(job(("CPU",), kind=CPU), model).figures(call(seconds))
+    assert figures["speed/input_share"] == pytest.approx(0.3) and figures["speed/compute_share"] == pytest.approx(0.6)
 
 
 def test_a_call_that_compiled_has_no_speed(model):

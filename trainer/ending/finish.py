@@ -80,7 +80,7 @@ def _finish(run: Run) -> dict[str, Any]:
                       test_accuracy=None if job.data.test is None else accuracy,
                       skipped_steps=int(run.state.skipped.numpy()), wall_seconds=run.wall_seconds,
                       exports=exports.results, export_failures=exports.failures,
-                      goodput=goodput(starts_of(run.timeline.lines())),
+                      goodput=goodput(starts_of(run.timeline.lines()), _input_share(run)),
                       initialized_from=run.initialized_from, quality=quality)
     result = make_result(job, run.metrics, outcome)
     durable.write_durably(run.model_dir.result, json.dumps(result, indent=2))
@@ -92,6 +92,12 @@ def _finish(run: Run) -> dict[str, Any]:
         run.console.say(summary(run.model_dir, result))
     exports.require_all()
     return result
+
+
+def _input_share(run: Run) -> float | None:
+    """The share of the time of training in which steps waited for batches; None where it isn't known."""
+    seconds = run.metrics.train_seconds
+    return run.metrics.input_seconds / seconds if seconds and not run.job.runtime.kind.cuda else None
 
 
 def _mistakes(job: Job, predictions: Predictions) -> list[Picture]:

@@ -116,7 +116,8 @@ class InnerLoop:
         for event in events:
             with self._failures:
                 self._monitor.raise_if_diverged(event)
-        seconds = self._count_time(num_steps, in_call)
+        waited = 0.0 if records.input_wait is None else float(records.input_wait.sum())
+        seconds = self._count_time(num_steps, in_call, waited)
         done = self._epochs_done()
         slow = self.times.end_epoch(done, self._job.config) if done > epoch else None
         speed = self.timer.steps_per_second and self.timer.steps_per_second * self._job.plan.batch_size
@@ -139,7 +140,7 @@ class InnerLoop:
         first, size = (step - 1) * self._job.plan.batch_size, self._job.plan.batch_size
         return self._order.stream(first, first + size)[0].tolist()
 
-    def _count_time(self, num_steps: int, in_call: float) -> Seconds | None:
+    def _count_time(self, num_steps: int, in_call: float, input_wait: float) -> Seconds | None:
         """Adds the time of a call, and of the work for it on the host, to the time of training.
 
         The first call only compiles; its time isn't added.
@@ -147,6 +148,7 @@ class InnerLoop:
         Args:
             num_steps: Its steps.
             in_call: Its own seconds.
+            input_wait: Those of them in which steps waited for batches.
 
         Returns:
             Where the time went; None if it isn't added.
@@ -158,4 +160,5 @@ class InnerLoop:
             return None
         self._metrics.images += num_steps * self._job.plan.batch_size
         self._metrics.train_seconds += now - since
-        return self.times.add(num_steps, now - since, in_call, self.stragglers.shares)
+        self._metrics.input_seconds += input_wait
+        return self.times.add(num_steps, now - since, in_call, self.stragglers.shares, input_wait)

@@ -104,6 +104,7 @@ class RunMetrics:
         images: Number of training examples in `train_seconds`, for the mean speed.
         train_seconds: Time of training, reporting and saving; not of evaluation, nor of each start's first call,
             which compiles.
+        input_seconds: For how much of it steps waited for batches; 0 where that isn't known.
         wall_seconds: Time of the run, over all starts.
         out_of_time: The step at which `--max_hours` were over, and how many they were: step, hours; None before.
     """
@@ -118,6 +119,7 @@ class RunMetrics:
     recent: list[float] = dataclasses.field(default_factory=list)
     images: int = 0
     train_seconds: float = 0.0
+    input_seconds: float = 0.0
     wall_seconds: float = 0.0
     out_of_time: dict[str, Any] | None = None
 

@@ -28,6 +28,7 @@ class Speedometer:
     def __init__(self, job: Job, model: keras.Model) -> None:
         runtime = job.runtime
         gpus = len(runtime.physical) if runtime.kind.cuda else 0
+        self._knows_input = not runtime.kind.cuda
         self._replicas, self._meter = runtime.replicas, GpuMeter(gpus)
         self._full_share_at: float | None = None  # images/s at the GPUs' peak
         peak = peak_flops(runtime.physical[0], runtime.precision) if gpus else None
@@ -43,9 +44,9 @@ class Speedometer:
             call: The call.
 
         Returns:
-            health/checkpoint_stall_seconds; for calls that don't compile also speed/step_ms, speed/compute_share (with
-            the time that steps wait for input) and speed/host_share of it, speed/images_per_second_per_replica,
-            speed/mfu where the peak is known, and what `GpuMeter.read` returns.
+            health/checkpoint_stall_seconds; for calls that don't compile also speed/step_ms, and of it
+            speed/compute_share, speed/input_share (on GPUs it is part of compute_share) and speed/host_share;
+            speed/images_per_second_per_replica, speed/mfu where the peak is known, and what `GpuMeter.read` returns.
         """
         figures = {"health/checkpoint_stall_seconds": call.stalled}
         if call.seconds is None or not call.images_per_second:
@@ -55,6 +56,8 @@ class Speedometer:
         figures |= {"speed/step_ms": 1e3 * total / spent.steps, "speed/compute_share": spent.device / total,
                     "speed/host_share": spent.host / total,
                     "speed/images_per_second_per_replica": call.images_per_second / self._replicas}
+        if self._knows_input:
+            figures["speed/input_share"] = spent.input / total
         if self._full_share_at:
             figures["speed/mfu"] = call.images_per_second / self._full_share_at
         return figures | {f"speed/{name}": value for name, value in self._meter.read().items()}

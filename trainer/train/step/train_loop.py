@@ -44,6 +44,9 @@ class StepRecords(NamedTuple):
         ids: int64 [n, batch], the examples in the order of the global batch; None without --ledger.
         times: float64 [n, 2], when this worker's own part of each step was done and when the all-reduce was, in
             seconds since 1970; None for one worker.
+        input_wait: float64 [n], how long each step waited for its batch with nothing else to do, in seconds, on this
+            worker's first replica; None where it isn't known: on GPUs, whose kernels run behind the host, and where
+            images are resident.
         gradient_norm: float32 [n], the global norm of the gradients before clipping; None where it isn't worked out.
     """
 
@@ -55,6 +58,7 @@ class StepRecords(NamedTuple):
     loss_scale: _Array
     ids: _Array | None
     times: _Array | None
+    input_wait: _Array | None = None
     gradient_norm: _Array | None = None
 
 
@@ -82,6 +86,7 @@ class TrainLoop:
         replica_step = _make_replica_step(job, state, feed, Gradients(job, state, feed, side))
         strategy, ledger, several_workers = job.runtime.strategy, job.config.ledger, job.runtime.workers > 1
         self._positions = feed.positions
+        watches_input = _watches_input(job, feed)
         self._specs = [tf.TensorSpec([], tf.int32), self._positions.spec if self._positions else []]
 
         @tf.function(input_signature=self._specs, autograph=False)
@@ -90,18 +95,25 @@ class TrainLoop:
             arrays = [tf.TensorArray(tf.float32, steps, element_shape=[7 if job.config.knows_gradient_norm else 6])]
             arrays += [tf.TensorArray(tf.int64, steps, element_shape=[job.plan.batch_size])] if ledger else []
             arrays += [tf.TensorArray(tf.float64, steps, element_shape=[2])] if several_workers else []
+            arrays += [tf.TensorArray(tf.float64, steps, element_shape=[])] if watches_input else []
 
-            def step(index: tf.Tensor, *arrays: tf.TensorArray) -> tuple[Any, ...]:
+            def step(index: tf.Tensor, done: tf.Tensor, *arrays: tf.TensorArray) -> tuple[Any, ...]:
                 # All replicas return the same values; read the first.
                 results = [strategy.experimental_local_results(result)[0]
                            for result in strategy.run(replica_step, (index, positions))]
-                return index + 1, *(array.write(index, result) for array, result in zip(arrays, results, strict=True))
+                if watches_input:  # the batch was there at results[-1], the step before was done at `done`
+                    results[-1] = tf.maximum(results[-1] - done, 0.0)
+                    done = _stamp_after(results[0])
+                return index + 1, done, *(array.write(index, result)
+                                          for array, result in zip(arrays, results, strict=True))
 
-            _, *arrays = tf.while_loop(lambda index, *_: index < steps, step, (tf.constant(0), *arrays))
+            began = tf.timestamp() if watches_input else tf.constant(0.0, tf.float64)
+            _, _, *arrays = tf.while_loop(lambda index, *_: index < steps, step, (tf.constant(0), began, *arrays))
             rows, *others = [array.stack() for array in arrays]
             loss, correct, learning_rate, finite, examples, scale, *norm = tf.unstack(rows, axis=1)
             return StepRecords(loss, correct, learning_rate, finite > 0, examples, scale,
                                others.pop(0) if ledger else None, others.pop(0) if several_workers else None,
+                               others.pop(0) if watches_input else None,
                                norm[0] if norm else None)
 
         self.function = train
@@ -115,10 +127,22 @@ class TrainLoop:
         return self.function.get_concrete_function(*self._specs)
 
 
+def _watches_input(job: Job, feed: Feed) -> bool:
+    """Whether a step notes how long it waited for its batch."""
+    return bool(feed.iterators) and not job.runtime.kind.cuda
+
+
+def _stamp_after(*tensors: tf.Tensor) -> tf.Tensor:
+    """When tensors are known, in seconds since 1970: float64 []."""
+    with tf.control_dependencies(tensors):
+        return tf.timestamp()
+
+
 def _make_replica_step(job: Job, state: TrainState, feed: Feed,
                        gradients: Gradients) -> Callable[..., tuple[tf.Tensor, ...]]:
     """Makes a step on a replica: a function of the step's number in the call, and of what `DevicePositions` gave, to
-    (float32 [6 or 7] for `StepRecords`, with --ledger the ids, on several workers the time stamps)."""
+    (float32 [6 or 7] for `StepRecords`, with --ledger the ids, on several workers the time stamps, where it is watched
+    when the batch was there)."""
     runtime = job.runtime
     fuses = runtime.xla and runtime.kind.fuses
     compute = (_in_two_programs if fuses and job.plan.replicas > 1 else _in_one_program if fuses else _in_parts)(
@@ -130,10 +154,11 @@ def _make_replica_step(job: Job, state: TrainState, feed: Feed,
         replica_id = int(tf.get_static_value(context.replica_id_in_sync_group) or 0)
         local = replica_id % len(feed.resident)
         batch = positions[local][index] if positions else next(feed.iterators[local])
+        there = [_stamp_after(batch.ids)] if _watches_input(job, feed) else []
         row, timestamps = compute(batch, feed.resident[local], replica_id)
         used = ([all_ids(batch[0] if positions else batch.ids, replica_id, job.plan, context)]
                 if job.config.ledger else [])
-        return row, *used, *([tf.cast(timestamps, tf.float64)] if timestamps else [])
+        return row, *used, *([tf.cast(timestamps, tf.float64)] if timestamps else []), *there
 
     return replica_step
 

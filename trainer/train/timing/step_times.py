@@ -1,7 +1,8 @@
 """Where the time of training goes: calls of the device loop, saves, and the host's own work between calls.
 
 What the device waits for inside a call isn't seen from here. Of several workers the stamps of their all-reduces tell
-how much of a call was communication; time that steps wait for input is part of the call, and isn't told apart from it.
+how much of a call was communication; on CPUs each step's stamps tell how long it waited for its batch. On GPUs that is
+part of the call, and isn't told apart from it.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ if TYPE_CHECKING:
 _SLOW = 0.1  # of the time of an epoch: a cause that is worth a sentence
 _ENOUGH_SECONDS = 10.0  # of training, of which a share says something
 _NAMES = {"host": "the host's work between calls of the device loop", "saving": "waiting for checkpoints",
-          "all_reduce": "gradients on their way between workers", "waiting": "waiting for the slowest worker"}
+          "input": "waiting for images", "all_reduce": "gradients on their way between workers",
+          "waiting": "waiting for the slowest worker"}
 
 
 @dataclasses.dataclass
@@ -26,7 +28,8 @@ class Seconds:
     """Seconds of training.
 
     Args:
-        device: Inside calls of the device loop, without the next two.
+        device: Inside calls of the device loop, without the next three.
+        input: Waiting for batches; 0 where it isn't told apart.
         all_reduce: Gradients on their way; 0 for one worker, where it isn't told apart.
         waiting: Waiting for other workers, as a mean over the workers.
         host: Between the calls.
@@ -35,6 +38,7 @@ class Seconds:
     """
 
     device: float = 0.0
+    input: float = 0.0
     all_reduce: float = 0.0
     waiting: float = 0.0
     host: float = 0.0
@@ -44,7 +48,7 @@ class Seconds:
     @property
     def total(self) -> float:
         """All seconds."""
-        return self.device + self.all_reduce + self.waiting + self.host + self.saving
+        return self.device + self.input + self.all_reduce + self.waiting + self.host + self.saving
 
 
 class StepTimes:
@@ -76,7 +80,8 @@ class StepTimes:
         stalled, self._stalled = self._stalled, 0.0
         return stalled
 
-    def add(self, steps: int, seconds: float, in_call: float, shares: Mapping[str, float]) -> Seconds:
+    def add(self, steps: int, seconds: float, in_call: float, shares: Mapping[str, float],
+            input_wait: float = 0.0) -> Seconds:
         """Adds a call.
 
         Args:
@@ -84,13 +89,15 @@ class StepTimes:
             seconds: From the end of the call before to its end.
             in_call: From its begin to its end.
             shares: As `StragglerMonitor.shares` has them.
+            input_wait: For how many seconds its steps waited for batches.
 
         Returns:
             The seconds of this call.
         """
         saving, self._saving = min(self._saving, seconds), 0.0
         all_reduce, waiting = (in_call * shares.get(name, 0.0) for name in ("all_reduce_share", "waiting_share"))
-        call = Seconds(max(0.0, in_call - all_reduce - waiting), all_reduce, waiting,
+        input_wait = min(input_wait, in_call)
+        call = Seconds(max(0.0, in_call - input_wait - all_reduce - waiting), input_wait, all_reduce, waiting,
                        max(0.0, seconds - in_call - saving), saving, steps)
         self._epoch = Seconds(*(mine + new for mine, new in zip(
             dataclasses.astuple(self._epoch), dataclasses.astuple(call), strict=True)))
@@ -127,6 +134,9 @@ def _advice(cause: str, config: Config) -> str:
         if config.checkpoint_every_steps:
             return f"--checkpoint_every_steps={10 * config.checkpoint_every_steps}"
         return f"--checkpoint_every_minutes={max(10.0, 2 * config.checkpoint_every_minutes):g}"
+    if cause == "input":
+        return ("python -m trainer prepare, whose records are read in order, or more cores" if config.dataset in (
+            "folder", "csv") else "more cores: python -m trainer bench says how many images a core reads")
     if cause == "all_reduce":
         return ("--all_reduce=bfloat16" if config.all_reduce == "float32" else
                 "a larger --batch_size or --accumulate_steps=2, which are another run")
