@@ -103,20 +103,22 @@ def test_losses_are_those_of_one_replica(trainable, replicas, xla, kind):
 
 @pytest.mark.slow
 @pytest.mark.long
-def test_a_stopped_run_goes_on_as_one_that_was_not_and_is_exported(run, tmp_path):
-    whole, parted = tmp_path / "whole", tmp_path / "parted"
-    for folder, lengths in ((whole, (4,)), (parted, (2, 4))):
+def test_a_killed_run_goes_on_as_one_that_was_not_and_is_exported(tmp_path):
+    whole, killed, more = (tmp_path / name for name in ("whole", "killed", "more"))
+    for folder in (whole, killed, more):
         folder.mkdir()
-        for steps in lengths:
-            export = "h5,keras,saved_model" if folder == whole else "none"
-            runs.finish(runs.start(folder, *FLAGS, f"--max_steps={steps}", f"--export={export}"), 0)
-    runs.assert_equal_runs(whole, parted)
-    exported = keras.models.load_model(whole / "run/model.keras")
-    name, state = runs.state(whole)
-    np.testing.assert_array_equal(exported.get_layer("whiten").kernel, state["model/0000/kernel"])
-    assert (whole / "run/model.h5").exists() and (whole / "run/saved_model").exists()
-    more = tmp_path / "more"
-    more.mkdir()
+    flags = (*FLAGS, "--max_steps=8", "--checkpoint_every_steps=2")
+    runs.finish(runs.start(whole, *flags, "--export=h5,keras,saved_model"), 0)
+    process = runs.start(killed, *flags, "--export=none")
+    runs.wait_for_step(process, killed, 3)
+    process.kill()
+    process.communicate()
+    runs.finish(runs.start(killed, *flags, "--export=none"), 0)
+    runs.assert_equal_runs(whole, killed)
+    _, state = runs.state(whole)
+    for name in ("model.keras", "model.h5"):
+        exported = keras.models.load_model(whole / "run/export" / name, compile=False)
+        np.testing.assert_array_equal(exported.get_layer("whiten").kernel, state["model/0000/kernel"])
     out, _ = runs.finish(runs.start(more, *FLAGS, "--max_steps=1", "--export=none", f"--init_from={whole}/run"), 0)
     assert f"{len([key for key in state if key.startswith('model/')])} variables" in out
     np.testing.assert_array_equal(runs.state(more)[1]["model/0000/kernel"], state["model/0000/kernel"])
