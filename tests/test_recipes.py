@@ -52,7 +52,7 @@ def test_a_toy_recipe_is_trained_once_for_each_seed(tmp_path):
     for _ in range(2):  # the second time all is there
         done = subprocess.run(words, cwd=tmp_path, env=environment(), capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
-        row, = csv.DictReader((tmp_path / "out/recipes.csv").open())
+        row, = csv.DictReader((tmp_path / "out/recipes.csv").read_text().splitlines())
     results = [json.loads((tmp_path / f"out/toy/seed-{seed}/result.json").read_text()) for seed in (0, 1)]
     assert float(row["accuracy"]) == pytest.approx(np.mean([result["eval_accuracy"] for result in results]))
     assert row["n"] == "2" and float(row["memory_mb"]) > 100 and row["command"].startswith("python -m trainer.main")
