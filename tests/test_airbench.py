@@ -14,7 +14,7 @@ SETTINGS = {"model": "airbench", "optimizer": "sgd", "learning_rate": 0.01, "bia
             "augment": ("alternating_flip", "translate"), "label_smoothing": 0.2}
 FLAGS = ("--dataset=small_data:few", "--model=airbench", "--batch_size=8", "--optimizer=sgd", "--learning_rate=0.01",
          "--bias_learning_rate_scale=8", "--augment=alternating_flip,translate", "--num_gpus=0", "--ledger",
-         "--eval_every_epochs=1000", "--log_every_steps=1")
+         "--eval_every_epochs=0.025", "--log_every_steps=1")
 
 
 @pytest.fixture(scope="module")
