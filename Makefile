@@ -12,6 +12,7 @@
 # make torture      kills and resumes without end: at every write of a save and an export, and at random (an hour)
 # make package      builds sdist and wheel, and tries the wheel as a user who isn't root, in a clean environment (minutes)
 # make bench        the table of benchmarks/RESULTS.md that compares speeds (needs the data; see benchmarks/speed.py)
+# make recipes      the table of RECIPES (names of configs/), each trained with SEEDS seeds: build/recipes/recipes.md and .csv
 # make bench-input  reading images: speed beside a bare loop, the first step, memory (20 GB of room in TMPDIR)
 # make clean        remove the environment and what was built
 
@@ -20,10 +21,12 @@ VENV := .venv
 RUN_DIR ?= runs/quickstart
 DATA_DIR ?= .test-data
 DEVICES ?= gpu
+RECIPES ?= speedrun resnet20
+SEEDS ?= 5
 NOT_HERE := --ignore=tests/gpu --ignore=tests/browser --ignore=tests/trackers
 FOUR := --numprocesses=4 --dist=loadfile --no-loadscope-reorder
 
-.PHONY: help run test test-all test-fast test-gpu test-digits test-exports test-browser test-trackers lint docs bench bench-input torture package clean
+.PHONY: help run test test-all test-fast test-gpu test-digits test-exports test-browser test-trackers lint docs bench bench-input recipes torture package clean
 
 help:
 	@sed -n 's/^# make/make/p' Makefile
@@ -78,6 +81,9 @@ package:
 
 bench: $(VENV)/installed-test
 	$(VENV)/bin/python benchmarks/speed.py --data_dir=$(DATA_DIR)
+
+recipes: $(VENV)/installed-test
+	$(VENV)/bin/python benchmarks/recipes.py $(RECIPES) --seeds=$(SEEDS) --data_dir=$(DATA_DIR) --tta=flip_translate
 
 bench-input: $(VENV)/installed-test
 	$(VENV)/bin/python benchmarks/input.py speed

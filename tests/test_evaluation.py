@@ -38,6 +38,22 @@ def test_with_flips_probabilities_are_the_mean_of_both(trainable, small, xla):
     assert np.abs(first - second).max() > 0.01
 
 
+@pytest.mark.parametrize("xla", [False, True])
+def test_with_flips_and_moves_logits_are_the_mean_of_six_forms(trainable, small, xla):
+    made = trainable(2, model="small_models:smooth", learning_rate=0.01, xla=xla)
+    made.train(20)
+    images = small.test.images.astype(np.float32)
+    height, width = images.shape[1:3]
+    padded = np.pad(images, [(0, 0), (1, 1), (1, 1), (0, 0)], mode="reflect")
+    forms = [(images, 0.25), (padded[:, :height, :width], 0.125), (padded[:, 2:, 2:], 0.125)]
+    logits = sum(weight * made.state.model(form, training=False).numpy()
+                 for image, weight in forms for form in (image, image[:, :, ::-1]))
+    result = Evaluator(made.state.model, small.test, made.runtime, per_replica_batch_size=9, translates=True).run()
+    assert result.examples == 50 and result.accuracy == np.mean(logits.argmax(1) == small.test.labels)
+    expected = -tf.nn.log_softmax(logits).numpy()[np.arange(50), small.test.labels].mean()
+    assert result.loss == pytest.approx(expected, rel=1e-5)
+
+
 def test_it_sees_later_weights_without_compiling_again(trainable, small):
     made = trainable(2)
     evaluator = Evaluator(made.state.model, small.test, made.runtime, per_replica_batch_size=10)

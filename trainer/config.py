@@ -119,9 +119,10 @@ class Config(Checked):
         "each example once before it comes again, and as many examples an epoch as without it; records are then read "
         "in no order, for which a disk must be fast", choices=("natural", "balanced"), another_run=True)
     augment: tuple[str, ...] = option(
-        (), "comma list of augmentations: flip, crop (images of up to 64 pixels: pad by 4; larger ones: 8 to 100 % of"
-        " the area), cutout, erasing, jitter, randaugment, trivial, mixup, cutmix, and functions of yours, which get "
-        "(images, seeds)", choices=AUGMENTATIONS, pattern=FUNCTION, another_run=True)
+        (), "comma list of augmentations: flip, alternating_flip (in each epoch those that weren't flipped in the one "
+        "before), crop (images of up to 64 pixels: pad by 4; larger ones: 8 to 100 % of the area), translate (by up to "
+        "2 pixels, onto a mirrored border), cutout, erasing, jitter, randaugment, trivial, mixup, cutmix, and "
+        "functions of yours, which get (images, seeds)", choices=AUGMENTATIONS, pattern=FUNCTION, another_run=True)
 
     train_sizes: tuple[str, ...] = option(
         (), "comma list of SIZE@EPOCH, such as 128,160@6,192@12: side in pixels to which training makes its images "
@@ -144,6 +145,15 @@ class Config(Checked):
     weight_decay: float = option(
         0.0, "decoupled weight decay, per step and unit of learning rate, of kernels; biases and normalization have "
         "none", least=0, another_run=True)
+    bias_learning_rate_scale: float = option(
+        1.0, "multiple of the learning rate at which the biases of batch norm and other normalization train", above=0,
+        another_run=True)
+    head_learning_rate: float | None = option(
+        None, "peak learning rate of the last layer, scaled as --learning_rate is; default: --learning_rate", above=0,
+        another_run=True)
+    layer_decay: float = option(
+        1.0, "factor of the learning rate from each layer with a kernel to the one before it, such as 0.8 to fine-tune",
+        above=0, most=1, another_run=True)
     lookahead_steps: int = option(
         0, "lookahead: after this many updates, the weights go back to --lookahead_alpha of the way that they went; 0: "
         "don't", least=0, another_run=True)

@@ -9,7 +9,7 @@ from image_files import photo
 from PIL import Image, ImageEnhance, ImageOps
 
 from trainer.config import AUGMENTATIONS, PAIR_AUGMENTATIONS
-from trainer.data import order
+from trainer.data import lanes, order
 from trainer.data.augment.apply import augment_images, mix
 from trainer.data.augment.images import jitter, randaugment, trivial
 from trainer.data.augment.images.crop import PADDING
@@ -61,7 +61,34 @@ def test_crop_cuts_out_of_the_padded_image(images, seeds):
     assert len(places) > 30
 
 
-@pytest.mark.parametrize("names", [("flip",), ("crop",), ("flip", "crop"), ("crop", "flip"), ("cutout",)])
+def test_translate_cuts_out_of_the_mirrored_border(images, seeds):
+    out = apply(images, seeds, ("translate",))
+    padded = np.pad(images, [(0, 0), (2, 2), (2, 2), (0, 0)], mode="reflect")
+    places = [[(y, x) for y in range(5) for x in range(5) if np.array_equal(padded[n, y:y + 12, x:x + 10], out[n])]
+              for n in range(64)]
+    assert all(len(found) == 1 for found in places) and len({found[0] for found in places}) > 15
+    with pytest.raises(UsageError, match="more than 2 pixels; received 2 × 9"):
+        apply(images[:, :2, :9], seeds, ("translate",))
+
+
+@pytest.mark.parametrize("ordered", [order.Shuffle(3, 64), order.Balanced(3, np.repeat([0, 1], 32)),
+                                     lanes.Lanes(3, 64, 8, 4)])
+def test_an_alternating_flip_shows_both_forms_in_any_two_epochs(images, ordered):
+    ordered.seeds_of = order.alternating_seeds
+    ids, seeds = ordered.stream(0, 512)
+    out = apply(images[ids], seeds, ("alternating_flip",))
+    flipped = (out == images[ids][:, :, ::-1]).all((1, 2, 3))
+    np.testing.assert_array_equal(out[~flipped], images[ids][~flipped])
+    first = []
+    for example in range(64):
+        seen = flipped[ids == example]
+        assert len(seen) > 5 and (seen[1:] != seen[:-1]).all()
+        first.append(seen[0])
+    assert 18 < sum(first) < 46 and len(set(seeds.tolist())) == 512
+
+
+@pytest.mark.parametrize("names", [("flip",), ("crop",), ("flip", "crop"), ("crop", "flip"), ("cutout",),
+                                   ("alternating_flip", "translate")])
 def test_the_same_under_xla(images, seeds, names):
     np.testing.assert_array_equal(apply(images, seeds, names, xla=True), apply(images, seeds, names))
 

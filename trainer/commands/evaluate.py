@@ -36,7 +36,9 @@ class Options(TrainedOptions):
     max_bad_records: int | None = option(None, "number of images and files that can't be used to go on with; default: "
                                          "the same as in training", least=0)
     tta: str = option("none", "average over forms of an image; flip: the mean of the probabilities of the image and "
-                      "its mirror image, as Krizhevsky et al. 2012 did", choices=("none", "flip"))
+                      "its mirror image, as Krizhevsky et al. 2012 did; flip_translate: the mean of the logits of "
+                      "these, and of both moved by a pixel, as Jordan 2024 did",
+                      choices=("none", "flip", "flip_translate"))
     virtual_devices: int = option(0, "split the CPU (or each GPU) into N logical devices", least=0, most=64)
     json: bool = option(False, "print a JSON object")
 
@@ -78,7 +80,7 @@ def run(options: Options) -> None:
     # No larger than in training: what fitted on many devices need not fit on one.
     rows = max(1, trained.config.known_batch_size // max(trained.runtime.replicas, trained.trained_replicas))
     evaluator = Evaluator(trained.model(), data.split, trained.runtime, per_replica_batch_size=rows,
-                          flips=options.tta == "flip")
+                          flips=options.tta == "flip", translates=options.tta == "flip_translate")
     result = evaluator.run()
     assert result is not None  # nothing stops this evaluation
     data.bad.check()
@@ -142,7 +144,8 @@ def _print(options: Options, trained: TrainedRun, data: _Data, result: "Evaluati
                         "class_accuracy": dict(zip(classes, result.class_accuracy, strict=True))}))
         return
     split = "" if data.name == "all" else f"{data.name} "
-    averaged = " (mean with the mirror image)" if options.tta == "flip" else ""
+    averaged = {"none": "", "flip": " (mean with the mirror image)",
+                "flip_translate": " (mean over mirrored and moved images)"}[options.tta]
     say(f"step {step:,}: {split}accuracy {result.accuracy:.2%}{averaged}, loss {result.loss:.4f}, over "
         f"{result.examples:,} examples{f' of other images, {data.of}' if data.of else ''} "
         f"({trained.runtime.sentence()})")

@@ -41,7 +41,7 @@ class Lanes:
 
     def __init__(self, seed: int, examples: int, batch_size: int, lanes: int) -> None:
         self._seed, self._examples, self._batch_size, self._lanes = seed, examples, batch_size, lanes
-        self._rows = batch_size // lanes
+        self._rows, self.seeds_of = batch_size // lanes, augmentation_seeds
         self._walk = functools.lru_cache(maxsize=2 * lanes)(self._walk_of)
         self._ranges = functools.lru_cache(maxsize=4)(self._ranges_of)
 
@@ -59,7 +59,7 @@ class Lanes:
                 batches, rows = np.divmod(positions[in_lane], self._batch_size)
                 counts = batches * self._rows + rows % self._rows
                 ids[in_lane] = begins[lane] + self._walk(int(epoch), int(lane))[counts - before[lane]]
-        return ids, augmentation_seeds(self._seed, epochs, ids)
+        return ids, self.seeds_of(self._seed, epochs, ids)
 
     def _taken(self, position: int) -> np.ndarray:
         """How many of the positions before `position` each lane has: int64 [lanes]."""

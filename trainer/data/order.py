@@ -9,6 +9,7 @@ and later: a run can be resumed anywhere.
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -21,7 +22,13 @@ _BLOCK = 256  # least positions in which all classes come equally often, of `Bal
 
 
 class ExampleOrder(Protocol):
-    """The endless stream of a split's examples, in the order in which training sees them."""
+    """The endless stream of a split's examples, in the order in which training sees them.
+
+    Attributes:
+        seeds_of: Makes seeds of (the run's seed, epochs, ids): `augmentation_seeds`, or `alternating_seeds`.
+    """
+
+    seeds_of: Callable[[int, np.ndarray | int, np.ndarray | int], np.ndarray]
 
     def stream(self, first: int, last: int) -> tuple[np.ndarray, np.ndarray]:
         """A stretch of the stream.
@@ -66,6 +73,20 @@ def augmentation_seeds(seed: int, epochs: np.ndarray | int, ids: np.ndarray | in
     return (hash_examples(seed + 2**31, epochs, ids) >> np.uint64(32)).astype(np.uint32)
 
 
+def alternating_seeds(seed: int, epochs: np.ndarray | int, ids: np.ndarray | int) -> np.ndarray:
+    """The seeds of augmentation whose lowest bits are drawn for the first epoch, and alternate from each to the next.
+
+    Args:
+        seed, epochs, ids: As in `hash_examples`.
+
+    Returns:
+        uint32 of the broadcast shape.
+    """
+    first = hash_examples(seed + 2**34, 0, ids) >> np.uint64(63)
+    bits = (first + np.asarray(epochs, np.uint64)) & np.uint64(1)
+    return augmentation_seeds(seed, epochs, ids) & np.uint32(2**32 - 2) | bits.astype(np.uint32)
+
+
 class Shuffle:
     """The `ExampleOrder` of images in memory: epoch 0 in its order, epoch 1 in its own, …
 
@@ -76,6 +97,7 @@ class Shuffle:
 
     def __init__(self, seed: int, examples: int) -> None:
         self._seed, self._examples = seed, examples
+        self.seeds_of = augmentation_seeds
 
     def stream(self, first: int, last: int) -> tuple[np.ndarray, np.ndarray]:
         """A stretch of the stream, as `ExampleOrder.stream` describes it."""
@@ -83,15 +105,17 @@ class Shuffle:
         parts = [permutation(self._seed, int(epoch), size)[max(first - epoch * size, 0):last - epoch * size]
                  for epoch in range(first // size, -(-last // size))]
         ids = np.concatenate(parts) if parts else np.zeros(0, np.int64)
-        return ids, augmentation_seeds(self._seed, np.arange(first, last) // size, ids)
+        return ids, self.seeds_of(self._seed, np.arange(first, last) // size, ids)
 
 
 def order_of(job: Job) -> ExampleOrder:
     """The order in which a run sees its examples: a step of several `--batch_size`s takes them one after the other."""
     split = job.data.train
-    if job.config.sampling == "balanced":
-        return Balanced(job.config.seed, split.labels)
-    return split.order(job.config.seed, job.config.known_batch_size)
+    order = (Balanced(job.config.seed, split.labels) if job.config.sampling == "balanced" else
+             split.order(job.config.seed, job.config.known_batch_size))
+    if "alternating_flip" in job.config.augment:
+        order.seeds_of = alternating_seeds
+    return order
 
 
 class Balanced:
@@ -116,6 +140,7 @@ class Balanced:
         self._sizes = counts[counts > 0]
         self._begins = np.cumsum(self._sizes) - self._sizes
         self._rounds = -(-_BLOCK // len(self._sizes))  # of few classes, neighbours must be of the same one at times
+        self.seeds_of = augmentation_seeds
         self._walk = functools.lru_cache(maxsize=2 * len(self._sizes))(self._walk_of)
 
     def stream(self, first: int, last: int) -> tuple[np.ndarray, np.ndarray]:
@@ -128,7 +153,7 @@ class Balanced:
         ends = np.flatnonzero(np.diff(classes[by_pass]) | np.diff(passes[by_pass])) + 1
         for group in np.split(by_pass, ends) if len(by_pass) else ():
             ids[group] = self._walk(int(classes[group[0]]), int(passes[group[0]]))[places[group]]
-        return ids, augmentation_seeds(self._seed, passes, ids)
+        return ids, self.seeds_of(self._seed, passes, ids)
 
     def _classes_and_turns(self, first: int, last: int) -> tuple[np.ndarray, np.ndarray]:
         """(the class at each position, how often it came before): int64 [last - first] each."""

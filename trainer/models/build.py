@@ -5,8 +5,10 @@ from __future__ import annotations
 import importlib
 import inspect
 import types
+from collections.abc import Callable
 
 import keras
+import numpy as np
 
 from trainer.config import MODELS
 from trainer.errors import UsageError
@@ -52,6 +54,25 @@ def build(name: str, classes: int, image_shape: tuple[int, int, int], precision:
         keras.config.set_dtype_policy(outer)
 
 
+def weights_of_data(name: str) -> Callable[[np.ndarray], dict[str, np.ndarray]] | None:
+    """What makes a network's first weights of training images, where some follow from them.
+
+    Args:
+        name: As in `--model`.
+
+    Returns:
+        A function of images, uint8 [n, height, width, channels], that returns a dict of a variable's path to its value;
+        None for a network whose first weights are all random.
+    """
+    return None if ":" in name else getattr(importlib.import_module(f"trainer.models.zoo.{name}"), "weights_of_data",
+                                            None)
+
+
+def frozen_paths(name: str) -> tuple[str, ...]:
+    """The paths of a network's variables that never train, in zoo/; `name` as in `--model`."""
+    return () if ":" in name else getattr(importlib.import_module(f"trainer.models.zoo.{name}"), "FROZEN", ())
+
+
 def _of_zoo(name: str, classes: int, image_shape: tuple[int, int, int], drop_path: float) -> keras.Model:
     """A network of zoo/, for images that it can take.
 
@@ -79,7 +100,8 @@ def _network(name: str, classes: int, image_shape: tuple[int, int, int], drop_pa
     more = {"drop_path": drop_path} if drop_path else {}
     pixels = keras.Input(image_shape, dtype="float32", name="pixels")
     features = network.features(keras.layers.Rescaling(1 / 255, name="scale")(pixels), **more)
-    logits = keras.layers.Dense(classes, dtype="float32", name="logits")(features)
+    settings = getattr(network, "logits_settings", dict)()
+    logits = keras.layers.Dense(classes, dtype="float32", name="logits", **settings)(features)
     return keras.Model(pixels, logits, name=name)
 
 

@@ -24,7 +24,7 @@ def freeze(model: keras.Model, pattern: str) -> None:
     """
     if not pattern:
         return
-    layers = [layer for layer in _layers(model) if layer.weights]
+    layers = [layer for layer in layers_of(model) if layer.weights]
     names = _names(layers)
     matched = [layer for layer, name in zip(layers[:-1], names, strict=False) if re.fullmatch(pattern, name)]
     if not matched:
@@ -33,6 +33,18 @@ def freeze(model: keras.Model, pattern: str) -> None:
                          "a regular expression for whole names, such as 'conv.*', or .* for all but the last")
     for layer in matched:
         layer.trainable = False
+
+
+def freeze_own(model: keras.Model, paths: Sequence[str]) -> None:
+    """Makes single variables untrainable, in the model that trains alone: an .h5 file orders weights by that.
+
+    Args:
+        model: A functional model.
+        paths: The variables' paths.
+    """
+    for variable in model.variables:
+        if variable.path in paths:
+            variable.trainable = False
 
 
 def _names(layers: Sequence[keras.Layer]) -> list[str]:
@@ -60,10 +72,10 @@ def _snake_case(name: str) -> str:
     return re.sub(r"([a-z])([A-Z])", r"\1_\2", re.sub(r"(.)([A-Z][a-z0-9]+)", r"\1_\2", name)).lower()
 
 
-def _layers(model: keras.Model) -> Iterator[keras.Layer]:
+def layers_of(model: keras.Model) -> Iterator[keras.Layer]:
     """The layers of a model and of the models inside it, in their order."""
     for layer in model.layers:
         if isinstance(layer, keras.Model):
-            yield from _layers(layer)
+            yield from layers_of(layer)
         else:
             yield layer

@@ -48,6 +48,9 @@ def broken_rules(config: Config, known: Collection[str]) -> list[str]:
     if config.sampling == config.class_weights == "balanced":
         problems.append("--sampling=balanced shows all classes equally often, so --class_weights=balanced would "
                         "count rare ones twice; received both")
+    if {"flip", "alternating_flip"} <= set(config.augment):
+        problems.append("--augment has one of flip and alternating_flip, for both together are neither; received "
+                        f"{','.join(config.augment)}")
     if "--train_sizes" not in known:
         starts = [epoch for _, epoch in config.size_starts]
         if starts != sorted({*starts, 0.0}) and starts:

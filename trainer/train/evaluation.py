@@ -48,20 +48,21 @@ class Evaluator:
         runtime: The devices.
         per_replica_batch_size: Examples per step and replica. The last batch is padded; padding has no weight.
         flips: Whether an image's probabilities are the mean of its own and of its mirror image's.
+        translates: Whether an image's logits are a mean over itself, moved by a pixel, and the mirror images of these.
 
     Attributes:
         is_compiled: Whether the first pass has been compiled.
     """
 
     def __init__(self, model: keras.Model, split: Split, runtime: Runtime, *, per_replica_batch_size: int,
-                 flips: bool = False) -> None:
+                 flips: bool = False, translates: bool = False) -> None:
         self._iterators, self._steps = evaluation_iterators(split, runtime,
                                                             per_replica_batch_size=per_replica_batch_size)
         self._split, self._runtime, self._timer = split, runtime, CallTimer()
         self._rows = per_replica_batch_size
         self._columns = answer_columns(split.size, model.output_shape[-1])
         self._function = _make_evaluate(model, runtime, self._iterators, per_replica_batch_size, self._columns,
-                                        flips)
+                                        flips, translates)
         self._answers: list[np.ndarray] = []  # of the last pass: [steps, local replicas, rows, columns]
         self.is_compiled = False
 
@@ -149,7 +150,7 @@ def answers_of(logits: tf.Tensor, labels: tf.Tensor, weights: tf.Tensor, columns
 
 
 def _make_evaluate(model: keras.Model, runtime: Runtime, iterators: Sequence[Iterator[EvalBatch]], rows: int,
-                   columns: int, flips: bool) -> Any:
+                   columns: int, flips: bool, translates: bool) -> Any:
     """Makes a function of a number of steps (int32 scalar tensor).
 
     It returns (float64 [steps, 2 + 2 · classes], for each local replica float32 [steps, rows, columns]), as `forward`
@@ -165,6 +166,8 @@ def _make_evaluate(model: keras.Model, runtime: Runtime, iterators: Sequence[Ite
         logits = model(pixels, training=False)
         if flips:
             logits = _log_mean_probabilities(logits, model(tf.reverse(pixels, [2]), training=False))
+        if translates:
+            logits = _mean_over_moved(logits, pixels, lambda images: model(images, training=False))
         correct = tf.cast(tf.equal(tf.argmax(logits, 1, tf.int32), batch.labels), tf.float32)
         loss = tf.reduce_sum(cross_entropy(batch.labels, logits) * batch.weights)
         counts = [tf.math.unsorted_segment_sum(summand, batch.labels, classes)
@@ -193,6 +196,27 @@ def _make_evaluate(model: keras.Model, runtime: Runtime, iterators: Sequence[Ite
         return local(sums)[0], local(answers)
 
     return evaluate
+
+
+def _mean_over_moved(logits: tf.Tensor, pixels: tf.Tensor, model: Callable[[tf.Tensor], tf.Tensor]) -> tf.Tensor:
+    """The mean of the logits of six forms of an image (Jordan 2024, arXiv:2404.00498, §3.5).
+
+    Half of it is of the image and its mirror image, half of it of these moved by a pixel, down and right or up and
+    left, onto their mirrored border.
+
+    Args:
+        logits: float32 [n, classes], of the images themselves.
+        pixels: float32 [n, height, width, channels].
+        model: From pixels to logits.
+
+    Returns:
+        float32 [n, classes].
+    """
+    height, width = pixels.shape[1:3]
+    padded = tf.pad(pixels, [[0, 0], [1, 1], [1, 1], [0, 0]], "REFLECT")
+    moved = [padded[:, :height, :width], padded[:, 2:, 2:]]
+    still = logits + model(tf.reverse(pixels, [2]))
+    return still / 4 + tf.add_n([model(form) for image in moved for form in (image, tf.reverse(image, [2]))]) / 8
 
 
 def _log_mean_probabilities(logits: tf.Tensor, other: tf.Tensor) -> tf.Tensor:

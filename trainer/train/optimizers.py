@@ -134,6 +134,7 @@ def _replica_local(base: type[Any]) -> type[Any]:
 
     class ReplicaLocal(base):
         lookahead_steps, lookahead_alpha = 0, 1.0
+        rate_factors: Sequence[float] = ()  # of each weight, as models/rate_factors.py has them; () for 1 of all
 
         def build(self, variables: Sequence[keras.Variable]) -> None:
             """Makes the variables of the optimizer.
@@ -184,14 +185,21 @@ def _replica_local(base: type[Any]) -> type[Any]:
 
         def _backend_update_step(self, grads: Sequence[tf.Tensor], trainable_variables: Sequence[keras.Variable],
                                  learning_rate: tf.Tensor) -> None:
-            for gradient, variable in zip(grads, trainable_variables, strict=True):
-                self.update_step(gradient, variable.value, learning_rate)
+            rates = self._rates(learning_rate, trainable_variables)
+            for gradient, variable, rate in zip(grads, trainable_variables, rates, strict=True):
+                self.update_step(gradient, variable.value, rate)
+
+        def _rates(self, rate: tf.Tensor, variables: Sequence[keras.Variable]) -> list[tf.Tensor]:
+            """Each weight's learning rate."""
+            factors = self.rate_factors or [1.0] * len(variables)
+            return [rate if factor == 1 else rate * factor for factor in factors]
 
         def _apply_weight_decay(self, variables: Sequence[keras.Variable]) -> None:
-            for variable in variables:
+            rates = self._rates(self.learning_rate, variables)
+            for variable, rate in zip(variables, rates, strict=True):
                 if self.weight_decay and len(variable.shape) > 1:
                     value = variable.value
-                    value.assign_sub(value * (self.weight_decay * self.learning_rate))
+                    value.assign_sub(value * (self.weight_decay * rate))
 
     ReplicaLocal.__name__ = base.__name__
     return ReplicaLocal

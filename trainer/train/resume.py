@@ -7,8 +7,11 @@ import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from trainer import models
 from trainer.checkpoint.initial_weights import read_initial_weights
+from trainer.data.augment.preview import take_images
 from trainer.distributed import collectives
 from trainer.distributed.devices import record
 from trainer.errors import DataError, StorageError
@@ -24,6 +27,7 @@ if TYPE_CHECKING:
     from trainer.storage.model_dir import ModelDir
     from trainer.train.state import TrainState
 
+_FIRST_IMAGES, _FIRST_PIXELS = 5_000, 2**25  # at most, that first weights follow from
 _VISIBLE_SECONDS = 90.0  # until a file that one machine wrote is visible on all
 
 
@@ -81,7 +85,7 @@ def resume(job: Job, state: TrainState, checkpoints: Checkpoints, *, model_dir: 
 
 
 def initialize_weights(job: Job, state: TrainState, say: Callable[[str], object]) -> dict[str, Any] | None:
-    """Sets the weights that `--init_from` names, on all workers the same.
+    """Sets the weights that `--init_from` names, else those that follow from the data, on all workers the same.
 
     Args:
         job: What the run trains.
@@ -97,6 +101,7 @@ def initialize_weights(job: Job, state: TrainState, say: Callable[[str], object]
     """
     config, data = job.config, job.data
     if not config.init_from:
+        _initialize_from_data(job, state)
         return None
     with collectives.all_or_none(job.runtime):
         model = models.build(config.model, len(data.classes), data.image_shape, drop_path=config.drop_path)
@@ -105,6 +110,32 @@ def initialize_weights(job: Job, state: TrainState, say: Callable[[str], object]
     collectives.require_same(job.runtime, {"hash of --init_from": weights.source["sha256"]})
     say(weights.sentence())
     return weights.source
+
+
+def _initialize_from_data(job: Job, state: TrainState) -> None:
+    """Sets the first weights of a network that follow from training images: from some that are spread over all of them.
+
+    Only a new run gets here, and all of its workers get the chief's numbers: another machine's may round otherwise.
+    """
+    make = models.weights_of_data(job.config.model)
+    if make is None:
+        return
+    values: dict[str, np.ndarray] = {}
+    with collectives.all_or_none(job.runtime):
+        if job.runtime.is_chief:
+            usable = np.flatnonzero(job.data.train.usable)
+            height, width, _ = job.data.image_shape
+            count = min(_FIRST_IMAGES, _FIRST_PIXELS // (height * width) + 1, len(usable))
+            values = make(take_images(job.data.train, usable[np.arange(count) * len(usable) // count]))
+    variables = saved_variables(state.model)
+    begun: list[np.ndarray | None] = []
+    for variable in variables:
+        if collectives.broadcast(job.runtime, int(variable.path in values)):
+            own = values.get(variable.path, np.zeros(variable.shape, np.float32)).reshape(1, -1)
+            begun.append(collectives.sum_floats(job.runtime, own).reshape(variable.shape))
+        else:
+            begun.append(None)
+    state.set_weights(begun)
 
 
 def _restore(manifest: dict[str, Any], job: Job, state: TrainState, checkpoints: Checkpoints,

@@ -12,9 +12,10 @@ import numpy as np
 
 from trainer import models
 from trainer.models import applications
-from trainer.models.freezing import freeze
+from trainer.models.freezing import freeze, freeze_own
 from trainer.models.normalization import normalize_in_one_pass, normalize_over_replicas
 from trainer.models.pooling import pool_by_comparison
+from trainer.models.rate_factors import rate_factors
 from trainer.models.sizes import for_sizes
 from trainer.process.tf_import import tf
 from trainer.storage import bit_versions
@@ -70,8 +71,10 @@ class TrainState:
             if runtime.kind.one_pass_moments and runtime.xla and not self.crosses_replicas:
                 normalize_in_one_pass(self.model)
             freeze(self.model, config.freeze)
+            freeze_own(self.model, models.frozen_paths(config.model))
             self.sized = for_sizes(self.model, [side for _, side in job.plan.train_sizes])
             self.optimizer = optimizers.make_optimizer(config, job.plan, schedule)
+            self.optimizer.rate_factors = rate_factors(self.model, config)
             self.optimizer.build(self.model.trainable_variables)
             self.step = _scalar(0, tf.int64, "step")
             self.skipped = _scalar(0, tf.int64, "skipped")
