@@ -39,7 +39,8 @@ def test_a_config_of_the_package_is_a_file_of_flags(words, tmp_path, monkeypatch
 
 @pytest.mark.parametrize("words", [["--config=quickest"], ["--config="], ["--config"], ["--config=../config"]])
 def test_other_names_are_refused_with_those_there_are(words):
-    with pytest.raises(UsageError, match="--config must be cnn2, cnn3, quickstart, resnet20, resnet50-imagenet, speedrun; received"):
+    with pytest.raises(UsageError, match="--config must be cnn2, cnn3, quickstart, resnet20, "
+                       "resnet50-imagenet, speedrun; received"):
         flags.parse(Config, words)
 
 
