@@ -68,8 +68,10 @@ def test_the_form_shows_what_decides_and_no_secret(tmp_path):
     cluster = {"cluster": {"worker": ["10.1.2.3:9", "10.1.2.4:9"]}, "task": {"type": "worker", "index": 1}}
     text = form(["1 CPU"], model_dir, {
         "HOME": str(tmp_path / "home"), "XLA_FLAGS": "--a", "TF_CONFIG": json.dumps(cluster),
-        "LOCKSTEP_TOKEN": "secret", "TF_API_KEY": "secret", "AWS_SECRET": "secret", "PATH": "/bin"})
-    for part in ("1 CPU", "XLA_FLAGS=--a", '"worker": 2', "--model=cnn2", "--augment=flip,crop", "line 49", "line 20\n",
+        "LOCKSTEP_TOKEN": "secret", "TF_API_KEY": "secret", "AWS_SECRET": "secret", "PATH": "/bin",
+        "TF_VAR_database": "secret", "TF_CLI_ARGS": "secret", "TF_GPU_ALLOCATOR": "cuda_malloc_async"})
+    for part in ("1 CPU", "XLA_FLAGS=--a", "TF_GPU_ALLOCATOR=cuda", '"worker": 2',
+                 "--model=cnn2", "--augment=flip,crop", "line 49", "line 20\n",
                  "--model_dir=~/run", "What I ran"):
         assert part in text, part
     for part in ("secret", "10.1.2", "line 19\n", str(tmp_path), "PATH=/bin", "--optimizer"):

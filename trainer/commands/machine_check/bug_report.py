@@ -17,9 +17,12 @@ from trainer.errors import DataError
 if TYPE_CHECKING:
     from trainer.storage.model_dir import ModelDir
 
-_PREFIXES = ("TF_", "XLA_", "CUDA_", "NCCL_", "NVIDIA_", "OMP_", "KERAS_", "LD_LIBRARY_PATH", "SLURM_NTASKS",
-             "SLURM_JOB_NUM_NODES")
-_SECRET = ("TOKEN", "KEY", "SECRET", "PASSWORD")
+# Not all of TF_: Terraform's variables begin so, too, and hold passwords.
+_PREFIXES = ("XLA_", "CUDA_", "NCCL_", "NVIDIA_", "OMP_", "KERAS_", "LD_LIBRARY_PATH", "SLURM_NTASKS",
+             "SLURM_JOB_NUM_NODES", *(f"TF_{name}" for name in (
+                 "ADJUST", "AUTOTUNE", "CONFIG", "CPP_", "CUDA", "CUDNN_", "DETERMINISTIC", "DISABLE_", "ENABLE_",
+                 "FORCE_", "FP16_", "GPU_", "INTEROP", "INTRAOP", "NEED_", "NUM_", "ONEDNN", "USE_", "XLA_")))
+_SECRET = ("TOKEN", "KEY", "SECRET", "PASS", "CREDENTIAL")
 _LOG_LINES = 30
 
 
@@ -32,7 +35,7 @@ def form(lines: Sequence[str], model_dir: ModelDir | None, environ: Mapping[str,
         environ: The variables, of which those are shown that change how TensorFlow works.
 
     Returns:
-        The text. The home folder is ~ in it; no secrets, and no addresses of other machines, are.
+        The text. The home folder is ~ in it, and of a cluster only its size is told. What log.txt names, it names, too.
     """
     parts = ["**What I ran** (the whole command):\n\n**What I expected:**\n\n"
              "**What happened** (the exit code, and all lines from `lockstep:` on):\n",
