@@ -97,18 +97,19 @@ class TrainLoop:
             arrays += [tf.TensorArray(tf.float64, steps, element_shape=[2])] if several_workers else []
             arrays += [tf.TensorArray(tf.float64, steps, element_shape=[])] if watches_input else []
 
-            def step(index: tf.Tensor, done: tf.Tensor, *arrays: tf.TensorArray) -> tuple[Any, ...]:
+            def step(index: tf.Tensor, *state: Any) -> tuple[Any, ...]:
                 # All replicas return the same values; read the first.
                 results = [strategy.experimental_local_results(result)[0]
                            for result in strategy.run(replica_step, (index, positions))]
+                *arrays, done = state if watches_input else (*state, None)
                 if watches_input:  # the batch was there at results[-1], the step before was done at `done`
                     results[-1] = tf.maximum(results[-1] - done, 0.0)
-                    done = _stamp_after(results[0])
-                return index + 1, done, *(array.write(index, result)
-                                          for array, result in zip(arrays, results, strict=True))
+                written = [array.write(index, result) for array, result in zip(arrays, results, strict=True)]
+                return index + 1, *written, *([_stamp_after(results[0])] if watches_input else [])
 
-            began = tf.timestamp() if watches_input else tf.constant(0.0, tf.float64)
-            _, _, *arrays = tf.while_loop(lambda index, *_: index < steps, step, (tf.constant(0), began, *arrays))
+            begin = (tf.constant(0), *arrays, *([tf.timestamp()] if watches_input else []))
+            _, *state = tf.while_loop(lambda index, *_: index < steps, step, begin)
+            arrays = state[:len(arrays)]
             rows, *others = [array.stack() for array in arrays]
             loss, correct, learning_rate, finite, examples, scale, *norm = tf.unstack(rows, axis=1)
             return StepRecords(loss, correct, learning_rate, finite > 0, examples, scale,
