@@ -83,6 +83,30 @@ def called_by_flag(flag: str, name: str) -> Iterator[None]:
         raise failure from None
 
 
+def call_for_tensor(flag: str, name: str, function: Callable[..., Any], arguments: tuple[Any, ...], like: Any,
+                    what: str) -> Any:
+    """Calls a function that a flag names inside a traced function; it must return a tensor of a known type and shape.
+
+    Args:
+        flag, name: As in `called_by_flag`.
+        function: The function.
+        arguments: What it gets.
+        like: What has the type and the shape: a tensor, or a `tf.TensorSpec`.
+        what: What is wanted, as a user reads it.
+
+    Raises:
+        UsageError: as `called_by_flag` does, also for what it returned.
+    """
+    from trainer.process.tf_import import tf
+
+    with called_by_flag(flag, name):
+        returned = tf.convert_to_tensor(function(*arguments))
+        if returned.dtype != like.dtype or returned.shape != like.shape:
+            raise TypeError(f"it returned {returned.dtype.name} {returned.shape.as_list()}; {what}, {like.dtype.name} "
+                            f"{like.shape.as_list()}")
+        return returned
+
+
 def _is_library(path: str) -> bool:
     """Whether a file is this package's, Python's or an installed package's."""
     folders = (sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib"))

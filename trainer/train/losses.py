@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from trainer.process.tf_import import tf
-from trainer.process.user_code import called_by_flag, function_of
+from trainer.process.user_code import call_for_tensor, function_of
 
 if TYPE_CHECKING:
     from trainer.data.augment.apply import Target
@@ -95,12 +95,8 @@ def loss_function(name: str) -> LossOfLabels:
     function = function_of("loss", name, ("labels", "logits"))
 
     def own(labels: tf.Tensor, logits: tf.Tensor, smoothing: float) -> tf.Tensor:
-        with called_by_flag("loss", name):
-            losses = tf.convert_to_tensor(function(labels, logits))
-            if losses.dtype != tf.float32 or losses.shape != labels.shape:
-                raise TypeError(f"it returned {losses.dtype.name} {losses.shape.as_list()}; a loss for each example is "
-                                f"needed, float32 {labels.shape.as_list()}")
-            return losses
+        return call_for_tensor("loss", name, function, (labels, logits), tf.TensorSpec(labels.shape, tf.float32),
+                               "a loss for each example is needed")
 
     return own
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from trainer.config import AUGMENTATIONS, PAIR_AUGMENTATIONS
 from trainer.data.augment.random_ints import random_ints
 from trainer.process.tf_import import tf
-from trainer.process.user_code import called_by_flag, function_of
+from trainer.process.user_code import call_for_tensor, function_of
 
 if TYPE_CHECKING:
     from trainer.data.split import Split
@@ -98,12 +98,8 @@ def augment_images(images: tf.Tensor, seeds: tf.Tensor, names: Sequence[str], by
 def _own(name: str, images: tf.Tensor, seeds: tf.Tensor) -> tf.Tensor:
     """What a function of the user's makes of images; it must leave their shape and type."""
     function = function_of("augment", name, ("images", "seeds"))
-    with called_by_flag("augment", name):
-        changed = tf.convert_to_tensor(function(images, seeds))
-        if changed.dtype != images.dtype or changed.shape != images.shape:
-            raise TypeError(f"it returned {changed.dtype.name} {changed.shape.as_list()}; images of the same type and "
-                            f"shape are needed, {images.dtype.name} {images.shape.as_list()}")
-        return changed
+    return call_for_tensor("augment", name, function, (images, seeds), images,
+                           "images of the same type and shape are needed")
 
 
 def mix(images: tf.Tensor, labels: tf.Tensor, seeds: tf.Tensor, names: Collection[str]) -> tuple[tf.Tensor, Target]:
