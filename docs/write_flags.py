@@ -14,14 +14,15 @@ from trainer.config import Config  # noqa: E402
 
 OPENING = """# Flags
 
-Made from the code by `python docs/write_flags.py`; `lockstep COMMAND --help` says the same. **Another run**: a run that
+Made from the code by `python docs/write_flags.py`; `lockstep COMMAND --help` says the same. `python -m trainer.main` is
+`lockstep train`. **Another run**: a run that
 goes on with another value would be another run, so that is refused.
 """
 
 
 def page():
     """The text of flags.md."""
-    parts = [OPENING, *section("train", Config, "`lockstep train`, or `python -m trainer.main`")]
+    parts = [OPENING, *section(Config, "train")]
     known = {field.name: field for field in dataclasses.fields(Config)}
     for command in sorted(set(COMMANDS) - {"train"}):
         options = importlib.import_module(f"trainer.commands.{command}").Options
@@ -30,16 +31,16 @@ def page():
         shared = [f"`--{field.name}`" for field in dataclasses.fields(options) if field not in own]
         if len(shared) > len(known) / 2:
             shared = ["all flags of `train`"]
-        parts += section(command, options, f"`lockstep {command}`", own)
+        parts += section(options, command, own)
         parts += [f"As in `train`: {', '.join(shared)}.\n"] if shared else []
     return "\n".join(parts)
 
 
-def section(name, options, title, fields=None):
+def section(options, command, fields=None):
     """The heading of a command and the table of its flags."""
     rows = [row(field) for field in (dataclasses.fields(options) if fields is None else fields)]
     table = ["| flag | default | |", "|---|---|---|", *rows, ""] if rows else []
-    return [f"## {title} {{#{name}}}\n", *table]
+    return [f"## lockstep {command}\n", *table]
 
 
 def row(field):
