@@ -6,7 +6,7 @@
 # make test-digits  trains on real digits, which npm and pip fetch, to at least 96 % (a few minutes)
 # make test-exports every export in an environment of its own, with its runtime and without this project (minutes)
 # make test-browser the pages of a run in a real browser (Debian: apt-get install chromium chromium-driver)
-# make test-trackers  MLflow, Weights & Biases and Trackio themselves, in an environment of their own (minutes)
+# make test-trackers MLflow, Weights & Biases and Trackio themselves, in an environment of their own (minutes)
 # make lint         style, imports and types
 # make docs         the pages of docs/ as a site in build/site, strictly: a dead link is an error
 # make torture      kills and resumes without end: at every write of a save and an export, and at random (an hour)

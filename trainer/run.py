@@ -211,7 +211,7 @@ class Run:
     @contextlib.contextmanager
     def compiling(self) -> Iterator[None]:
         """For a block that compiles, which may take longer than a user who wants the run to stop will wait."""
-        if self.step or self.checkpoints.saved_at is not None:  # a new run's first weights follow from its settings
+        if self.step or self.checkpoints.saved_at is not None:  # else the same command makes the same first weights
             self.save()
         with self.watchdog.phase("compiling"), self.timeline.phase("compiling"), self.nothing_to_save("compiling"):
             yield
