@@ -142,10 +142,14 @@ class Slurm:
 
     def wait(self, job, seconds=200):
         """Waits for the end of a job; returns what scontrol shows of the job, name to value."""
-        def ended():
-            fields = dict(word.partition("=")[::2] for word in self.ask("scontrol", "-o", "show", "job", job).split())
-            return fields["JobState"] in _ENDED and fields
-        return wait_for(f"the end of job {job}", ended, seconds)
+        def fields():
+            return dict(word.partition("=")[::2] for word in self.ask("scontrol", "-o", "show", "job", job).split())
+
+        try:
+            return wait_for(f"the end of job {job}", lambda: (now := fields())["JobState"] in _ENDED and now, seconds)
+        except AssertionError as error:
+            nodes = self.ask("sinfo", "-h", "-o", "%n %T")
+            raise AssertionError(f"{error}: it is {fields()['JobState']}, the nodes are {nodes}") from None
 
     def log(self, name, job):
         """What a job has written so far."""

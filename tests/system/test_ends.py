@@ -122,7 +122,8 @@ def test_images_that_are_too_small_for_the_model(run, tmp_path):
         "import numpy as np\ndef load(config):\n    part = np.zeros((20, 16, 16, 3), np.uint8), np.arange(20) % 2\n"
         "    return ('a', 'b'), part, part\n")
     ended(run("trainer.main", "--dataset=mine:load"), 64,
-          "--model=cnn3 does not take images of 16 × 16 × 3: its smallest are 18 × 18", "models that take them: cnn2")
+          "--model=cnn3 does not take images of 16 × 16 × 3: its smallest are 18 × 18",
+          "models that take them: airbench, cnn2")
 
 
 def test_a_format_that_fails_in_the_end_costs_74_and_nothing_else(run, tmp_path):
